@@ -1,0 +1,182 @@
+//! One call: a fresh store and instance, limits set before anything of the guest runs, one result, nothing kept.
+//!
+//! Runs on the caller's thread. Nothing that a guest does is an error of the host: each end is a [`Report`]. The flow:
+//!
+//! 1. [`admit`]: does the plugin export what is asked, is the input small enough.
+//! 2. [`new_store`]: fuel, deadline, memory, tables and copies are bounded before the instance exists.
+//! 3. [`enter`]: instantiate, call the export.
+//! 4. `output.rs` measures and checks the result, or `classify.rs` finds the cause of the failure.
+//! 5. The store is dropped: its memory is cleared and its slot is free again.
+
+mod classify;
+mod log;
+mod output;
+mod state;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use self::classify::Circumstances;
+pub(crate) use self::state::CallState;
+use crate::bindings::v1_0;
+use crate::plugin::Prepared;
+use crate::{Failure, FailureCode, Input, Limits, Outcome, Report, Request};
+
+/// Runs `plugin` once. Never panics; blocks for at most about the deadline.
+pub(crate) fn run(plugin: &Prepared, request: &Request) -> Report {
+    let start = Instant::now();
+    let report = catch_unwind(AssertUnwindSafe(|| match admit(plugin, request) {
+        Ok(()) => attempt(plugin, request, start),
+        Err(failure) => Report::not_run(failure),
+    }));
+    let mut report = report.unwrap_or_else(|panic| Report::not_run(host_panic(&*panic)));
+    report.duration = start.elapsed();
+    report
+}
+
+/// Refuses what needs no instance to be refused.
+fn admit(plugin: &Prepared, request: &Request) -> Result<(), Failure> {
+    let (exported, kind) = match &request.input {
+        Input::Map(_) => (plugin.map.is_some(), "mapper"),
+        Input::Reshape(_) => (plugin.reshape.is_some(), "reshaper"),
+    };
+    if !exported {
+        return Err(Failure::new(FailureCode::NotExported, format!("the plugin is no {kind}")));
+    }
+    let (used, allowed) = (request.input.bytes_len() as u64, request.limits.input_bytes_max as u64);
+    if used > allowed {
+        let detail = format!("the input has {used} bytes, and at most {allowed} are allowed");
+        return Err(Failure::limit(FailureCode::InputTooLarge, used, allowed, detail));
+    }
+    Ok(())
+}
+
+/// Makes the sandbox, runs the guest in it, takes the sandbox down.
+fn attempt(plugin: &Prepared, request: &Request, start: Instant) -> Report {
+    let limits = effective_limits(plugin, &request.limits);
+    let mut store = match new_store(plugin, request, &limits, start) {
+        Ok(store) => store,
+        Err(error) => return Report::not_run(Failure::new(FailureCode::Internal, format!("{error:#}"))),
+    };
+    let outcome = enter(plugin, &mut store, &request.input)
+        .map_err(|error| {
+            let elapsed = start.elapsed();
+            let stack_bytes = plugin.shared.config.stack_bytes;
+            classify::failure(&store, &error, &Circumstances { limits: &limits, elapsed, stack_bytes })
+        })
+        .and_then(|returned| match returned {
+            Returned::Map(result) => output::mapped(&limits, result),
+            Returned::Reshape(result) => output::reshaped(&limits, result),
+        })
+        .unwrap_or_else(Outcome::Failed);
+    let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0).min(limits.fuel);
+    let memory_peak_bytes = store.data().meter.memory.peak();
+    let logs = store.into_data().log.into_logs();
+    Report { outcome, fuel_used, duration: Duration::ZERO, memory_peak_bytes, logs }
+}
+
+/// The limits of the request, as far as the pool goes.
+fn effective_limits(plugin: &Prepared, limits: &Limits) -> Limits {
+    let pool = &plugin.shared.config.limits_max;
+    Limits {
+        memory_bytes_max: limits.memory_bytes_max.min(pool.memory_bytes_max),
+        table_elements_max: limits.table_elements_max.min(pool.table_elements_max),
+        ..limits.clone()
+    }
+}
+
+/// A store with every limit set, so that even a start function runs under them.
+fn new_store(
+    plugin: &Prepared,
+    request: &Request,
+    limits: &Limits,
+    start: Instant,
+) -> wasmtime::Result<Store<CallState>> {
+    // A deadline beyond what the clock can express is none.
+    let deadline = start.checked_add(limits.deadline);
+    let state = CallState::new(limits, Arc::clone(&request.settings), deadline, plugin.wide_strings);
+    let mut store = Store::try_new(&plugin.shared.engine, state)?;
+    store.limiter(|state| &mut state.meter);
+    store.set_fuel(limits.fuel)?;
+    store.call_hook(CallState::on_crossing);
+    let tick = plugin.shared.config.epoch_tick;
+    store.set_epoch_deadline(ticks(limits.deadline, tick));
+    // Ticks come early or late with the load of the machine, so the clock has the last word.
+    store.epoch_deadline_callback(move |store| {
+        let left = store.data().deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match left {
+            Some(Duration::ZERO) => Err(Trap::Interrupt.into()),
+            Some(left) => Ok(UpdateDeadline::Continue(ticks(left, tick))),
+            None => Ok(UpdateDeadline::Continue(u64::from(u32::MAX))),
+        }
+    });
+    Ok(store)
+}
+
+/// What an export returned, not yet checked.
+enum Returned {
+    Map(v1_0::MapResult),
+    Reshape(v1_0::ReshapeResult),
+}
+
+/// Instantiates the component and calls the export that the input is for.
+fn enter(plugin: &Prepared, store: &mut Store<CallState>, input: &Input) -> wasmtime::Result<Returned> {
+    match input {
+        Input::Map(input) => {
+            let params = (v1_0::event(&input.event), &*v1_0::rules(input));
+            call::<v1_0::MapParams<'_>, _>(plugin, store, plugin.map.as_ref(), params).map(Returned::Map)
+        }
+        Input::Reshape(message) => {
+            let params = (v1_0::message(message),);
+            call::<v1_0::ReshapeParams<'_>, _>(plugin, store, plugin.reshape.as_ref(), params).map(Returned::Reshape)
+        }
+    }
+}
+
+fn call<Params, Return>(
+    plugin: &Prepared,
+    store: &mut Store<CallState>,
+    export: Option<&ComponentExportIndex>,
+    params: Params,
+) -> wasmtime::Result<Return>
+where
+    Params: ComponentNamedList + Lower,
+    Return: ComponentNamedList + Lift,
+{
+    let export = export.ok_or_else(|| wasmtime::Error::msg("the export is missing"))?;
+    let instance = plugin.instance_pre.instantiate(&mut *store)?;
+    store.data_mut().instantiated = true;
+    instance.get_typed_func::<Params, Return>(&mut *store, export)?.call(&mut *store, params)
+}
+
+/// Ticks until `left` has passed, rounded up.
+fn ticks(left: Duration, tick: Duration) -> u64 {
+    let ticks = left.as_nanos().div_ceil(tick.as_nanos().max(1));
+    // The engine adds the epoch to this, so it must stay far from the end of the numbers.
+    u64::try_from(ticks).unwrap_or(u64::MAX).min(u64::from(u32::MAX))
+}
+
+/// A bug of ours, as a value: the caller's thread goes on.
+fn host_panic(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::new(FailureCode::Internal, format!("the host panicked: {}", text.unwrap_or("no message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_rounded_up_to_ticks() {
+        let tick = Duration::from_millis(5);
+        let cases = [(0, 0), (1, 1), (5, 1), (6, 2), (1000, 200)];
+        for (left, expected) in cases {
+            assert_eq!(ticks(Duration::from_millis(left), tick), expected);
+        }
+        assert_eq!(ticks(Duration::MAX, tick), u64::from(u32::MAX));
+    }
+}

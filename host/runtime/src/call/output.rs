@@ -1,0 +1,93 @@
+//! From what the guest returned to an [`Outcome`]: measured and checked before anything leaves.
+
+use crate::bindings::v1_0;
+use crate::call::log;
+use crate::json::{self, JsonError};
+use crate::{Contact, Failure, FailureCode, Limits, Outcome, RuleMatch};
+
+/// Bytes that wasmtime may copy for a result of allowed size: its texts, and the records of a list around them.
+pub(crate) fn result_bytes_max(limits: &Limits, wide_strings: bool) -> usize {
+    let texts = limits.output_bytes_max.saturating_mul(if wide_strings { 2 } else { 1 });
+    texts.saturating_add(limits.matches_max.saturating_mul(size_of::<v1_0::RuleMatch>()))
+}
+
+/// The failure where the guest tried to return more than [`result_bytes_max`]; how much more is not known.
+pub(crate) fn too_large(limits: &Limits) -> Failure {
+    let allowed = limits.output_bytes_max as u64;
+    let detail = format!("the plugin returned more than {allowed} bytes or more than {} matches", limits.matches_max);
+    Failure::limit(FailureCode::OutputTooLarge, allowed.saturating_add(1), allowed, detail)
+}
+
+/// Checks what `map` returned.
+pub(crate) fn mapped(limits: &Limits, (result,): v1_0::MapResult) -> Result<Outcome, Failure> {
+    let matches = match result {
+        Ok(matches) => matches,
+        Err(failure) => return failed(limits, failure),
+    };
+    if matches.len() > limits.matches_max {
+        let (used, allowed) = (matches.len() as u64, limits.matches_max as u64);
+        let detail = format!("the plugin returned {used} matches, and at most {allowed} are allowed");
+        return Err(Failure::limit(FailureCode::OutputTooLarge, used, allowed, detail));
+    }
+    check_size(limits, matches.iter().map(bytes_len).sum())?;
+    for (number, found) in matches.iter().enumerate() {
+        json::check_object(&found.variables, limits.json_depth_max)
+            .map_err(|error| invalid(&format!("the variables of match {}", number + 1), &error))?;
+    }
+    Ok(Outcome::Mapped(matches.into_iter().map(RuleMatch::from).collect()))
+}
+
+/// Checks what `reshape` returned.
+pub(crate) fn reshaped(limits: &Limits, (result,): v1_0::ReshapeResult) -> Result<Outcome, Failure> {
+    match result {
+        Ok(v1_0::Reshaped::Unchanged) => Ok(Outcome::Unchanged),
+        Ok(v1_0::Reshaped::Replaced(body)) => {
+            check_size(limits, body.len())?;
+            json::check_object(&body, limits.json_depth_max).map_err(|error| invalid("the replaced body", &error))?;
+            Ok(Outcome::Replaced(body))
+        }
+        Ok(v1_0::Reshaped::Dropped(reason)) => Ok(Outcome::Dropped(prose(limits, &reason)?)),
+        Err(failure) => failed(limits, failure),
+    }
+}
+
+/// What the plugin itself calls a failure.
+fn failed(limits: &Limits, failure: v1_0::Failure) -> Result<Outcome, Failure> {
+    match failure {
+        v1_0::Failure::InvalidPayload(text) => Ok(Outcome::InvalidPayload(prose(limits, &text)?)),
+        v1_0::Failure::Broken(text) => Err(Failure::new(FailureCode::Broken, prose(limits, &text)?)),
+    }
+}
+
+/// A text for people: escaped as a log line is, never cut.
+fn prose(limits: &Limits, text: &str) -> Result<String, Failure> {
+    check_size(limits, text.len())?;
+    Ok(log::escape(text, usize::MAX).0)
+}
+
+fn check_size(limits: &Limits, bytes: usize) -> Result<(), Failure> {
+    if bytes <= limits.output_bytes_max {
+        return Ok(());
+    }
+    let (used, allowed) = (bytes as u64, limits.output_bytes_max as u64);
+    let detail = format!("the plugin returned {used} bytes, and at most {allowed} are allowed");
+    Err(Failure::limit(FailureCode::OutputTooLarge, used, allowed, detail))
+}
+
+fn invalid(what: &str, error: &JsonError) -> Failure {
+    Failure::new(FailureCode::InvalidOutput, format!("{what}: {error}"))
+}
+
+fn bytes_len(found: &v1_0::RuleMatch) -> usize {
+    let contact = &found.contact;
+    let optional = [&contact.id, &contact.name, &contact.phone, &contact.email];
+    let optional = optional.into_iter().flatten();
+    optional.chain([&found.rule, &found.variables]).map(String::len).sum()
+}
+
+impl From<v1_0::RuleMatch> for RuleMatch {
+    fn from(found: v1_0::RuleMatch) -> RuleMatch {
+        let v1_0::Contact { id, name, phone, email } = found.contact;
+        RuleMatch { rule: found.rule, contact: Contact { id, name, phone, email }, variables: found.variables }
+    }
+}

@@ -1,0 +1,220 @@
+//! What the host keeps about one call while it runs: the meters that stop it, its log, its settings.
+//!
+//! Lives in the call's store and dies with it. The host functions that a plugin imports end here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::WasmStr;
+use wasmtime::{AsContextMut, CallHook, ResourceLimiter, StoreContextMut, Trap};
+
+use super::log::LogBook;
+use crate::{Limits, LogLevel};
+
+/// The state of one call.
+#[derive(Debug)]
+pub(crate) struct CallState {
+    pub(crate) meter: Meter,
+    pub(crate) log: LogBook,
+    /// When the guest is stopped.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether the instance exists, so that the guest's export is being called.
+    pub(crate) instantiated: bool,
+    settings: Arc<str>,
+    host_calls: u32,
+    host_calls_max: u32,
+    /// Bytes that may be copied out of the guest as its result.
+    result_bytes_max: usize,
+    /// Bytes that may be copied out of the guest as an argument of a host function.
+    argument_bytes_max: usize,
+}
+
+/// How much of something with a total limit is in use: bytes of memories, elements of tables.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    used: u64,
+    peak: u64,
+    max: u64,
+    /// What the last refused growth would have come to.
+    refused: Option<u64>,
+    /// The last growth that was allowed, in case the engine can't do it after all.
+    last: u64,
+}
+
+/// The memories and tables of all instances of the call together.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pub(crate) memory: Gauge,
+    pub(crate) table: Gauge,
+}
+
+/// The plugin has called the host too often.
+#[derive(Debug)]
+pub(crate) struct HostCallLimit;
+
+impl CallState {
+    /// The state of a call that has not begun. `wide_strings`: the component passes UTF-16, which has to be copied to be read.
+    pub(crate) fn new(limits: &Limits, settings: Arc<str>, deadline: Option<Instant>, wide_strings: bool) -> CallState {
+        let result_bytes_max = super::output::result_bytes_max(limits, wide_strings);
+        CallState {
+            meter: Meter { memory: Gauge::new(limits.memory_bytes_max), table: Gauge::new(limits.table_elements_max) },
+            log: LogBook::new(limits),
+            deadline,
+            instantiated: false,
+            settings,
+            host_calls: 0,
+            host_calls_max: limits.host_calls_max,
+            result_bytes_max,
+            // A log line is read where it lies, however long it is, and only its beginning is copied.
+            argument_bytes_max: if wide_strings { result_bytes_max } else { usize::MAX },
+        }
+    }
+
+    pub(crate) fn host_calls_max(&self) -> u32 {
+        self.host_calls_max
+    }
+
+    /// Bounds what wasmtime copies out of the guest: results strictly, arguments of host functions as the log can bear.
+    pub(crate) fn on_crossing(mut store: StoreContextMut<'_, CallState>, crossing: CallHook) -> wasmtime::Result<()> {
+        let state = store.data();
+        let bytes_max = match crossing {
+            CallHook::CallingHost => state.argument_bytes_max,
+            CallHook::ReturningFromHost | CallHook::CallingWasm | CallHook::ReturningFromWasm => state.result_bytes_max,
+        };
+        store.set_hostcall_fuel(bytes_max);
+        Ok(())
+    }
+
+    /// The host function `log`. A byte costs a unit of fuel, as in a bulk operation of the guest.
+    pub(crate) fn log(
+        store: &mut StoreContextMut<'_, CallState>,
+        level: LogLevel,
+        message: &WasmStr,
+    ) -> wasmtime::Result<()> {
+        count_call(store)?;
+        // The text lies in the store's memory and the log in the store's data, so the log is taken out meanwhile.
+        let mut log = std::mem::take(&mut store.data_mut().log);
+        let written = message.to_str(&*store).map(|text| {
+            log.write(level, &text);
+            text.len()
+        });
+        store.data_mut().log = log;
+        pay(store, written?)
+    }
+
+    /// The host function `settings`. A byte costs a unit of fuel.
+    pub(crate) fn settings(store: &mut StoreContextMut<'_, CallState>) -> wasmtime::Result<Arc<str>> {
+        count_call(store)?;
+        let settings = Arc::clone(&store.data().settings);
+        pay(store, settings.len())?;
+        Ok(settings)
+    }
+}
+
+impl Gauge {
+    fn new(max: u64) -> Gauge {
+        Gauge { used: 0, peak: 0, max, refused: None, last: 0 }
+    }
+
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
+    pub(crate) fn refused(&self) -> Option<u64> {
+        self.refused
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let more = desired.saturating_sub(current) as u64;
+        let wanted = self.used.saturating_add(more);
+        if wanted > self.max {
+            self.refused = Some(wanted);
+            return false;
+        }
+        self.last = more;
+        self.used = wanted;
+        self.peak = self.peak.max(wanted);
+        true
+    }
+
+    fn undo(&mut self) {
+        self.used -= std::mem::take(&mut self.last);
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.memory.grow(current, desired))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory.undo();
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.table.grow(current, desired))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.table.undo();
+        Ok(())
+    }
+}
+
+impl fmt::Display for HostCallLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the plugin calls the host too often")
+    }
+}
+
+impl std::error::Error for HostCallLimit {}
+
+fn count_call(store: &mut StoreContextMut<'_, CallState>) -> wasmtime::Result<()> {
+    let state = store.data_mut();
+    if state.host_calls >= state.host_calls_max {
+        return Err(wasmtime::Error::new(HostCallLimit));
+    }
+    state.host_calls += 1;
+    Ok(())
+}
+
+/// Takes `bytes` units of fuel from the guest.
+fn pay(store: &mut StoreContextMut<'_, CallState>, bytes: usize) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    let left = store.get_fuel()?.checked_sub(bytes as u64);
+    store.set_fuel(left.unwrap_or(0))?;
+    match left {
+        Some(_) => Ok(()),
+        None => Err(Trap::OutOfFuel.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_counts_all_memories_together_and_remembers_a_refusal() {
+        let mut gauge = Gauge::new(100);
+        assert!(gauge.grow(0, 60));
+        assert!(gauge.grow(0, 40), "a second memory");
+        assert!(!gauge.grow(60, 61));
+        assert_eq!((gauge.used, gauge.peak, gauge.refused), (100, 100, Some(101)));
+    }
+
+    #[test]
+    fn a_growth_that_the_engine_could_not_do_is_taken_back() {
+        let mut gauge = Gauge::new(100);
+        assert!(gauge.grow(0, 60));
+        gauge.undo();
+        gauge.undo();
+        assert_eq!(gauge.used, 0);
+        assert!(gauge.grow(0, 100));
+    }
+}

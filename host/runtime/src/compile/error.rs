@@ -1,0 +1,142 @@
+//! Why a component is refused, each with what its author can do about it.
+
+use thiserror::Error;
+
+/// A component was not accepted. The fault is its author's, and the text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// There are no bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// More bytes than an upload may have.
+    #[error(
+        "the component has {bytes} bytes, and at most {max} are allowed: strip debug information and build for size"
+    )]
+    TooLarge {
+        /// What it has.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// Anything but WebAssembly.
+    #[error("this is no WebAssembly component: {detail}")]
+    NotAComponent {
+        /// What it looks like.
+        detail: String,
+    },
+    /// A core module, which has no component type.
+    #[error(
+        "this is a core WebAssembly module, not a component: link it with `wasm-component-ld`, or wrap it with \
+         `wasm-tools component new`; `hookloom plugin build` does either"
+    )]
+    CoreModule,
+    /// Machine code of some machine instead of WebAssembly.
+    #[error(
+        "this is compiled for a processor already (an ELF file): upload the WebAssembly component that it was made from"
+    )]
+    Precompiled,
+    /// The end is missing.
+    #[error("the component is cut off: {detail}")]
+    Truncated {
+        /// Where it ends and what is missing.
+        detail: String,
+    },
+    /// It breaks the rules of WebAssembly.
+    #[error("the component is invalid: {detail}")]
+    Invalid {
+        /// What is wrong, and where.
+        detail: String,
+    },
+    /// It wants what a plugin doesn't get.
+    #[error(
+        "the component imports {}, which plugins may not use: a plugin gets nothing but `hookloom:plugin/host`; build without \
+         WASI, or have the build tool stub it",
+        list(imports)
+    )]
+    ForbiddenImports {
+        /// Each forbidden import, `interface` or `interface#function`, in the component's order.
+        imports: Vec<String>,
+    },
+    /// It is built for a contract that this host doesn't know.
+    #[error(
+        "the component is built for version {found} of the plugin contract, and this host knows {supported}: {}",
+        advice(found, supported)
+    )]
+    UnknownContract {
+        /// The version that the component names.
+        found: String,
+        /// The newest version that the host knows.
+        supported: String,
+    },
+    /// It exports neither a mapper nor a reshaper.
+    #[error(
+        "the component exports neither `hookloom:plugin/mapping` nor `hookloom:plugin/reshaping`: build it for one of the \
+         worlds `mapper`, `reshaper` and `plugin`"
+    )]
+    NoExport,
+    /// An import or export of the contract has another type than the contract says.
+    #[error("`{item}` has another type than the plugin contract says: {detail}")]
+    WrongType {
+        /// The import or export, `interface` or `interface#function`.
+        item: String,
+        /// What differs.
+        detail: String,
+    },
+    /// It is composed of several components.
+    #[error("the file is a composition of several components: upload one component")]
+    SeveralComponents,
+    /// It needs more of something than any instance gets.
+    #[error("the component needs {needed} {what}, and at most {max} are allowed")]
+    TooManyResources {
+        /// What it needs.
+        what: &'static str,
+        /// How much.
+        needed: u64,
+        /// How much there is.
+        max: u64,
+    },
+    /// The compiler refuses it.
+    #[error("the component can't be compiled: {detail}")]
+    Compile {
+        /// What the compiler says.
+        detail: String,
+    },
+}
+
+impl CompileError {
+    /// The word for this error on the wire, in snake_case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            CompileError::Empty => "empty",
+            CompileError::TooLarge { .. } => "component_too_large",
+            CompileError::NotAComponent { .. } => "not_a_component",
+            CompileError::CoreModule => "core_module",
+            CompileError::Precompiled => "precompiled",
+            CompileError::Truncated { .. } => "truncated",
+            CompileError::Invalid { .. } => "invalid_component",
+            CompileError::ForbiddenImports { .. } => "forbidden_imports",
+            CompileError::UnknownContract { .. } => "unknown_contract",
+            CompileError::NoExport => "no_export",
+            CompileError::WrongType { .. } => "wrong_type",
+            CompileError::SeveralComponents => "several_components",
+            CompileError::TooManyResources { .. } => "too_many_resources",
+            CompileError::Compile { .. } => "compile_failed",
+        }
+    }
+}
+
+/// Names in back quotes with commas; a long list is cut.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+/// What to do about a contract that the host doesn't know.
+fn advice(found: &str, supported: &str) -> String {
+    format!("build it with an SDK for {supported}, or upgrade the host if {found} is newer")
+}

@@ -1,0 +1,266 @@
+//! The wasmtime engine, its pool and its clock: once a process.
+//!
+//! Called once at start-up; afterwards [`Runtime::compile`] is the only door. All plugins share one engine. Everything that
+//! makes a call deterministic (within one version and architecture), bounded and isolated is switched on here and nowhere else.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use wasmtime::component::Linker;
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OperatorCost, OptLevel, PoolingAllocationConfig,
+    Strategy, WasmBacktraceDetails,
+};
+
+use crate::call::CallState;
+use crate::{CompileError, Limits, Plugin, bindings, compile};
+
+/// The largest [`RuntimeConfig::stack_bytes`]: a call runs on the caller's thread, whose stack must hold it.
+pub const STACK_BYTES_MAX: usize = 1 << 20;
+
+/// Core modules that one component may instantiate. Guests that are linked from libraries (Python) need a dozen or two.
+pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
+
+/// Linear memories of one component. JavaScript guests have up to three; a slot reserves 4 GiB of address space.
+pub(crate) const MEMORIES_MAX: u32 = 4;
+
+/// Tables of one component: one a core module that has functions to call through.
+pub(crate) const TABLES_MAX: u32 = 24;
+
+/// Frames of a backtrace: enough to find a place, bounded since each is looked up in the guest's debug information.
+const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16).expect("16 is not zero");
+
+/// Fuel for `memory.grow`, and for each page that it asks for: the most that the engine can be told. A page costs the host a
+/// system call, a page fault or more, and clearing 64 KiB afterwards.
+const MEMORY_GROW_FUEL: u8 = u8::MAX;
+
+/// Bytes of a memory and of a table that are cleared in place after a call instead of being given back to the system.
+///
+/// Guests of up to four pages of 64 KiB, as the SDK makes them, are cleared without a system call: 19 µs a call instead of 35 µs
+/// with half as much, for a guest of three pages, and twice that on two threads. The engine's `pagemap_scan`, which would make a
+/// large value pay for large guests too, is off: it misses pages that were swapped out, so the next tenant would see them.
+///
+/// Source: `crm-contact` of the example plugins, 20,000 calls, 2 cores, on 2026-11-20; wasmtime pull request 14357.
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 256 << 10;
+const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
+
+/// How the runtime is set up; fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Bytes of a component. Default 24 MiB. Beyond it: [`CompileError::TooLarge`].
+    pub component_bytes_max: usize,
+    /// Calls that can run at once. Default 64. Beyond it a call ends as [`crate::FailureCode::Busy`].
+    ///
+    /// Each reserves 16 GiB of address space (not memory), so 1,000 need 16 TiB of the 128 TiB that there are.
+    pub instances_max: u32,
+    /// The most that any call may be given: its memory and table figures are what the pool is built for, and no call gets more of
+    /// these, whatever its own limits say. Default: 256 MiB and 100,000 elements.
+    pub limits_max: Limits,
+    /// How often deadlines are looked at: the precision of [`Limits::deadline`]. Default 5 ms.
+    pub epoch_tick: Duration,
+    /// Bytes of the guest's call stack, at most [`STACK_BYTES_MAX`]. Default 512 KiB. Beyond it: `stack_overflow`.
+    ///
+    /// A thread that calls [`Plugin::call`] needs this and some 200 KiB of stack of its own.
+    pub stack_bytes: usize,
+}
+
+/// The plugin runtime of a process: compiles components, which then can be called.
+///
+/// Clones share everything. Plugins keep what they need of it, so it may be dropped while plugins live.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+/// The runtime can't be set up.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// A figure of the configuration is out of its range.
+    #[error("runtime configuration: {0}")]
+    Config(String),
+    /// The engine refuses the machine or can't reserve the pool's address space.
+    #[error("set up the WebAssembly engine: {0}")]
+    Engine(String),
+    /// The thread that watches the deadlines doesn't start.
+    #[error("start the deadline ticker")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// What compiling and calling need, once a process.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<CallState>,
+    pub(crate) config: RuntimeConfig,
+}
+
+impl Runtime {
+    /// Sets up the engine, reserves the pool and starts the thread that watches deadlines.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when a figure is out of range, when the address space can't be reserved (a limit on virtual memory), or
+    /// when no thread can be started.
+    pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
+        config.check()?;
+        let engine = Engine::new(&engine_config(&config)).map_err(engine_error)?;
+        let linker = bindings::linker(&engine).map_err(engine_error)?;
+        start_ticker(engine.weak(), config.epoch_tick)?;
+        Ok(Runtime { shared: Arc::new(Shared { engine, linker, config }) })
+    }
+
+    /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.
+    ///
+    /// Takes some 10 ms for a small Rust guest and several seconds for a JavaScript or Python one, on all cores.
+    ///
+    /// # Errors
+    /// [`CompileError`]: each variant is one thing that its author can mend.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Plugin, CompileError> {
+        compile::compile(&self.shared, bytes)
+    }
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> RuntimeConfig {
+        RuntimeConfig {
+            component_bytes_max: 24 << 20,
+            instances_max: 64,
+            limits_max: Limits { memory_bytes_max: 256 << 20, table_elements_max: 100_000, ..Limits::default() },
+            epoch_tick: Duration::from_millis(5),
+            stack_bytes: 512 << 10,
+        }
+    }
+}
+
+impl RuntimeConfig {
+    fn check(&self) -> Result<(), RuntimeError> {
+        let memory = self.limits_max.memory_bytes_max;
+        let tables = self.limits_max.table_elements_max;
+        let problem = if self.instances_max == 0 {
+            "instances_max must be at least 1".to_owned()
+        } else if !(64 << 10..=1 << 32).contains(&memory) {
+            format!("limits_max.memory_bytes_max must be 64 KiB to 4 GiB, not {memory}")
+        } else if tables > 10_000_000 {
+            format!("limits_max.table_elements_max must be at most 10,000,000, not {tables}")
+        } else if self.epoch_tick < Duration::from_millis(1) {
+            "epoch_tick must be at least 1 ms".to_owned()
+        } else if !(64 << 10..=STACK_BYTES_MAX).contains(&self.stack_bytes) {
+            format!("stack_bytes must be 64 KiB to 1 MiB, not {}", self.stack_bytes)
+        } else {
+            return Ok(());
+        };
+        Err(RuntimeError::Config(problem))
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+/// The settings of the engine. Spectre mitigations, signal-based traps and bounds checks by guard pages are its defaults.
+fn engine_config(config: &RuntimeConfig) -> Config {
+    let mut engine = Config::new();
+    engine
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config)))
+        .memory_init_cow(true)
+        .max_wasm_stack(config.stack_bytes);
+    // Budget and backstop.
+    engine.consume_fuel(true).operator_cost(operator_cost()).epoch_interruption(true);
+    // The same result and the same fuel on every run. (Threads and garbage collection are not even compiled in.)
+    engine.cranelift_nan_canonicalization(true).wasm_relaxed_simd(false).shared_memory(false);
+    // Features that no guest of ours needs, and that cost each instance something.
+    engine.gc_support(false).concurrency_support(false).wasm_memory64(false).wasm_custom_page_sizes(false);
+    // JavaScript engines are linked with a memory of their own.
+    engine.wasm_multi_memory(true);
+    // What the author reads when a guest traps.
+    engine.wasm_backtrace_details(WasmBacktraceDetails::Enable).wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES_MAX));
+    engine
+}
+
+fn pool_config(config: &RuntimeConfig) -> PoolingAllocationConfig {
+    let slots = config.instances_max;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_MAX))
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .total_memories(slots.saturating_mul(MEMORIES_MAX))
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_memories_per_module(MEMORIES_MAX)
+        .total_tables(slots.saturating_mul(TABLES_MAX))
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .max_memory_size(usize::try_from(config.limits_max.memory_bytes_max).unwrap_or(usize::MAX))
+        .table_elements(usize::try_from(config.limits_max.table_elements_max).unwrap_or(usize::MAX))
+        .max_unused_warm_slots(slots)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
+        .pagemap_scan(Enabled::No);
+    pool
+}
+
+/// One unit of fuel an operator and a byte of a bulk operation, as by default; `memory.grow` is dearer.
+fn operator_cost() -> OperatorCost {
+    let mut cost = OperatorCost::new();
+    cost.MemoryGrow = MEMORY_GROW_FUEL;
+    cost.variable.memory_grow_per_page = MEMORY_GROW_FUEL;
+    cost
+}
+
+/// Advances the engine's epoch once a tick until nobody holds the engine any more: neither the runtime nor a plugin.
+///
+/// A tick that comes late, because the machine is busy, is made up for, so that deadlines don't drift.
+fn start_ticker(engine: EngineWeak, tick: Duration) -> Result<(), RuntimeError> {
+    let ticker = move || {
+        let mut due = Instant::now() + tick;
+        loop {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let Some(engine) = engine.upgrade() else { return };
+            while due <= Instant::now() {
+                engine.increment_epoch();
+                due += tick;
+            }
+        }
+    };
+    thread::Builder::new().name("plugin-deadline".to_owned()).spawn(ticker).map(drop).map_err(RuntimeError::Ticker)
+}
+
+fn engine_error(error: wasmtime::Error) -> RuntimeError {
+    RuntimeError::Engine(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_out_of_range_are_named() {
+        let cases = [
+            (RuntimeConfig { instances_max: 0, ..RuntimeConfig::default() }, "instances_max"),
+            (RuntimeConfig { epoch_tick: Duration::ZERO, ..RuntimeConfig::default() }, "epoch_tick"),
+            (RuntimeConfig { stack_bytes: 2 << 20, ..RuntimeConfig::default() }, "stack_bytes"),
+        ];
+        for (config, field) in cases {
+            let error = Runtime::new(config).unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_engine_is_freed_and_its_ticker_ends_when_nobody_holds_it() {
+        let runtime = Runtime::new(RuntimeConfig { instances_max: 1, ..RuntimeConfig::default() }).unwrap();
+        let weak = runtime.shared.engine.weak();
+        assert!(weak.upgrade().is_some());
+        drop(runtime);
+        // The ticker may hold the engine for the moment of a tick.
+        let end = Instant::now() + Duration::from_secs(10);
+        while weak.upgrade().is_some() && Instant::now() < end {
+            thread::yield_now();
+        }
+        assert!(weak.upgrade().is_none());
+    }
+}

@@ -1,0 +1,293 @@
+//! The fair queue: deficit round robin across tenants, paid in the time that their calls took.
+//!
+//! Pure: no thread, no clock. `executor.rs` holds it under its lock. A tenant whose turn it is may start a call as long as it has
+//! credit; each turn gives it a quantum. What a call costs is known only afterwards, so the tenant pays an estimate when the call
+//! starts and the difference when it ends. A tenant that goes away in debt still owes it when it comes back, as long as others
+//! compete with it.
+//!
+//! Source: M. Shreedhar, G. Varghese, "Efficient Fair Queuing using Deficit Round Robin", 1995.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// What a turn is worth in microseconds of a worker. Small against a deadline, large against an ordinary call.
+const QUANTUM: i64 = 1_000;
+
+/// Jobs of many tenants, handed out so that each tenant gets the same time.
+#[derive(Debug)]
+pub(crate) struct FairQueue<J> {
+    tenants: HashMap<Arc<str>, Tenant<J>>,
+    /// Tenants in the order of their turns: all that have jobs waiting, and idle ones that are in debt.
+    turns: VecDeque<Arc<str>>,
+    waiting: usize,
+    waiting_max: usize,
+    in_flight_max: usize,
+}
+
+/// One job, and what its end must be reported with.
+#[derive(Debug)]
+pub(crate) struct Started<J> {
+    pub(crate) tenant: Arc<str>,
+    pub(crate) job: J,
+    /// What the tenant has paid already, in microseconds.
+    paid: i64,
+}
+
+/// Why a job is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// As many jobs wait as may.
+    Full,
+    /// The tenant has as many jobs waiting and running as it may.
+    Tenant,
+}
+
+#[derive(Debug)]
+struct Tenant<J> {
+    jobs: VecDeque<J>,
+    running: usize,
+    /// Credit in microseconds; below zero it is a debt.
+    credit: i64,
+    /// What its calls cost of late, in microseconds.
+    estimate: i64,
+    /// Whether it stands in `turns`.
+    in_turn: bool,
+}
+
+impl<J> FairQueue<J> {
+    /// A queue that holds `waiting_max` jobs, and of each tenant `in_flight_max`, waiting and running together.
+    pub(crate) fn new(waiting_max: usize, in_flight_max: usize) -> FairQueue<J> {
+        FairQueue { tenants: HashMap::new(), turns: VecDeque::new(), waiting: 0, waiting_max, in_flight_max }
+    }
+
+    /// Adds a job at the end of its tenant's line.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the queue or the tenant's share of it is full; the job is given back.
+    pub(crate) fn push(&mut self, tenant: &str, job: J) -> Result<(), (Refusal, J)> {
+        if self.waiting >= self.waiting_max {
+            return Err((Refusal::Full, job));
+        }
+        let known = self.tenants.get(tenant);
+        if known.is_some_and(|known| known.in_flight() >= self.in_flight_max) || self.in_flight_max == 0 {
+            return Err((Refusal::Tenant, job));
+        }
+        let name = match self.tenants.get_key_value(tenant) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(tenant),
+        };
+        let entry = self.tenants.entry(Arc::clone(&name)).or_insert_with(Tenant::new);
+        entry.jobs.push_back(job);
+        self.waiting += 1;
+        if !entry.in_turn {
+            entry.in_turn = true;
+            self.turns.push_back(name);
+        }
+        Ok(())
+    }
+
+    /// Takes the next job; `None` when none waits.
+    pub(crate) fn pop(&mut self) -> Option<Started<J>> {
+        if self.waiting == 0 {
+            self.forgive_idle();
+            return None;
+        }
+        // Whoever has credit keeps its turn until the credit is used up. A whole round without one raises all credits at once by
+        // as many quanta as the best placed tenant needs, so that the second round finds it.
+        for _ in 0..2 {
+            for _ in 0..self.turns.len() {
+                if let Some(started) = self.take_turn() {
+                    return Some(started);
+                }
+            }
+            self.raise_credits();
+        }
+        self.take_turn()
+    }
+
+    /// Settles a job that [`FairQueue::pop`] handed out: `cost` is the time that it took, in microseconds.
+    pub(crate) fn finish(&mut self, tenant: &Arc<str>, paid: i64, cost: i64) {
+        let Some(entry) = self.tenants.get_mut(tenant) else { return };
+        let cost = cost.max(1);
+        entry.running -= 1;
+        entry.credit += paid - cost;
+        entry.estimate = (3 * entry.estimate + cost) / 4;
+        if !entry.in_turn && entry.running == 0 {
+            self.rest(tenant);
+        }
+    }
+
+    /// The tenant at the front starts a job if it can; else it gets a quantum and goes to the back.
+    fn take_turn(&mut self) -> Option<Started<J>> {
+        let name = self.turns.pop_front()?;
+        let tenant = self.tenants.get_mut(&name)?;
+        if tenant.credit <= 0 {
+            tenant.credit += QUANTUM;
+            self.turns.push_back(name);
+            return None;
+        }
+        let Some(job) = tenant.jobs.pop_front() else {
+            // It has paid its debt and wants nothing.
+            tenant.in_turn = false;
+            if tenant.running == 0 {
+                self.tenants.remove(&name);
+            }
+            return None;
+        };
+        self.waiting -= 1;
+        let paid = tenant.estimate;
+        tenant.credit -= paid;
+        tenant.running += 1;
+        if tenant.jobs.is_empty() {
+            // An idle tenant saves no credit up.
+            tenant.credit = tenant.credit.min(0);
+            tenant.in_turn = false;
+        } else {
+            self.turns.push_front(Arc::clone(&name));
+        }
+        Some(Started { tenant: name, job, paid })
+    }
+
+    /// Gives every tenant in line the same number of quanta, enough that one of those with jobs has credit.
+    fn raise_credits(&mut self) {
+        let waiting = self.tenants.values().filter(|tenant| !tenant.jobs.is_empty());
+        let Some(best) = waiting.map(|tenant| tenant.credit).max() else { return };
+        let rounds = if best > 0 { 0 } else { -best / QUANTUM + 1 };
+        for tenant in self.tenants.values_mut().filter(|tenant| tenant.in_turn) {
+            tenant.credit += rounds * QUANTUM;
+        }
+    }
+
+    /// A tenant has neither jobs waiting nor running: it is forgotten, unless it owes time while others wait for theirs.
+    fn rest(&mut self, name: &Arc<str>) {
+        let Some(tenant) = self.tenants.get_mut(name) else { return };
+        // The number of idle debtors is bounded as the queue is; beyond it a debt is forgiven.
+        if tenant.credit < 0 && self.waiting > 0 && self.turns.len() < 2 * self.waiting_max {
+            tenant.in_turn = true;
+            self.turns.push_back(Arc::clone(name));
+        } else {
+            self.tenants.remove(name);
+        }
+    }
+
+    /// Nobody waits, so nobody was kept waiting by what an idle tenant owes.
+    fn forgive_idle(&mut self) {
+        self.turns.clear();
+        self.tenants.retain(|_, tenant| {
+            tenant.in_turn = false;
+            tenant.running > 0
+        });
+    }
+}
+
+impl<J> Started<J> {
+    /// Splits the job from what [`FairQueue::finish`] needs.
+    pub(crate) fn into_parts(self) -> (J, Arc<str>, i64) {
+        (self.job, self.tenant, self.paid)
+    }
+}
+
+impl<J> Tenant<J> {
+    fn new() -> Tenant<J> {
+        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, in_turn: false }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.jobs.len() + self.running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs jobs of (tenant, cost in µs) one after the other for `time` µs, each tenant always having `depth` jobs waiting.
+    fn simulate(tenants: &[(&str, i64)], depth: usize, time: i64) -> HashMap<String, i64> {
+        let mut queue = FairQueue::new(1024, 64);
+        let mut used: HashMap<String, i64> = HashMap::new();
+        for (name, cost) in tenants {
+            for _ in 0..depth {
+                queue.push(name, *cost).unwrap();
+            }
+        }
+        let mut now = 0;
+        while now < time {
+            let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+            now += cost;
+            *used.entry(tenant.to_string()).or_default() += cost;
+            queue.finish(&tenant, paid, cost);
+            queue.push(&tenant, cost).unwrap();
+        }
+        used
+    }
+
+    #[test]
+    fn tenants_get_the_same_time_however_long_their_calls_are() {
+        let used = simulate(&[("quick", 10), ("slow", 50_000), ("middle", 900)], 8, 10_000_000);
+        for (tenant, time) in &used {
+            let share = *time as f64 / 10_000_000.0;
+            assert!((0.32..0.35).contains(&share), "{tenant} got {share} of {used:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_alone_gets_everything_at_once() {
+        let used = simulate(&[("alone", 1_000_000)], 1, 5_000_000);
+        assert_eq!(used["alone"], 5_000_000);
+    }
+
+    #[test]
+    fn a_debt_is_not_escaped_by_leaving_for_a_moment() {
+        let mut queue = FairQueue::new(1024, 64);
+        for _ in 0..40 {
+            queue.push("quick", 100).unwrap();
+        }
+        queue.push("slow", 1_000_000).unwrap();
+        let mut order = Vec::new();
+        // The slow tenant comes back as soon as its call is done; all the quick ones are still served first.
+        while let Some(started) = queue.pop() {
+            let (cost, tenant, paid) = started.into_parts();
+            queue.finish(&tenant, paid, cost);
+            order.push(tenant.to_string());
+            if &*tenant == "slow" && order.iter().filter(|name| *name == "slow").count() < 2 {
+                queue.push("slow", 1_000_000).unwrap();
+            }
+        }
+        assert_eq!(order.last().map(String::as_str), Some("slow"));
+        assert_eq!(order.len(), 42);
+    }
+
+    #[test]
+    fn a_full_queue_and_a_full_tenant_are_told_apart() {
+        let mut queue = FairQueue::new(3, 2);
+        queue.push("a", 1).unwrap();
+        queue.push("a", 2).unwrap();
+        assert_eq!(queue.push("a", 3), Err((Refusal::Tenant, 3)));
+        queue.push("b", 4).unwrap();
+        assert_eq!(queue.push("c", 5), Err((Refusal::Full, 5)));
+        // What runs still counts for its tenant, but no longer for the queue.
+        let (_, tenant, paid) = queue.pop().unwrap().into_parts();
+        assert_eq!(queue.push(&tenant, 6).is_err(), &*tenant == "a");
+        queue.finish(&tenant, paid, 1);
+        assert_eq!(queue.push(&tenant, 7), Ok(()));
+    }
+
+    #[test]
+    fn jobs_of_one_tenant_keep_their_order_and_none_is_lost() {
+        let mut queue = FairQueue::new(1000, 1000);
+        for job in 0..100 {
+            queue.push(if job % 3 == 0 { "a" } else { "b" }, job).unwrap();
+        }
+        let mut seen = Vec::new();
+        while let Some(started) = queue.pop() {
+            let (job, tenant, paid) = started.into_parts();
+            queue.finish(&tenant, paid, 10 + job);
+            seen.push(job);
+        }
+        let of_a: Vec<i64> = seen.iter().copied().filter(|job| job % 3 == 0).collect();
+        assert!(of_a.is_sorted());
+        seen.sort_unstable();
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
+        assert!(queue.tenants.is_empty() && queue.turns.is_empty(), "nothing of an idle tenant is kept");
+    }
+}

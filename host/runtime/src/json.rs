@@ -1,0 +1,405 @@
+//! Whether a plugin's text is a JSON object that may leave the house.
+//!
+//! The text itself is kept byte for byte; this only looks. It never recurses, takes no number through a float, and remembers
+//! nothing but the keys of the objects that are open: time and memory are proportional to the text. Called by `call/output.rs`.
+//!
+//! Beyond the grammar it refuses duplicate keys at any level, nesting beyond a bound, and escapes of lone surrogates, on all of
+//! which readers disagree.
+//!
+//! Source: RFC 8259; RFC 7493 §2.1 and §2.3 (I-JSON: surrogates, duplicate keys).
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+/// The longest piece of a key that an error quotes, in characters.
+const QUOTED_CHARS_MAX: usize = 60;
+
+/// Why a text is refused, and where.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{problem} at line {line}, column {column}")]
+pub(crate) struct JsonError {
+    problem: String,
+    /// Counts from 1.
+    line: usize,
+    /// In characters; counts from 1.
+    column: usize,
+}
+
+/// Checks that `text` is one JSON object, nested at most `depth_max` deep, without duplicate keys.
+///
+/// # Errors
+/// [`JsonError`] for the first thing that is wrong; a duplicate key is noticed at the end of its object.
+pub(crate) fn check_object(text: &str, depth_max: usize) -> Result<(), JsonError> {
+    let mut checker = Checker { text, position: 0, depth_max, open: Vec::new(), keys: Vec::new() };
+    checker.check().map_err(|Problem { problem, position }| {
+        let before = &text[..text.floor_char_boundary(position)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        JsonError { problem, line, column: before[line_start..].chars().count() + 1 }
+    })
+}
+
+struct Checker<'a> {
+    text: &'a str,
+    /// In bytes.
+    position: usize,
+    depth_max: usize,
+    open: Vec<Open>,
+    /// The keys of all open objects, the outermost object's first.
+    keys: Vec<Key<'a>>,
+}
+
+/// An array or object whose end has not come yet.
+enum Open {
+    Array,
+    Object {
+        /// Where its keys start in `keys`.
+        keys_start: usize,
+    },
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'a> {
+    /// Without escapes, since `"a"` and `"\u0061"` are one key.
+    name: Cow<'a, str>,
+    position: usize,
+}
+
+/// What may come next.
+enum Expect {
+    Value,
+    ItemOrEnd,
+    Key,
+    KeyOrEnd,
+    CommaOrEnd,
+    Nothing,
+}
+
+struct Problem {
+    problem: String,
+    position: usize,
+}
+
+impl<'a> Checker<'a> {
+    fn check(&mut self) -> Result<(), Problem> {
+        self.skip_whitespace();
+        if self.peek() != Some(b'{') {
+            return Err(self.unexpected("a JSON object"));
+        }
+        let mut expect = Expect::Value;
+        loop {
+            self.skip_whitespace();
+            expect = match expect {
+                Expect::Value => self.value()?,
+                Expect::ItemOrEnd if self.eat(b']') => self.close()?,
+                Expect::ItemOrEnd => self.value()?,
+                Expect::KeyOrEnd if self.eat(b'}') => self.close()?,
+                Expect::KeyOrEnd | Expect::Key => self.key()?,
+                Expect::CommaOrEnd => self.comma_or_end()?,
+                Expect::Nothing if self.position == self.text.len() => return Ok(()),
+                Expect::Nothing => return Err(self.unexpected("nothing more")),
+            };
+        }
+    }
+
+    fn value(&mut self) -> Result<Expect, Problem> {
+        match self.peek() {
+            Some(b'{') => return self.open(Open::Object { keys_start: self.keys.len() }, Expect::KeyOrEnd),
+            Some(b'[') => return self.open(Open::Array, Expect::ItemOrEnd),
+            Some(b'"') => drop(self.string()?),
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.literal("true")?,
+            Some(b'f') => self.literal("false")?,
+            Some(b'n') => self.literal("null")?,
+            _ => return Err(self.unexpected("a JSON value")),
+        }
+        Ok(self.after_value())
+    }
+
+    fn after_value(&self) -> Expect {
+        if self.open.is_empty() { Expect::Nothing } else { Expect::CommaOrEnd }
+    }
+
+    fn open(&mut self, open: Open, then: Expect) -> Result<Expect, Problem> {
+        if self.open.len() >= self.depth_max {
+            return Err(self.problem(format!("nested deeper than {} levels", self.depth_max)));
+        }
+        self.open.push(open);
+        self.position += 1;
+        Ok(then)
+    }
+
+    fn close(&mut self) -> Result<Expect, Problem> {
+        if let Some(Open::Object { keys_start }) = self.open.pop() {
+            self.close_keys(keys_start)?;
+        }
+        Ok(self.after_value())
+    }
+
+    /// Looks for a key that comes twice among those from `keys_start` on, and forgets them.
+    fn close_keys(&mut self, keys_start: usize) -> Result<(), Problem> {
+        let keys = &mut self.keys[keys_start..];
+        keys.sort_unstable();
+        let twice = keys.windows(2).filter(|pair| pair[0].name == pair[1].name).map(|pair| &pair[1]);
+        if let Some(key) = twice.min_by_key(|key| key.position) {
+            let problem = format!("duplicate key {:?}", shorten(&key.name));
+            return Err(Problem { problem, position: key.position });
+        }
+        self.keys.truncate(keys_start);
+        Ok(())
+    }
+
+    fn key(&mut self) -> Result<Expect, Problem> {
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected("a key in quotation marks"));
+        }
+        let position = self.position;
+        let name = self.string()?;
+        self.keys.push(Key { name, position });
+        self.skip_whitespace();
+        if !self.eat(b':') {
+            return Err(self.unexpected("a colon"));
+        }
+        Ok(Expect::Value)
+    }
+
+    fn comma_or_end(&mut self) -> Result<Expect, Problem> {
+        let (end, next) = match self.open.last() {
+            Some(Open::Object { .. }) => (b'}', Expect::Key),
+            _ => (b']', Expect::Value),
+        };
+        if self.eat(b',') {
+            Ok(next)
+        } else if self.eat(end) {
+            self.close()
+        } else {
+            Err(self.unexpected(if end == b'}' { "a comma or `}`" } else { "a comma or `]`" }))
+        }
+    }
+
+    /// A string, without its quotation marks and escapes.
+    fn string(&mut self) -> Result<Cow<'a, str>, Problem> {
+        self.position += 1;
+        let mut start = self.position;
+        let mut unescaped = String::new();
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    unescaped.push_str(&self.text[start..self.position]);
+                    unescaped.push(self.escape()?);
+                    start = self.position;
+                }
+                Some(0..0x20) => return Err(self.problem("a control character in a string".to_owned())),
+                Some(_) => self.position += 1,
+                None => return Err(self.unexpected("the end of a string")),
+            }
+        }
+        let rest = &self.text[start..self.position];
+        self.position += 1;
+        if unescaped.is_empty() {
+            return Ok(Cow::Borrowed(rest));
+        }
+        unescaped.push_str(rest);
+        Ok(Cow::Owned(unescaped))
+    }
+
+    /// The character that an escape stands for.
+    fn escape(&mut self) -> Result<char, Problem> {
+        let start = self.position;
+        self.position += 1;
+        let character = match self.peek() {
+            Some(character @ (b'"' | b'\\' | b'/')) => char::from(character),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(start),
+            _ => return Err(Problem { problem: "an unknown escape".to_owned(), position: start }),
+        };
+        self.position += 1;
+        Ok(character)
+    }
+
+    /// `\uXXXX`, or two of them that are a pair of surrogates; the position is at the `u`.
+    fn unicode_escape(&mut self, start: usize) -> Result<char, Problem> {
+        let first = self.code_unit(start)?;
+        let mut units = vec![first];
+        if (0xd800..0xdc00).contains(&first) && self.text[self.position..].starts_with("\\u") {
+            self.position += 1;
+            units.push(self.code_unit(start)?);
+        }
+        match char::decode_utf16(units).next() {
+            Some(Ok(character)) => Ok(character),
+            _ => Err(Problem { problem: "half a surrogate pair".to_owned(), position: start }),
+        }
+    }
+
+    /// Four hexadecimal digits after the `u` at the position.
+    fn code_unit(&mut self, start: usize) -> Result<u16, Problem> {
+        let digits = self.text.as_bytes().get(self.position + 1..self.position + 5).unwrap_or_default();
+        let unit = digits.iter().try_fold(0_u16, |unit, digit| {
+            let value = char::from(*digit).to_digit(16)?;
+            Some(unit << 4 | u16::try_from(value).ok()?)
+        });
+        match unit {
+            Some(unit) if digits.len() == 4 => {
+                self.position += 5;
+                Ok(unit)
+            }
+            _ => Err(Problem { problem: "an escape without four hexadecimal digits".to_owned(), position: start }),
+        }
+    }
+
+    /// A number, by its grammar only: its value is nobody's business here.
+    fn number(&mut self) -> Result<(), Problem> {
+        self.eat(b'-');
+        if !self.eat(b'0') {
+            self.digits()?;
+        }
+        if self.eat(b'.') {
+            self.digits()?;
+        }
+        if self.eat(b'e') || self.eat(b'E') {
+            let _sign = self.eat(b'+') || self.eat(b'-');
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Problem> {
+        let start = self.position;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.position += 1;
+        }
+        if self.position == start { Err(self.unexpected("a digit")) } else { Ok(()) }
+    }
+
+    fn literal(&mut self, literal: &str) -> Result<(), Problem> {
+        if !self.text[self.position..].starts_with(literal) {
+            return Err(self.unexpected("a JSON value"));
+        }
+        self.position += literal.len();
+        Ok(())
+    }
+
+    fn skip_whitespace(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.position += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.position).copied()
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let eaten = self.peek() == Some(byte);
+        self.position += usize::from(eaten);
+        eaten
+    }
+
+    fn unexpected(&self, wanted: &str) -> Problem {
+        match self.text.get(self.position..).and_then(|rest| rest.chars().next()) {
+            Some(found) => self.problem(format!("{wanted} expected, not {found:?},")),
+            None => self.problem(format!("{wanted} expected, not the end,")),
+        }
+    }
+
+    fn problem(&self, problem: String) -> Problem {
+        Problem { problem, position: self.position }
+    }
+}
+
+/// The start of a key, for a message.
+fn shorten(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &name[..end])),
+        None => Cow::Borrowed(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<(), String> {
+        check_object(text, 4).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn objects_are_accepted_as_they_are() {
+        for text in [
+            "{}",
+            " \r\n\t{ \"a\" : [ ] , \"b\" : { } } \n",
+            r#"{"a":{"x":1},"b":{"x":1}}"#,
+            r#"{"a":[{"x":1},{"x":2}]}"#,
+            r#"{"n":[0,-0,1.5,-2e+10,3E-7,123456789012345678901234567890,1e999]}"#,
+            r#"{"l":[true,false,null,""]}"#,
+            r#"{"s":"\"\\\/\b\f\n\r\t\u00e9\uD83D\uDE00 é😀"}"#,
+            r#"{"":1," ":2}"#,
+        ] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_with_its_place() {
+        let cases = [
+            ("", "a JSON object expected, not the end, at line 1, column 1"),
+            ("[]", "a JSON object expected, not '[', at line 1, column 1"),
+            ("\"a\"", "a JSON object expected, not '\"', at line 1, column 1"),
+            ("\u{feff}{}", "a JSON object expected, not '\\u{feff}', at line 1, column 1"),
+            ("{} {}", "nothing more expected, not '{', at line 1, column 4"),
+            ("{\n \"é\": NaN}", "a JSON value expected, not 'N', at line 2, column 7"),
+            (r#"{"a":-Infinity}"#, "a digit expected, not 'I', at line 1, column 7"),
+            (r#"{"a":01}"#, "a comma or `}` expected, not '1', at line 1, column 7"),
+            (r#"{"a":1.}"#, "a digit expected, not '}', at line 1, column 8"),
+            (r#"{"a":nul}"#, "a JSON value expected, not 'n', at line 1, column 6"),
+            (r#"{"a":[1,]}"#, "a JSON value expected, not ']', at line 1, column 9"),
+            (r#"{"a":1,}"#, "a key in quotation marks expected, not '}', at line 1, column 8"),
+            (r#"{a:1}"#, "a key in quotation marks expected, not 'a', at line 1, column 2"),
+            (r#"{"a" 1}"#, "a colon expected, not '1', at line 1, column 6"),
+            (r#"{"a":[1}"#, "a comma or `]` expected, not '}', at line 1, column 8"),
+            (r#"{"a":1"#, "a comma or `}` expected, not the end, at line 1, column 7"),
+            (r#"{"a":"b"#, "the end of a string expected, not the end, at line 1, column 8"),
+            ("{\"a\":\"\n\"}", "a control character in a string at line 1, column 7"),
+            (r#"{"a":"\x"}"#, "an unknown escape at line 1, column 7"),
+            (r#"{"a":"\u12"}"#, "an escape without four hexadecimal digits at line 1, column 7"),
+            (r#"{"a":"\uD83D"}"#, "half a surrogate pair at line 1, column 7"),
+            (r#"{"a":"\uD83Dx"}"#, "half a surrogate pair at line 1, column 7"),
+            (r#"{"a":"\uD83D\u0041"}"#, "half a surrogate pair at line 1, column 7"),
+            (r#"{"a":"\uDE00"}"#, "half a surrogate pair at line 1, column 7"),
+        ];
+        for (text, error) in cases {
+            assert_eq!(check(text), Err(error.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_are_found_at_every_level_and_however_they_are_written() {
+        let cases = [
+            (r#"{"a":1,"b":2,"a":3}"#, "duplicate key \"a\" at line 1, column 14"),
+            (r#"{"a":1,"\u0061":3}"#, "duplicate key \"a\" at line 1, column 8"),
+            (r#"{"x":[{"a":{"k":1,"k":2}}]}"#, "duplicate key \"k\" at line 1, column 19"),
+            (r#"{"":1,"":2}"#, "duplicate key \"\" at line 1, column 7"),
+        ];
+        for (text, error) in cases {
+            assert_eq!(check(text), Err(error.to_owned()), "{text}");
+        }
+        let long = "k".repeat(1000);
+        let error = check(&format!(r#"{{"{long}":1,"{long}":2}}"#)).unwrap_err();
+        assert!(error.len() < 150, "{error}");
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_costs_no_stack() {
+        assert_eq!(check(r#"{"a":[[[1]]]}"#), Ok(()));
+        assert_eq!(check(r#"{"a":[[[[1]]]]}"#), Err("nested deeper than 4 levels at line 1, column 9".to_owned()));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert!(check(&deep).is_err());
+        assert_eq!(check_object(&deep, usize::MAX), Ok(()));
+    }
+}

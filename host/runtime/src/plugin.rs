@@ -1,0 +1,87 @@
+//! A compiled component, ready to be called and shared by everybody whose bytes are the same.
+//!
+//! Once a plugin version; made by `compile.rs`, which has checked everything. A call makes a fresh instance of it (`call.rs`)
+//! and leaves nothing behind.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::component::{ComponentExportIndex, InstancePre};
+
+use crate::call::{self, CallState};
+use crate::engine::Shared;
+use crate::{Digest, Report, Request};
+
+/// A compiled plugin. Cheap to clone; clones share the compiled code.
+#[derive(Clone)]
+pub struct Plugin {
+    inner: Arc<Prepared>,
+}
+
+/// What a plugin can be called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exports {
+    /// It maps inbound events to matches of rules.
+    pub mapper: bool,
+    /// It reshapes outbound messages.
+    pub reshaper: bool,
+}
+
+/// Everything that a call needs and that doesn't change between calls.
+pub(crate) struct Prepared {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) instance_pre: InstancePre<CallState>,
+    /// The function `map`, found once.
+    pub(crate) map: Option<ComponentExportIndex>,
+    /// The function `reshape`, found once.
+    pub(crate) reshape: Option<ComponentExportIndex>,
+    /// Whether some of its texts cross as UTF-16, which the host must copy to read.
+    pub(crate) wide_strings: bool,
+    pub(crate) digest: Digest,
+    pub(crate) contract: String,
+    pub(crate) bytes_len: usize,
+}
+
+impl Plugin {
+    pub(crate) fn new(prepared: Prepared) -> Plugin {
+        Plugin { inner: Arc::new(prepared) }
+    }
+
+    /// The digest of the component's bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.inner.digest
+    }
+
+    /// What it can be called for.
+    pub fn exports(&self) -> Exports {
+        Exports { mapper: self.inner.map.is_some(), reshaper: self.inner.reshape.is_some() }
+    }
+
+    /// The version of the contract that it was built for, for example `1.0.0`.
+    pub fn contract(&self) -> &str {
+        &self.inner.contract
+    }
+
+    /// The length of the component in bytes, before it was compiled.
+    pub fn bytes_len(&self) -> usize {
+        self.inner.bytes_len
+    }
+
+    /// Runs the plugin once, in a fresh instance, on the caller's thread, whose stack must have room for
+    /// [`crate::RuntimeConfig::stack_bytes`] and some.
+    ///
+    /// Blocks for at most about the deadline. Never panics; every end, also a failure of the host, is in the report.
+    pub fn call(&self, request: &Request) -> Report {
+        call::run(&self.inner, request)
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("digest", self.digest())
+            .field("exports", &self.exports())
+            .field("contract", &self.contract())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! Each limit of a call: its own code, with what was used and what was allowed.
+
+use std::time::{Duration, Instant};
+
+use hookloom_runtime::{FailureCode, Input, Limits, Outcome, Report, RuntimeConfig};
+
+use crate::guest::{compile, failure, message, request, reshape, reshaper, runtime};
+
+const MEMORY: &str = r#"(memory (export "memory") 1)"#;
+
+/// Fuel that outlasts every deadline.
+const ENDLESS: u64 = 1 << 60;
+
+/// Asserts that the call ended at a limit, and which.
+fn assert_limit(report: &Report, code: FailureCode, used: u64, allowed: u64) {
+    let failure = failure(report);
+    assert_eq!((failure.code, failure.used, failure.allowed), (code, Some(used), Some(allowed)), "{failure:?}");
+}
+
+#[test]
+fn an_endless_loop_ends_with_the_same_fuel_each_time() {
+    let loops = [
+        "(loop $l (br $l)) unreachable",
+        "(loop $l (memory.fill (i32.const 0) (i32.const 0) (i32.const 65536)) (br $l)) unreachable",
+        "(loop $l (drop (memory.grow (i32.const 0))) (br $l)) unreachable",
+        "(loop $l (drop (memory.grow (i32.const 1))) (br $l)) unreachable",
+        "(loop $l (call $log (i32.const 1) (i32.const 0) (i32.const 65536)) (br $l)) unreachable",
+    ];
+    for body in loops {
+        let plugin = compile(&reshaper(MEMORY, body));
+        let limits = Limits { fuel: 1_000_000, ..Limits::default() };
+        let reports: Vec<Report> = (0..3).map(|_| reshape(&plugin, limits.clone())).collect();
+        for report in &reports {
+            assert_limit(report, FailureCode::FuelExhausted, 1_000_000, 1_000_000);
+            assert_eq!((report.fuel_used, &report.logs), (1_000_000, &reports[0].logs), "{body}");
+        }
+    }
+}
+
+#[test]
+fn the_fuel_of_a_call_that_ends_well_is_the_same_each_time_and_does_not_depend_on_the_limit() {
+    let body = "(local $i i32)
+        (loop $l (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (i32.const 1000))))
+        (call $unchanged)";
+    let component = reshaper(MEMORY, body);
+    let fuel = reshape(&compile(&component), Limits::default()).fuel_used;
+    assert!((5_000..10_000).contains(&fuel), "{fuel}");
+    for limit in [fuel, 2 * fuel, u64::MAX] {
+        let report = reshape(&compile(&component), Limits { fuel: limit, ..Limits::default() });
+        assert_eq!((report.fuel_used, report.outcome), (fuel, Outcome::Unchanged));
+    }
+    let report = reshape(&compile(&component), Limits { fuel: fuel - 100, ..Limits::default() });
+    assert_eq!(failure(&report).code, FailureCode::FuelExhausted);
+}
+
+#[test]
+fn growing_memory_is_charged_by_the_page() {
+    let grow = |pages: u32| {
+        let body = format!("(drop (memory.grow (i32.const {pages}))) (call $unchanged)");
+        reshape(&compile(&reshaper(MEMORY, &body)), Limits::default()).fuel_used
+    };
+    assert_eq!(grow(11) - grow(1), 10 * 255);
+}
+
+#[test]
+fn an_endless_loop_before_the_call_is_stopped_too() {
+    let component = reshaper(&format!("{MEMORY} (func $spin (loop $l (br $l))) (start $spin)"), "(call $unchanged)");
+    let plugin = compile(&component);
+    for _ in 0..2 {
+        let report = reshape(&plugin, Limits { fuel: 50_000, ..Limits::default() });
+        assert_limit(&report, FailureCode::FuelExhausted, 50_000, 50_000);
+    }
+    let report = reshape(&plugin, Limits { fuel: ENDLESS, deadline: Duration::from_millis(30), ..Limits::default() });
+    assert_eq!(failure(&report).code, FailureCode::Deadline);
+}
+
+#[test]
+fn a_deadline_ends_what_fuel_does_not() {
+    let plugin = compile(&reshaper(MEMORY, "(loop $l (br $l)) unreachable"));
+    for deadline in [0, 1, 60] {
+        let start = Instant::now();
+        let limits = Limits { fuel: ENDLESS, deadline: Duration::from_millis(deadline), ..Limits::default() };
+        let report = reshape(&plugin, limits);
+        let failure = failure(&report);
+        assert_eq!((failure.code, failure.allowed), (FailureCode::Deadline, Some(deadline)));
+        assert!(failure.used >= Some(deadline) && report.duration >= Duration::from_millis(deadline), "{report:?}");
+        assert!(start.elapsed() < Duration::from_secs(20), "the ticker has stopped");
+    }
+}
+
+#[test]
+fn a_deadline_works_after_the_runtime_is_dropped() {
+    let component = reshaper(MEMORY, "(loop $l (br $l)) unreachable");
+    let own = runtime(RuntimeConfig { instances_max: 1, ..RuntimeConfig::default() });
+    let plugin = own.compile(&component).unwrap();
+    drop(own);
+    let report = reshape(&plugin, Limits { fuel: ENDLESS, deadline: Duration::from_millis(20), ..Limits::default() });
+    assert_eq!(failure(&report).code, FailureCode::Deadline);
+}
+
+#[test]
+fn endless_recursion_overflows_the_guests_stack_only() {
+    let module = format!("{MEMORY} (func $f (param i32) (result i32) (i32.add (call $f (local.get 0)) (i32.const 1)))");
+    let plugin = compile(&reshaper(&module, "(drop (call $f (i32.const 1))) unreachable"));
+    for _ in 0..3 {
+        assert_limit(&reshape(&plugin, Limits::default()), FailureCode::StackOverflow, 512 << 10, 512 << 10);
+    }
+}
+
+#[test]
+fn a_guest_that_takes_memory_for_ever_fails_and_one_that_copes_does_not() {
+    let hog = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
+    let limits = Limits { memory_bytes_max: 4 << 20, ..Limits::default() };
+    let report = reshape(&compile(&reshaper(MEMORY, &format!("{hog} unreachable"))), limits.clone());
+    assert_limit(&report, FailureCode::MemoryLimit, (1 + 64) * 65_536, 4 << 20);
+    assert_eq!(report.memory_peak_bytes, (1 + 48) * 65_536);
+    let report = reshape(&compile(&reshaper(MEMORY, &format!("{hog} (call $unchanged)"))), limits);
+    assert_eq!(report.outcome, Outcome::Unchanged);
+}
+
+#[test]
+fn the_memory_limit_is_one_for_all_memories() {
+    let module = r#"(memory (export "memory") 40) (memory $second 40)"#;
+    let component = reshaper(module, "(call $unchanged)");
+    let report = reshape(&compile(&component), Limits { memory_bytes_max: 79 * 65_536, ..Limits::default() });
+    assert_limit(&report, FailureCode::MemoryLimit, 80 * 65_536, 79 * 65_536);
+    let report = reshape(&compile(&component), Limits { memory_bytes_max: 80 * 65_536, ..Limits::default() });
+    assert_eq!((report.outcome, report.memory_peak_bytes), (Outcome::Unchanged, 80 * 65_536));
+}
+
+#[test]
+fn no_call_gets_more_memory_than_the_pool_was_built_for() {
+    let hog = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
+    let limits_max = Limits { memory_bytes_max: 2 << 20, ..Limits::default() };
+    let small = runtime(RuntimeConfig { instances_max: 1, limits_max, ..RuntimeConfig::default() });
+    let plugin = small.compile(&reshaper(MEMORY, hog)).unwrap();
+    let report = reshape(&plugin, Limits { memory_bytes_max: u64::MAX, ..Limits::default() });
+    assert_eq!((failure(&report).code, failure(&report).allowed), (FailureCode::MemoryLimit, Some(2 << 20)));
+}
+
+#[test]
+fn tables_are_bounded_together() {
+    let module = format!("{MEMORY} (table $t 10 funcref) (table $u 10 funcref)");
+    let hog =
+        "(loop $l (br_if $l (i32.ne (table.grow $t (ref.null func) (i32.const 100)) (i32.const -1)))) unreachable";
+    let report = reshape(&compile(&reshaper(&module, hog)), Limits { table_elements_max: 1000, ..Limits::default() });
+    // Build tools add a small table of their own for the host functions.
+    let failure = failure(&report);
+    assert_eq!((failure.code, failure.allowed), (FailureCode::TableLimit, Some(1000)));
+    assert!(failure.used.is_some_and(|used| (1001..1100).contains(&used)), "{failure:?}");
+}
+
+#[test]
+fn host_calls_are_counted_together() {
+    let body = "(local $i i32)
+        (loop $l (call $settings (i32.const 1024)) (call $log (i32.const 0) (i32.const 0) (i32.const 0))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const 50))))
+        (call $unchanged)";
+    let plugin = compile(&reshaper(MEMORY, body));
+    let report = reshape(&plugin, Limits { host_calls_max: 100, ..Limits::default() });
+    assert_eq!(report.outcome, Outcome::Unchanged);
+    let report = reshape(&plugin, Limits { host_calls_max: 99, ..Limits::default() });
+    assert_limit(&report, FailureCode::HostCallLimit, 100, 99);
+}
+
+#[test]
+fn an_input_that_is_too_large_never_reaches_the_guest() {
+    let plugin = compile(&reshaper(MEMORY, "unreachable"));
+    let Input::Reshape(mut large) = message() else { unreachable!() };
+    large.payload = " ".repeat(1000);
+    let input = Input::Reshape(large);
+    let bytes = input.bytes_len();
+    let limits = Limits { input_bytes_max: bytes - 1, ..Limits::default() };
+    let report = plugin.call(&request(input, limits));
+    assert_limit(&report, FailureCode::InputTooLarge, bytes as u64, bytes as u64 - 1);
+    assert!(!failure(&report).code.counts_against_plugin());
+}
