@@ -1,0 +1,157 @@
+//! The management API: HTTP on one side, store and plugins on the other. Svix's wire format where Svix has a route, the
+//! same style where it has none.
+//!
+//! A request passes [`auth`] (who calls, may they), `extract`, `fields` and `check` (what they say), a handler in the file
+//! of its resource, and [`respond`] (what they are told when it fails). Handlers own their wire types. Nothing here waits
+//! for a delivery, and only `trial` waits for a plugin.
+
+mod application;
+mod attempt;
+pub mod auth;
+mod binding;
+mod call;
+mod check;
+mod dead_letter;
+mod delivery;
+mod edit;
+mod endpoint;
+mod event_type;
+mod extract;
+mod fields;
+mod inbound;
+mod key;
+mod message;
+mod page;
+mod plugin;
+pub mod respond;
+mod rule;
+mod source;
+mod status;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod version;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{StatusCode, Uri, uri::PathAndQuery},
+    middleware::map_request,
+    routing::{get, post},
+};
+
+use crate::gateway::Gateway;
+use auth::Door;
+use respond::ApiError;
+
+/// The routes under `/api/v1`. A slash at a path's end makes no difference, as older official clients need it.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let body_bytes_max = gateway.config.body_bytes_max;
+    let component_bytes_max = gateway.config.component_bytes_max;
+    let routes = Router::new()
+        .route("/health", get(healthy))
+        .route("/health/ping", get(healthy))
+        .route("/event-type", get(event_type::list).post(event_type::create))
+        .route(
+            "/event-type/{event_type_name}",
+            get(event_type::get).put(event_type::put).patch(event_type::patch).delete(event_type::delete),
+        )
+        .route("/app", get(application::list).post(application::create))
+        .route(
+            "/app/{app_id}",
+            get(application::get).put(application::put).patch(application::patch).delete(application::delete),
+        )
+        .nest("/app/{app_id}", messaging())
+        .nest("/app/{app_id}", automation(component_bytes_max))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_path)
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .with_state(Door::new(gateway));
+    // Paths are cut before they are matched, so the routes stand behind a router of their own.
+    Router::new().nest_service("/api/v1", Router::new().fallback_service(routes).layer(map_request(cut_slash)))
+}
+
+/// Svix's routes of an application.
+fn messaging() -> Router<Door> {
+    Router::new()
+        .route("/endpoint", get(endpoint::list).post(endpoint::create))
+        .route(
+            "/endpoint/{endpoint_id}",
+            get(endpoint::get).put(endpoint::put).patch(endpoint::patch).delete(endpoint::delete),
+        )
+        .route(
+            "/endpoint/{endpoint_id}/headers",
+            get(endpoint::headers::get).put(endpoint::headers::put).patch(endpoint::headers::patch),
+        )
+        .route("/endpoint/{endpoint_id}/secret", get(endpoint::secret::get))
+        .route("/endpoint/{endpoint_id}/secret/rotate", post(endpoint::secret::rotate))
+        .route("/endpoint/{endpoint_id}/msg", get(delivery::list_messages))
+        .route("/msg", get(message::list).post(message::create))
+        .route("/msg/{msg_id}", get(message::get))
+        .route("/msg/{msg_id}/endpoint", get(delivery::list_endpoints))
+        .route("/msg/{msg_id}/endpoint/{endpoint_id}/resend", post(delivery::resend))
+        .route("/msg/{msg_id}/attempt/{attempt_id}", get(attempt::get))
+        .route("/attempt/endpoint/{endpoint_id}", get(attempt::list_by_endpoint))
+        .route("/attempt/msg/{msg_id}", get(attempt::list_by_message))
+}
+
+/// Our own routes of an application.
+fn automation(component_bytes_max: usize) -> Router<Door> {
+    let upload = post(version::upload).layer(DefaultBodyLimit::max(component_bytes_max));
+    Router::new()
+        .route("/msg/{msg_id}/delivery", get(delivery::list))
+        .route("/endpoint/{endpoint_id}/reshaper", get(binding::get_reshaper).put(binding::put_reshaper))
+        .route("/default-mapper", get(binding::get_default_mapper).put(binding::put_default_mapper))
+        .route("/default-reshaper", get(binding::get_default_reshaper).put(binding::put_default_reshaper))
+        .route("/source", get(source::list).post(source::create))
+        .route("/source/{source_id}", get(source::get).put(source::put).patch(source::patch).delete(source::delete))
+        .route("/source/{source_id}/rotate", post(source::rotate))
+        .route("/source/{source_id}/mapper", get(binding::get_mapper).put(binding::put_mapper))
+        .route("/rule", get(rule::list).post(rule::create))
+        .route("/rule/{rule_id}", get(rule::get).put(rule::put).patch(rule::patch).delete(rule::delete))
+        .route("/plugin", get(plugin::list).post(plugin::create))
+        .route("/plugin/{plugin_id}", get(plugin::get).put(plugin::put).patch(plugin::patch).delete(plugin::delete))
+        .route("/plugin/{plugin_id}/version", upload.get(version::list))
+        .route("/plugin/{plugin_id}/version/{version_id}", get(version::get).delete(version::delete))
+        .route("/plugin/{plugin_id}/version/{version_id}/activate", post(version::activate))
+        .route("/plugin/{plugin_id}/version/{version_id}/try", post(trial::run))
+        .route("/inbound", get(inbound::list))
+        .route("/inbound/{event_id}", get(inbound::get))
+        .route("/inbound/{event_id}/reprocess", post(inbound::reprocess))
+        .route("/call", get(call::list))
+        .route("/call/{call_id}", get(call::get))
+        .route("/dead-letter", get(dead_letter::list))
+        .route("/dead-letter/reprocess", post(dead_letter::reprocess_all))
+        .route("/dead-letter/{dead_letter_id}", get(dead_letter::get))
+        .route("/dead-letter/{dead_letter_id}/reprocess", post(dead_letter::reprocess))
+        .route("/key", get(key::list).post(key::create))
+        .route("/key/{key_id}", axum::routing::delete(key::delete))
+}
+
+async fn healthy() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::MethodNotAllowed { allow: "" }
+}
+
+async fn no_such_path() -> ApiError {
+    ApiError::NotFound { detail: "there is no such path in this API".into() }
+}
+
+async fn cut_slash(mut request: Request) -> Request {
+    let path = request.uri().path();
+    if let Some(cut) = path.strip_suffix('/').filter(|cut| !cut.is_empty()) {
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = PathAndQuery::try_from(format!("{cut}{query}")).ok();
+        // A part of a valid path is a valid path; else the path stays as it is and is not found.
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}

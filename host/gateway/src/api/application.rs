@@ -1,0 +1,215 @@
+//! Applications, which are the tenants. The platform makes, changes and deletes them; a tenant reads its own.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::Path, http::StatusCode};
+use serde::Serialize;
+
+use super::{
+    auth::{Instance, Operate, Prospect, Read, Tenant},
+    check, edit,
+    extract::{In, Query},
+    fields::{Fields, FromFields, Patch},
+    page::{self, List},
+    respond::ApiError,
+};
+use crate::{
+    config::Config,
+    gateway::Gateway,
+    id::AppId,
+    store::{
+        Order, StoreError, Write, insert,
+        resource::{App, Resource},
+    },
+};
+
+/// A new application, or all that a full update sets.
+#[derive(Clone)]
+pub struct ApplicationIn {
+    name: String,
+    /// The platform's own id for it.
+    pub uid: Option<String>,
+    throttle_rate: Option<u16>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl FromFields for ApplicationIn {
+    const STRICT: bool = false;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        let name = fields.required("name", check::name);
+        let uid = fields.optional("uid", check::uid::<AppId>);
+        let throttle_rate = fields.optional("throttleRate", check::throttle_rate);
+        let metadata = fields.optional("metadata", check::metadata).unwrap_or_default();
+        Some(Self { name: name?, uid, throttle_rate, metadata })
+    }
+}
+
+/// A partial update.
+pub struct ApplicationPatch {
+    name: Option<String>,
+    uid: Patch<String>,
+    throttle_rate: Patch<u16>,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+impl FromFields for ApplicationPatch {
+    const STRICT: bool = false;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        Some(Self {
+            name: fields.optional("name", check::name),
+            uid: fields.patch("uid", check::uid::<AppId>),
+            throttle_rate: fields.patch("throttleRate", check::throttle_rate),
+            metadata: fields.optional("metadata", check::metadata),
+        })
+    }
+}
+
+/// An application on the wire.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplicationOut {
+    id: AppId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle_rate: Option<u16>,
+    metadata: BTreeMap<String, String>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<App> for ApplicationOut {
+    fn from(app: App) -> Self {
+        Self {
+            id: app.id,
+            uid: app.uid,
+            name: app.name,
+            throttle_rate: app.throttle_rate,
+            metadata: app.metadata,
+            created_at: app.created_at.to_string(),
+            updated_at: app.updated_at.to_string(),
+        }
+    }
+}
+
+pub async fn list(caller: Instance<Operate>, mut query: Query) -> Result<Json<List<ApplicationOut>>, ApiError> {
+    let request = page::request::<AppId>(&mut query, Order::Ascending);
+    query.finish()?;
+    let page = caller.gateway.store.list::<App>(None, request).await?;
+    Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
+}
+
+pub async fn create(
+    caller: Instance<Operate>,
+    mut query: Query,
+    In(input): In<ApplicationIn>,
+) -> Result<(StatusCode, Json<ApplicationOut>), ApiError> {
+    let get_if_exists = query.flag("get_if_exists", false);
+    query.finish()?;
+    let (app, is_new) = if get_if_exists {
+        find_or_create(&caller.gateway, input).await?
+    } else {
+        (insert_new(&caller.gateway, input).await?, true)
+    };
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(app.into())))
+}
+
+pub async fn get(tenant: Tenant<Read>) -> Json<ApplicationOut> {
+    Json(tenant.app.into())
+}
+
+pub async fn put(
+    prospect: Prospect<Operate>,
+    Path(name): Path<String>,
+    In(mut input): In<ApplicationIn>,
+) -> Result<(StatusCode, Json<ApplicationOut>), ApiError> {
+    input.uid = edit::uid_of_put::<AppId>(&name, input.uid);
+    match prospect {
+        Prospect::Present(tenant) => {
+            let app = replace(&tenant.gateway, &tenant.app.id, &input).await?;
+            Ok((StatusCode::OK, Json(app.into())))
+        }
+        Prospect::Absent(caller, _) => {
+            edit::check_new_name::<AppId>("app_id", &name, "application")?;
+            let app = insert_new(&caller.gateway, input).await?;
+            Ok((StatusCode::CREATED, Json(app.into())))
+        }
+    }
+}
+
+pub async fn patch(tenant: Tenant<Operate>, In(input): In<ApplicationPatch>) -> Result<Json<ApplicationOut>, ApiError> {
+    let now = tenant.gateway.clock.now();
+    let edit = |app: &mut App| {
+        app.name = input.name.clone().unwrap_or_else(|| app.name.clone());
+        input.uid.clone().apply(&mut app.uid);
+        input.throttle_rate.clone().apply(&mut app.throttle_rate);
+        app.metadata = input.metadata.clone().unwrap_or_else(|| app.metadata.clone());
+        app.updated_at = now;
+        Ok(())
+    };
+    Ok(Json(edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?.into()))
+}
+
+pub async fn delete(tenant: Tenant<Operate>) -> Result<StatusCode, ApiError> {
+    tenant.gateway.store.write(vec![Write::DeleteApp(tenant.app.id)], tenant.gateway.clock.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The application with the uid of `input`, made if there is none; true if it is new.
+///
+/// # Errors
+/// As the store.
+pub async fn find_or_create(gateway: &Gateway, input: ApplicationIn) -> Result<(App, bool), ApiError> {
+    let Some(uid) = input.uid.clone() else { return Ok((insert_new(gateway, input).await?, true)) };
+    if let Some(found) = gateway.store.find::<App>(None, &uid).await? {
+        return Ok((found.value, false));
+    }
+    let app = new(gateway, input);
+    match gateway.store.write(vec![insert(&app)], gateway.clock.now()).await {
+        Ok(()) => Ok((app, true)),
+        // Somebody else was faster.
+        Err(error @ StoreError::Exists { .. }) => match gateway.store.find::<App>(None, &uid).await? {
+            Some(found) => Ok((found.value, false)),
+            None => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn insert_new(gateway: &Gateway, input: ApplicationIn) -> Result<App, ApiError> {
+    let app = new(gateway, input);
+    gateway.store.write(vec![insert(&app)], gateway.clock.now()).await?;
+    Ok(app)
+}
+
+async fn replace(gateway: &Gateway, id: &AppId, input: &ApplicationIn) -> Result<App, ApiError> {
+    let now = gateway.clock.now();
+    let edit = |app: &mut App| {
+        let input = input.clone();
+        app.name = input.name;
+        app.uid = input.uid;
+        app.throttle_rate = input.throttle_rate;
+        app.metadata = input.metadata;
+        app.updated_at = now;
+        Ok(())
+    };
+    edit::change(gateway, None, id.as_str(), edit).await
+}
+
+fn new(gateway: &Gateway, input: ApplicationIn) -> App {
+    let now = gateway.clock.now();
+    App {
+        id: gateway.minter.mint(),
+        uid: input.uid,
+        name: input.name,
+        metadata: input.metadata,
+        throttle_rate: input.throttle_rate,
+        default_mapper: None,
+        default_reshaper: None,
+        created_at: now,
+        updated_at: now,
+    }
+}

@@ -1,0 +1,172 @@
+//! Attempts: each HTTP try of a delivery.
+
+use axum::{Json, extract::Path};
+use serde::Serialize;
+
+use super::{
+    auth::{ReadTraffic, Tenant},
+    check::{self, Problem},
+    edit,
+    extract::Query,
+    message,
+    page::{self, List},
+    respond::ApiError,
+    status::{MessageStatus, StatusOut},
+};
+use crate::{
+    gateway::Gateway,
+    id::{AppId, AttemptId, EndpointId, MessageId},
+    store::{
+        AttemptFilter, Order, Page, PageRequest,
+        flow::{Attempt, Trigger},
+        resource::Endpoint,
+    },
+};
+
+/// An attempt on the wire.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptOut {
+    id: AttemptId,
+    endpoint_id: EndpointId,
+    msg_id: MessageId,
+    url: String,
+    response: String,
+    /// 0 where the receiver did not answer.
+    response_status_code: u16,
+    response_duration_ms: u64,
+    #[serde(flatten)]
+    status: StatusOut,
+    trigger_type: u8,
+    timestamp: String,
+}
+
+impl AttemptOut {
+    fn new(attempt: Attempt, content: bool) -> Self {
+        Self {
+            status: MessageStatus::of_attempt(&attempt).into(),
+            id: attempt.id,
+            endpoint_id: attempt.endpoint,
+            msg_id: attempt.message,
+            url: attempt.url,
+            response: if content { attempt.response } else { String::new() },
+            response_status_code: attempt.status_code.unwrap_or(0),
+            response_duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            trigger_type: match attempt.trigger {
+                Trigger::Scheduled => 0,
+                Trigger::Manual => 1,
+            },
+            timestamp: attempt.created_at.to_string(),
+        }
+    }
+}
+
+/// What a list of attempts is asked for.
+struct Wanted {
+    filter: AttemptFilter,
+    status: Option<MessageStatus>,
+    class: Option<StatusClass>,
+    content: bool,
+    request: PageRequest,
+}
+
+/// A class of HTTP status codes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StatusClass {
+    /// No answer at all.
+    None,
+    /// From this code on, below the next hundred.
+    From(u16),
+}
+
+pub async fn list_by_endpoint(
+    tenant: Tenant<ReadTraffic>,
+    Path((_, name)): Path<(String, String)>,
+    mut query: Query,
+) -> Result<Json<List<AttemptOut>>, ApiError> {
+    let mut wanted = wanted(&mut query);
+    query.finish()?;
+    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
+    wanted.filter.endpoint = Some(endpoint.id);
+    list(&tenant.gateway, &tenant.app.id, wanted).await
+}
+
+pub async fn list_by_message(
+    tenant: Tenant<ReadTraffic>,
+    Path((_, name)): Path<(String, String)>,
+    mut query: Query,
+) -> Result<Json<List<AttemptOut>>, ApiError> {
+    let mut wanted = wanted(&mut query);
+    let endpoint = query.optional("endpoint_id", Ok);
+    query.finish()?;
+    let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
+    wanted.filter.message = Some(message.id);
+    if let Some(endpoint) = endpoint {
+        wanted.filter.endpoint = Some(edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &endpoint).await?.id);
+    }
+    list(&tenant.gateway, &tenant.app.id, wanted).await
+}
+
+pub async fn get(
+    tenant: Tenant<ReadTraffic>,
+    Path((_, name, attempt)): Path<(String, String, String)>,
+) -> Result<Json<AttemptOut>, ApiError> {
+    let no_such = || ApiError::no_such("attempt");
+    let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
+    let id: AttemptId = attempt.parse().map_err(|_| no_such())?;
+    let attempt = tenant.gateway.store.attempt(&tenant.app.id, &id).await?;
+    let attempt = attempt.filter(|attempt| attempt.message == message.id).ok_or_else(no_such)?;
+    Ok(Json(AttemptOut::new(attempt, true)))
+}
+
+async fn list(gateway: &Gateway, app: &AppId, wanted: Wanted) -> Result<Json<List<AttemptOut>>, ApiError> {
+    let Wanted { mut filter, status, class, content, request } = wanted;
+    let out = |attempt| Ok(AttemptOut::new(attempt, content));
+    match status {
+        None => {}
+        Some(MessageStatus::Success) => filter.succeeded = Some(true),
+        Some(MessageStatus::Fail) => filter.succeeded = Some(false),
+        // An attempt is recorded when it has ended.
+        Some(MessageStatus::Pending | MessageStatus::Sending) => {
+            return Ok(Json(List::new(Page { rows: Vec::new(), done: true }, id, out)?));
+        }
+    }
+    if let Some(StatusClass::From(code)) = class {
+        (filter.status_code_min, filter.status_code_below) = (Some(code), Some(code + 100));
+    }
+    let read = |request| gateway.store.attempts(app, filter.clone(), request);
+    if class == Some(StatusClass::None) {
+        let keep = |attempt: &Attempt| attempt.status_code.is_none();
+        let (page, stopped_at) = page::filtered(request, read, id, keep).await?;
+        return Ok(Json(List::new(page, id, out)?.resuming(stopped_at)));
+    }
+    Ok(Json(List::new(read(request).await?, id, out)?))
+}
+
+fn wanted(query: &mut Query) -> Wanted {
+    Wanted {
+        filter: AttemptFilter {
+            channel: query.optional("channel", check::channel),
+            event_types: query.list("event_types", check::event_type),
+            before: query.optional("before", check::time),
+            after: query.optional("after", check::time),
+            ..AttemptFilter::default()
+        },
+        status: query.optional("status", MessageStatus::parse),
+        class: query.optional("status_code_class", status_class),
+        content: query.flag("with_content", true),
+        request: page::request::<AttemptId>(query, Order::Descending),
+    }
+}
+
+fn status_class(text: String) -> Result<StatusClass, Problem> {
+    match text.parse() {
+        Ok(0) => Ok(StatusClass::None),
+        Ok(code @ (100 | 200 | 300 | 400 | 500)) => Ok(StatusClass::From(code)),
+        _ => Err("must be 0, 100, 200, 300, 400 or 500".into()),
+    }
+}
+
+fn id(attempt: &Attempt) -> &str {
+    attempt.id.as_str()
+}

@@ -1,0 +1,224 @@
+//! Bindings: which plugin serves a source, an endpoint, or all of a tenant that name none of their own.
+
+use axum::{Json, extract::Path};
+use serde::Serialize;
+
+use super::{
+    auth::{Change, Read, Tenant},
+    edit,
+    extract::In,
+    fields::{Fields, FromFields},
+    respond::ApiError,
+};
+use crate::{
+    config::Config,
+    gateway::Gateway,
+    id::{AppId, PluginId},
+    store::resource::{App, Endpoint, FailurePolicy, Plugin, PluginBinding, Source, Version},
+};
+
+/// Sources and endpoints that are looked through for uses of a plugin.
+const USERS_MAX: usize = 10_000;
+
+/// What a binding wants a plugin to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To map inbound events.
+    Map,
+    /// To reshape messages.
+    Reshape,
+}
+
+impl Task {
+    /// The export that does it.
+    pub fn export(self) -> &'static str {
+        match self {
+            Self::Map => "mapper",
+            Self::Reshape => "reshaper",
+        }
+    }
+
+    /// Whether a version can do it.
+    pub fn is_done_by(self, version: &Version) -> bool {
+        match self {
+            Self::Map => version.mapper,
+            Self::Reshape => version.reshaper,
+        }
+    }
+}
+
+/// A binding as it is asked for; without a plugin it is removed.
+#[derive(Clone)]
+pub struct BindingIn {
+    plugin: Option<String>,
+    on_failure: FailurePolicy,
+}
+
+impl FromFields for BindingIn {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        let plugin = fields.optional("pluginId", Ok);
+        let on_failure = fields.optional("onFailure", Ok).unwrap_or_default();
+        Some(Self { plugin, on_failure })
+    }
+}
+
+/// A binding on the wire.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BindingOut {
+    /// Null: there is no binding.
+    plugin_id: Option<PluginId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_failure: Option<FailurePolicy>,
+}
+
+impl From<Option<PluginBinding>> for BindingOut {
+    fn from(binding: Option<PluginBinding>) -> Self {
+        match binding {
+            None => Self { plugin_id: None, on_failure: None },
+            Some(binding) => Self { plugin_id: Some(binding.plugin), on_failure: Some(binding.on_failure) },
+        }
+    }
+}
+
+pub async fn get_mapper(
+    tenant: Tenant<Read>,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<Json<BindingOut>, ApiError> {
+    let source = edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?;
+    Ok(Json(source.mapper.into()))
+}
+
+pub async fn put_mapper(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<BindingIn>,
+) -> Result<Json<BindingOut>, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let binding = resolve(gateway, app, Some(input), Task::Map, &[]).await?;
+    let now = gateway.clock.now();
+    let edit = |source: &mut Source| {
+        source.mapper.clone_from(&binding);
+        source.updated_at = now;
+        Ok(())
+    };
+    Ok(Json(edit::change(gateway, Some(app), &name, edit).await?.mapper.into()))
+}
+
+pub async fn get_reshaper(
+    tenant: Tenant<Read>,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<Json<BindingOut>, ApiError> {
+    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
+    Ok(Json(endpoint.reshaper.into()))
+}
+
+pub async fn put_reshaper(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<BindingIn>,
+) -> Result<Json<BindingOut>, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let binding = resolve(gateway, app, Some(input), Task::Reshape, &[]).await?;
+    let now = gateway.clock.now();
+    let edit = |endpoint: &mut Endpoint| {
+        endpoint.reshaper.clone_from(&binding);
+        endpoint.updated_at = now;
+        Ok(())
+    };
+    Ok(Json(edit::change(gateway, Some(app), &name, edit).await?.reshaper.into()))
+}
+
+pub async fn get_default_mapper(tenant: Tenant<Read>) -> Json<BindingOut> {
+    Json(tenant.app.default_mapper.into())
+}
+
+pub async fn get_default_reshaper(tenant: Tenant<Read>) -> Json<BindingOut> {
+    Json(tenant.app.default_reshaper.into())
+}
+
+pub async fn put_default_mapper(
+    tenant: Tenant<Change>,
+    In(input): In<BindingIn>,
+) -> Result<Json<BindingOut>, ApiError> {
+    put_default(tenant, input, Task::Map, |app| &mut app.default_mapper).await
+}
+
+pub async fn put_default_reshaper(
+    tenant: Tenant<Change>,
+    In(input): In<BindingIn>,
+) -> Result<Json<BindingOut>, ApiError> {
+    put_default(tenant, input, Task::Reshape, |app| &mut app.default_reshaper).await
+}
+
+async fn put_default(
+    tenant: Tenant<Change>,
+    input: BindingIn,
+    task: Task,
+    place: fn(&mut App) -> &mut Option<PluginBinding>,
+) -> Result<Json<BindingOut>, ApiError> {
+    let gateway = &tenant.gateway;
+    let binding = resolve(gateway, &tenant.app.id, Some(input), task, &[]).await?;
+    let now = gateway.clock.now();
+    let edit = |app: &mut App| {
+        place(app).clone_from(&binding);
+        app.updated_at = now;
+        Ok(())
+    };
+    edit::change(gateway, None, tenant.app.id.as_str(), edit).await?;
+    Ok(Json(binding.into()))
+}
+
+/// Finds the plugin that a binding names, and checks that its active version can do the task. A plugin without an active
+/// version can be bound: until it has one, the binding's policy decides.
+///
+/// # Errors
+/// [`ApiError::Validation`] at `path` in the body, or as the store.
+pub async fn resolve(
+    gateway: &Gateway,
+    app: &AppId,
+    input: Option<BindingIn>,
+    task: Task,
+    path: &[&str],
+) -> Result<Option<PluginBinding>, ApiError> {
+    let Some(BindingIn { plugin: Some(name), on_failure }) = input else { return Ok(None) };
+    let at = |msg: String| ApiError::field(&[path, &["pluginId"]].concat(), msg);
+    let Some(plugin) = gateway.store.find::<Plugin>(Some(app), &name).await? else {
+        return Err(at(format!("there is no plugin `{name}`")));
+    };
+    if let Some(active) = &plugin.value.active_version
+        && let Some(version) = gateway.store.find::<Version>(Some(app), active.as_str()).await?
+        && !task.is_done_by(&version.value)
+    {
+        return Err(at(format!("the active version of plugin `{name}` exports no {}", task.export())));
+    }
+    Ok(Some(PluginBinding { plugin: plugin.value.id, on_failure }))
+}
+
+/// Where a plugin is bound: for which task, and by what, in words.
+///
+/// # Errors
+/// As the store.
+pub async fn uses(gateway: &Gateway, app: &App, plugin: &PluginId) -> Result<Vec<(Task, String)>, ApiError> {
+    let is_bound = |binding: &Option<PluginBinding>| binding.as_ref().is_some_and(|bound| bound.plugin == *plugin);
+    let mut found = Vec::new();
+    if is_bound(&app.default_mapper) {
+        found.push((Task::Map, "the application's default-mapper".to_owned()));
+    }
+    if is_bound(&app.default_reshaper) {
+        found.push((Task::Reshape, "the application's default-reshaper".to_owned()));
+    }
+    for source in gateway.store.all::<Source>(&app.id, USERS_MAX).await? {
+        if is_bound(&source.mapper) {
+            found.push((Task::Map, format!("source {}", source.id)));
+        }
+    }
+    for endpoint in gateway.store.all::<Endpoint>(&app.id, USERS_MAX).await? {
+        if is_bound(&endpoint.reshaper) {
+            found.push((Task::Reshape, format!("endpoint {}", endpoint.id)));
+        }
+    }
+    Ok(found)
+}

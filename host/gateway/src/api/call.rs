@@ -1,0 +1,74 @@
+//! Calls of plugins that are kept.
+
+use axum::{Json, extract::Path};
+use serde::Serialize;
+
+use super::{
+    auth::{Read, Tenant},
+    check, edit,
+    extract::Query,
+    page::{self, List},
+    respond::ApiError,
+};
+use crate::{
+    id::{CallId, EventId, MessageId, PluginId, VersionId},
+    store::{
+        CallFilter, Order,
+        flow::{Call, CallRecord},
+        resource::Plugin,
+    },
+};
+
+/// A call on the wire: how it ended, what it used, and what it was about.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallOut {
+    id: CallId,
+    plugin_id: PluginId,
+    version_id: VersionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inbound_event_id: Option<EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+    #[serde(flatten)]
+    record: CallRecord,
+    created_at: String,
+}
+
+impl From<Call> for CallOut {
+    fn from(call: Call) -> Self {
+        Self {
+            id: call.id,
+            plugin_id: call.plugin,
+            version_id: call.version,
+            inbound_event_id: call.event,
+            message_id: call.message,
+            record: call.record,
+            created_at: call.created_at.to_string(),
+        }
+    }
+}
+
+pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<CallOut>>, ApiError> {
+    let request = page::request::<CallId>(&mut query, Order::Descending);
+    let plugin = query.optional("plugin", Ok);
+    let mut filter = CallFilter {
+        plugin: None,
+        event: query.optional("inbound_event", check::id),
+        message: query.optional("message", check::id),
+        failed: query.flag("failed", false),
+    };
+    query.finish()?;
+    if let Some(name) = plugin {
+        filter.plugin = Some(edit::find::<Plugin>(&tenant.gateway, &tenant.app.id, &name).await?.id);
+    }
+    let page = tenant.gateway.store.calls(&tenant.app.id, filter, request).await?;
+    Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(row.into()))?))
+}
+
+pub async fn get(tenant: Tenant<Read>, Path((_, id)): Path<(String, String)>) -> Result<Json<CallOut>, ApiError> {
+    let no_such = || ApiError::no_such("call");
+    let id: CallId = id.parse().map_err(|_| no_such())?;
+    let call = tenant.gateway.store.call(&tenant.app.id, &id).await?.ok_or_else(no_such)?;
+    Ok(Json(call.into()))
+}

@@ -1,0 +1,171 @@
+//! Deliveries: how far a message has come with each endpoint, from both sides, and sending it once more.
+
+use axum::{Json, extract::Path, http::StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    auth::{ReadTraffic, Replay, Tenant},
+    edit,
+    endpoint::EndpointOut,
+    extract::Query,
+    message::{self, MessageOut},
+    page::{self, List},
+    respond::ApiError,
+    status::{DeliveryStatusOut, MessageStatus},
+};
+use crate::{
+    clock::Timestamp,
+    id::{EndpointId, MessageId, VersionId},
+    store::{
+        Order, Page,
+        flow::{Delivery, DeliveryState, Message, WorkKind},
+        resource::Endpoint,
+    },
+};
+
+/// An endpoint that a message goes to, and how far it has come.
+#[derive(Serialize)]
+pub struct MessageEndpointOut {
+    #[serde(flatten)]
+    endpoint: EndpointOut,
+    #[serde(flatten)]
+    status: DeliveryStatusOut,
+}
+
+/// A message that goes to an endpoint, and how far it has come.
+#[derive(Serialize)]
+pub struct EndpointMessageOut {
+    #[serde(flatten)]
+    message: MessageOut,
+    #[serde(flatten)]
+    status: DeliveryStatusOut,
+}
+
+/// A delivery with what only Hookloom tells.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryOut {
+    endpoint_id: EndpointId,
+    #[serde(flatten)]
+    status: DeliveryStatusOut,
+    reason: Option<String>,
+    attempts: u32,
+    plugin_version: Option<VersionId>,
+    updated_at: String,
+}
+
+/// The endpoints that a message goes to; deleted ones stand in the list of deliveries only.
+pub async fn list_endpoints(
+    tenant: Tenant<ReadTraffic>,
+    Path((_, name)): Path<(String, String)>,
+    mut query: Query,
+) -> Result<Json<List<MessageEndpointOut>>, ApiError> {
+    let request = page::request::<EndpointId>(&mut query, Order::Descending);
+    query.finish()?;
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let message = message::find(gateway, app, &name).await?;
+    let deliveries = gateway.store.deliveries(&message.id).await?;
+    let page = page::of_all(deliveries, &request, |delivery| delivery.endpoint.as_str());
+    let mut rows: Vec<(Delivery, Endpoint)> = Vec::new();
+    for delivery in page.rows {
+        if let Some(found) = gateway.store.find::<Endpoint>(Some(app), delivery.endpoint.as_str()).await? {
+            rows.push((delivery, found.value));
+        }
+    }
+    let now = gateway.clock.now();
+    let out = |(delivery, endpoint): (Delivery, Endpoint)| {
+        let status = DeliveryStatusOut::new(&delivery, message.deliver_at, now);
+        Ok(MessageEndpointOut { endpoint: endpoint.into(), status })
+    };
+    Ok(Json(List::new(Page { rows, done: page.done }, |(delivery, _)| delivery.endpoint.as_str(), out)?))
+}
+
+/// The messages that go to an endpoint.
+pub async fn list_messages(
+    tenant: Tenant<ReadTraffic>,
+    Path((_, name)): Path<(String, String)>,
+    mut query: Query,
+) -> Result<Json<List<EndpointMessageOut>>, ApiError> {
+    let request = page::request::<MessageId>(&mut query, Order::Descending);
+    let mut filter = message::filter(&mut query);
+    let status = query.optional("status", MessageStatus::parse);
+    let content = query.flag("with_content", true);
+    query.finish()?;
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let endpoint = edit::find::<Endpoint>(gateway, app, &name).await?.id;
+    filter.endpoint = Some(endpoint.clone());
+    let states = status.map(MessageStatus::states);
+    filter.states = states.unwrap_or_default().to_vec();
+    let page = match states {
+        Some([]) => Page { rows: Vec::new(), done: true },
+        _ => gateway.store.messages(app, filter, request, content).await?,
+    };
+    let mut rows: Vec<(Message, Delivery)> = Vec::new();
+    for message in page.rows {
+        let deliveries = gateway.store.deliveries(&message.id).await?;
+        if let Some(delivery) = deliveries.into_iter().find(|delivery| delivery.endpoint == endpoint) {
+            rows.push((message, delivery));
+        }
+    }
+    let now = gateway.clock.now();
+    let out = |(message, delivery): (Message, Delivery)| {
+        let status = DeliveryStatusOut::new(&delivery, message.deliver_at, now);
+        Ok(EndpointMessageOut { message: MessageOut::new(message, content)?, status })
+    };
+    Ok(Json(List::new(Page { rows, done: page.done }, |(message, _)| message.id.as_str(), out)?))
+}
+
+/// All deliveries of a message.
+pub async fn list(
+    tenant: Tenant<ReadTraffic>,
+    Path((_, name)): Path<(String, String)>,
+    mut query: Query,
+) -> Result<Json<List<DeliveryOut>>, ApiError> {
+    let request = page::request::<EndpointId>(&mut query, Order::Ascending);
+    query.finish()?;
+    let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
+    let deliveries = tenant.gateway.store.deliveries(&message.id).await?;
+    let page = page::of_all(deliveries, &request, |delivery| delivery.endpoint.as_str());
+    let now = tenant.gateway.clock.now();
+    let out = |delivery| Ok(delivery_out(delivery, message.deliver_at, now));
+    Ok(Json(List::new(page, |delivery| delivery.endpoint.as_str(), out)?))
+}
+
+/// Sends a delivery's bytes once more, whatever came of it before.
+pub async fn resend(
+    tenant: Tenant<Replay>,
+    Path((_, message, endpoint)): Path<(String, String, String)>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let message = message::find(gateway, app, &message).await?;
+    let endpoint = edit::find::<Endpoint>(gateway, app, &endpoint).await?.id;
+    if gateway.store.resend(&message.id, &endpoint, gateway.clock.now()).await? {
+        gateway.bells.ring(WorkKind::Deliver);
+        return Ok((StatusCode::ACCEPTED, Json(json!({}))));
+    }
+    let deliveries = gateway.store.deliveries(&message.id).await?;
+    match deliveries.iter().find(|delivery| delivery.endpoint == endpoint) {
+        None => Err(ApiError::NotFound { detail: "this message has no delivery to that endpoint".into() }),
+        Some(delivery) => Err(nothing_to_send(delivery)),
+    }
+}
+
+fn nothing_to_send(delivery: &Delivery) -> ApiError {
+    let detail = match delivery.state {
+        DeliveryState::Held => "the delivery is held by its plugin: reprocess its dead letter instead",
+        _ => "a plugin dropped this delivery: there is nothing to send",
+    };
+    ApiError::Conflict { code: "nothing_to_send", detail: detail.into() }
+}
+
+fn delivery_out(delivery: Delivery, deliver_at: Option<Timestamp>, now: Timestamp) -> DeliveryOut {
+    DeliveryOut {
+        status: DeliveryStatusOut::new(&delivery, deliver_at, now),
+        endpoint_id: delivery.endpoint,
+        reason: delivery.reason,
+        attempts: delivery.attempts,
+        plugin_version: delivery.version,
+        updated_at: delivery.updated_at.to_string(),
+    }
+}

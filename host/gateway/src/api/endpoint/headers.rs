@@ -1,0 +1,142 @@
+//! Headers that an endpoint wants to get with each delivery.
+//!
+//! Every value is sealed in the store, since they often hold credentials. An answer shows the values of names that look
+//! harmless, and only to those who may see secrets; of the others it shows the names.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::Path, http::StatusCode};
+use serde::Serialize;
+
+use crate::{
+    api::{
+        auth::{Change, Permission, Read, Tenant},
+        check::{self, Problem},
+        edit,
+        extract::In,
+        fields::{Fields, FromFields},
+        respond::ApiError,
+    },
+    config::Config,
+    gateway::Gateway,
+    id::EndpointId,
+    sealing::{self, Place},
+    store::resource::{Endpoint, Sealed},
+};
+
+/// Parts of names whose values are likely to be credentials.
+const SENSITIVE: [&str; 9] = ["auth", "cookie", "credential", "key", "pass", "secret", "session", "signature", "token"];
+
+/// All headers.
+pub struct HeadersIn(BTreeMap<String, String>);
+
+impl FromFields for HeadersIn {
+    const STRICT: bool = false;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        fields.required("headers", check::headers).map(Self)
+    }
+}
+
+/// Some headers; those with `null` are removed.
+pub struct HeadersPatch(BTreeMap<String, Option<String>>);
+
+impl FromFields for HeadersPatch {
+    const STRICT: bool = false;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        let check = |map: BTreeMap<String, Option<String>>| -> Result<_, Problem> {
+            let set = map.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+            check::headers(set).map(|_| map)
+        };
+        fields.required("headers", check).map(Self)
+    }
+}
+
+/// Headers on the wire.
+#[derive(Serialize)]
+pub struct HeadersOut {
+    headers: BTreeMap<String, String>,
+    /// Names whose values are not shown.
+    sensitive: Vec<String>,
+}
+
+pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<HeadersOut>, ApiError> {
+    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
+    let may_see = Change::granted(tenant.key.role);
+    let mut out = HeadersOut { headers: BTreeMap::new(), sensitive: Vec::new() };
+    for (name, sealed) in &endpoint.headers {
+        if may_see && !is_sensitive(name) {
+            let value = sealing::open(&tenant.gateway.keyring, Place::EndpointHeader(&endpoint.id, name), sealed)?;
+            out.headers.insert(name.clone(), value.expose().to_owned());
+        } else {
+            out.sensitive.push(name.clone());
+        }
+    }
+    Ok(Json(out))
+}
+
+pub async fn put(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(HeadersIn(headers)): In<HeadersIn>,
+) -> Result<StatusCode, ApiError> {
+    let now = tenant.gateway.clock.now();
+    let edit = |endpoint: &mut Endpoint| {
+        endpoint.headers = seal(&tenant.gateway, &endpoint.id, headers.clone());
+        endpoint.updated_at = now;
+        Ok(())
+    };
+    edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn patch(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(HeadersPatch(changes)): In<HeadersPatch>,
+) -> Result<StatusCode, ApiError> {
+    let now = tenant.gateway.clock.now();
+    let edit = |endpoint: &mut Endpoint| {
+        // Names are the same in any case, and the last writer's is kept.
+        endpoint.headers.retain(|kept, _| !changes.keys().any(|changed| changed.eq_ignore_ascii_case(kept)));
+        let set = changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+        endpoint.headers.append(&mut seal(&tenant.gateway, &endpoint.id, set));
+        check::header_count(endpoint.headers.len()).map_err(|problem| ApiError::field(&["headers"], problem.msg))?;
+        endpoint.updated_at = now;
+        Ok(())
+    };
+    edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Encrypts the values of an endpoint's headers.
+pub(super) fn seal(gateway: &Gateway, id: &EndpointId, headers: BTreeMap<String, String>) -> BTreeMap<String, Sealed> {
+    headers
+        .into_iter()
+        .map(|(name, value)| {
+            let sealed = sealing::seal(&gateway.keyring, Place::EndpointHeader(id, &name), &value);
+            (name, sealed)
+        })
+        .collect()
+}
+
+fn is_sensitive(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    SENSITIVE.iter().any(|part| lower.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_credentials_are_sensitive() {
+        for name in ["Authorization", "X-API-Key", "cookie", "x-auth-token", "X-Hub-Signature"] {
+            assert!(is_sensitive(name), "{name}");
+        }
+        for name in ["X-Tenant", "accept-language", "x-environment"] {
+            assert!(!is_sensitive(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Inbound events, and what came of them: the answer to "why did my rule not fire".
+
+use axum::{Json, extract::Path, http::StatusCode};
+use hookloom_runtime::{Contact, Header};
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{
+    auth::{Read, Replay, Tenant},
+    call::CallOut,
+    check, edit,
+    extract::Query,
+    message::raw_json,
+    page::{self, List},
+    respond::ApiError,
+};
+use crate::{
+    gateway::Gateway,
+    id::{AppId, EventId, MessageId, SourceId, VersionId},
+    store::{
+        CallFilter, EventFilter, Order, PageRequest,
+        flow::{Event, EventState, MatchRow, MatchState, WorkKind},
+        resource::Source,
+    },
+};
+
+/// Calls that are shown with an event, the newest.
+const CALLS_MAX: usize = 50;
+
+/// An event in a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventOut {
+    id: EventId,
+    source_id: SourceId,
+    received_at: String,
+    state: EventState,
+    reason: Option<String>,
+    plugin_version: Option<VersionId>,
+}
+
+/// An event with everything that is known of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventDetailOut {
+    #[serde(flatten)]
+    event: EventOut,
+    headers: Vec<Header>,
+    payload: Box<RawValue>,
+    matches: Vec<MatchOut>,
+    calls: Vec<CallOut>,
+}
+
+/// What one rule match came to.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MatchOut {
+    rule: String,
+    contact: Contact,
+    variables: Box<RawValue>,
+    state: MatchState,
+    reason_code: Option<String>,
+    reason: Option<String>,
+    message_id: Option<MessageId>,
+    plugin_version: Option<VersionId>,
+}
+
+impl From<Event> for EventOut {
+    fn from(event: Event) -> Self {
+        Self {
+            id: event.id,
+            source_id: event.source,
+            received_at: event.received_at.to_string(),
+            state: event.state,
+            reason: event.reason,
+            plugin_version: event.version,
+        }
+    }
+}
+
+pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<EventOut>>, ApiError> {
+    let request = page::request::<EventId>(&mut query, Order::Descending);
+    let source = query.optional("source", Ok);
+    let mut filter = EventFilter {
+        source: None,
+        state: query.optional("state", state),
+        before: query.optional("before", check::time),
+        after: query.optional("after", check::time),
+    };
+    query.finish()?;
+    if let Some(name) = source {
+        filter.source = Some(edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?.id);
+    }
+    let page = tenant.gateway.store.events(&tenant.app.id, filter, request).await?;
+    Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(row.into()))?))
+}
+
+pub async fn get(
+    tenant: Tenant<Read>,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Json<EventDetailOut>, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let mut event = find(gateway, app, &id).await?;
+    let matches = gateway.store.matches(&event.id).await?;
+    let filter = CallFilter { event: Some(event.id.clone()), ..CallFilter::default() };
+    let calls = gateway.store.calls(app, filter, PageRequest::newest(CALLS_MAX)).await?;
+    let (headers, payload) = (std::mem::take(&mut event.headers), std::mem::take(&mut event.body));
+    Ok(Json(EventDetailOut {
+        event: event.into(),
+        headers,
+        payload: raw_json(payload)?,
+        matches: matches.into_iter().map(match_out).collect::<Result<_, _>>()?,
+        calls: calls.rows.into_iter().map(CallOut::from).collect(),
+    }))
+}
+
+/// Maps a held event again, by what is active now.
+pub async fn reprocess(
+    tenant: Tenant<Replay>,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let gateway = &tenant.gateway;
+    let event = find(gateway, &tenant.app.id, &id).await?;
+    if !gateway.store.reprocess_event(&event.id, gateway.clock.now()).await? {
+        let detail = format!("the event is {}: only held ones can be reprocessed", event.state.as_str());
+        return Err(ApiError::Conflict { code: "not_held", detail });
+    }
+    gateway.bells.ring(WorkKind::Map);
+    Ok((StatusCode::ACCEPTED, Json(json!({ "id": event.id }))))
+}
+
+/// The tenant's event with this id.
+async fn find(gateway: &Gateway, app: &AppId, id: &str) -> Result<Event, ApiError> {
+    let no_such = || ApiError::no_such("inbound event");
+    let id: EventId = id.parse().map_err(|_| no_such())?;
+    let event = gateway.store.event(&id).await?;
+    // Events are found by id alone: whose it is must be asked here.
+    event.filter(|event| event.app == *app).ok_or_else(no_such)
+}
+
+fn match_out(row: MatchRow) -> Result<MatchOut, ApiError> {
+    Ok(MatchOut {
+        rule: row.rule_key,
+        contact: row.contact,
+        variables: raw_json(row.variables)?,
+        state: row.state,
+        reason_code: row.reason_code,
+        reason: row.reason,
+        message_id: row.message,
+        plugin_version: row.version,
+    })
+}
+
+fn state(text: String) -> Result<EventState, check::Problem> {
+    EventState::parse(&text).ok_or_else(|| {
+        let known: Vec<&str> = EventState::ALL.iter().map(|state| state.as_str()).collect();
+        format!("must be one of {}", known.join(", ")).into()
+    })
+}

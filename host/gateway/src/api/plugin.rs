@@ -1,0 +1,182 @@
+//! Plugins: named transforms. What runs is their active version (see `version`).
+
+use axum::{Json, extract::Path, http::StatusCode};
+use serde::Serialize;
+
+use super::{
+    auth::{Change, Read, Tenant},
+    binding, check, edit,
+    extract::{In, Query},
+    fields::{Fields, FromFields, Patch},
+    page::{self, List},
+    respond::ApiError,
+    version,
+};
+use crate::{
+    clock::Timestamp,
+    config::Config,
+    gateway::Gateway,
+    id::{AppId, PluginId, VersionId},
+    store::{
+        Order, delete as removal, insert,
+        resource::{Plugin, Resource},
+    },
+};
+
+/// A new plugin, or all that a full update sets.
+#[derive(Clone)]
+pub struct PluginIn {
+    name: String,
+    uid: Option<String>,
+    description: String,
+}
+
+impl FromFields for PluginIn {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        let name = fields.required("name", check::name);
+        let uid = fields.optional("uid", check::uid::<PluginId>);
+        let description = fields.optional("description", check::description).unwrap_or_default();
+        Some(Self { name: name?, uid, description })
+    }
+}
+
+/// A partial update.
+pub struct PluginPatch {
+    name: Option<String>,
+    uid: Patch<String>,
+    description: Option<String>,
+}
+
+impl FromFields for PluginPatch {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        Some(Self {
+            name: fields.optional("name", check::name),
+            uid: fields.patch("uid", check::uid::<PluginId>),
+            description: fields.optional("description", check::description),
+        })
+    }
+}
+
+/// A plugin on the wire.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginOut {
+    id: PluginId,
+    uid: Option<String>,
+    name: String,
+    description: String,
+    active_version: Option<VersionId>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<Plugin> for PluginOut {
+    fn from(plugin: Plugin) -> Self {
+        Self {
+            id: plugin.id,
+            uid: plugin.uid,
+            name: plugin.name,
+            description: plugin.description,
+            active_version: plugin.active_version,
+            created_at: plugin.created_at.to_string(),
+            updated_at: plugin.updated_at.to_string(),
+        }
+    }
+}
+
+pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<PluginOut>>, ApiError> {
+    let request = page::request::<PluginId>(&mut query, Order::Ascending);
+    query.finish()?;
+    let page = tenant.gateway.store.list::<Plugin>(Some(&tenant.app.id), request).await?;
+    Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
+}
+
+pub async fn create(
+    tenant: Tenant<Change>,
+    In(input): In<PluginIn>,
+) -> Result<(StatusCode, Json<PluginOut>), ApiError> {
+    let plugin = insert_new(&tenant.gateway, &tenant.app.id, input).await?;
+    Ok((StatusCode::CREATED, Json(plugin.into())))
+}
+
+pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<PluginOut>, ApiError> {
+    Ok(Json(edit::find::<Plugin>(&tenant.gateway, &tenant.app.id, &name).await?.into()))
+}
+
+pub async fn put(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(mut input): In<PluginIn>,
+) -> Result<(StatusCode, Json<PluginOut>), ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    input.uid = edit::uid_of_put::<PluginId>(&name, input.uid);
+    if let Some(found) = gateway.store.find::<Plugin>(Some(app), &name).await? {
+        let now = gateway.clock.now();
+        let edit = |plugin: &mut Plugin| {
+            *plugin = filled(plugin.clone(), input.clone(), now);
+            Ok(())
+        };
+        let plugin = edit::change(gateway, Some(app), found.value.id.as_str(), edit).await?;
+        return Ok((StatusCode::OK, Json(plugin.into())));
+    }
+    edit::check_new_name::<PluginId>("plugin_id", &name, "plugin")?;
+    Ok((StatusCode::CREATED, Json(insert_new(gateway, app, input).await?.into())))
+}
+
+pub async fn patch(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<PluginPatch>,
+) -> Result<Json<PluginOut>, ApiError> {
+    let now = tenant.gateway.clock.now();
+    let edit = |plugin: &mut Plugin| {
+        plugin.name = input.name.clone().unwrap_or_else(|| plugin.name.clone());
+        input.uid.clone().apply(&mut plugin.uid);
+        plugin.description = input.description.clone().unwrap_or_else(|| plugin.description.clone());
+        plugin.updated_at = now;
+        Ok(())
+    };
+    Ok(Json(edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?.into()))
+}
+
+/// Removes a plugin that nothing is bound to, with its versions.
+pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
+    let gateway = &tenant.gateway;
+    let plugin = edit::find::<Plugin>(gateway, &tenant.app.id, &name).await?;
+    if let Some((_, user)) = binding::uses(gateway, &tenant.app, &plugin.id).await?.into_iter().next() {
+        return Err(ApiError::Conflict {
+            code: "plugin_in_use",
+            detail: format!("it is bound by {user}: unbind it first"),
+        });
+    }
+    let versions = version::all_of(gateway, &tenant.app.id, &plugin.id).await?;
+    let writes = versions.iter().map(removal).chain([removal(&plugin)]).collect();
+    gateway.store.write(writes, gateway.clock.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn insert_new(gateway: &Gateway, app: &AppId, input: PluginIn) -> Result<Plugin, ApiError> {
+    let now = gateway.clock.now();
+    let plugin = Plugin {
+        id: gateway.minter.mint(),
+        app: app.clone(),
+        uid: None,
+        name: String::new(),
+        description: String::new(),
+        active_version: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let plugin = filled(plugin, input, now);
+    gateway.store.write(vec![insert(&plugin)], now).await?;
+    Ok(plugin)
+}
+
+/// A plugin with everything that a full update sets.
+fn filled(plugin: Plugin, input: PluginIn, now: Timestamp) -> Plugin {
+    Plugin { name: input.name, uid: input.uid, description: input.description, updated_at: now, ..plugin }
+}

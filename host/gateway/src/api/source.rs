@@ -1,0 +1,293 @@
+//! Sources: inbound connections. Whoever knows a source's URL can send events, so the URL is shown to those only who may
+//! see secrets, and is replaced with an overlap.
+
+use axum::{Json, extract::Path, http::StatusCode};
+use serde::Serialize;
+
+use super::{
+    auth::{self, Change, Permission, Read, Tenant},
+    binding::{self, BindingIn, BindingOut, Task},
+    check::{self, Problem},
+    edit,
+    extract::{In, Query},
+    fields::{Fields, FromFields, Patch},
+    page::{self, List},
+    respond::ApiError,
+};
+use crate::{
+    clock::Timestamp,
+    config::Config,
+    gateway::Gateway,
+    id::{AppId, SourceId},
+    sealing::{self, Place},
+    secret::random_token,
+    store::{
+        Order, Write, delete as removal, insert,
+        resource::{PluginBinding, Resource, Role, Source},
+    },
+};
+
+/// The only profile so far.
+const STANDARD: &str = "standard";
+/// How long an old URL works if the request doesn't say.
+const GRACE_PERIOD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
+/// A new source, or all that a full update sets.
+#[derive(Clone)]
+pub struct SourceIn {
+    name: String,
+    uid: Option<String>,
+    profile: String,
+    disabled: bool,
+    forward_headers: Vec<String>,
+    dedupe_pointer: Option<String>,
+    mapper: Option<BindingIn>,
+}
+
+impl FromFields for SourceIn {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
+        let name = fields.required("name", check::name);
+        let rest = Self {
+            name: String::new(),
+            uid: fields.optional("uid", check::uid::<SourceId>),
+            profile: fields.optional("profile", profile).unwrap_or_else(|| STANDARD.to_owned()),
+            disabled: fields.optional("disabled", Ok).unwrap_or(false),
+            forward_headers: fields.optional("forwardHeaders", check::forward_headers).unwrap_or_default(),
+            dedupe_pointer: fields.optional("dedupePointer", check::json_pointer),
+            mapper: fields.object("mapper", |inner| {
+                let binding = BindingIn::read(inner, config);
+                inner.refuse_unknown();
+                binding
+            }),
+        };
+        Some(Self { name: name?, ..rest })
+    }
+}
+
+/// A partial update; the mapper has a path of its own.
+pub struct SourcePatch {
+    name: Option<String>,
+    uid: Patch<String>,
+    profile: Option<String>,
+    disabled: Option<bool>,
+    forward_headers: Option<Vec<String>>,
+    dedupe_pointer: Patch<String>,
+}
+
+impl FromFields for SourcePatch {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        Some(Self {
+            name: fields.optional("name", check::name),
+            uid: fields.patch("uid", check::uid::<SourceId>),
+            profile: fields.optional("profile", profile),
+            disabled: fields.optional("disabled", Ok),
+            forward_headers: fields.optional("forwardHeaders", check::forward_headers),
+            dedupe_pointer: fields.patch("dedupePointer", check::json_pointer),
+        })
+    }
+}
+
+/// A rotation of a source's URL.
+pub struct RotateIn {
+    grace_period: std::time::Duration,
+}
+
+impl FromFields for RotateIn {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        let grace_period = fields.optional("gracePeriodSeconds", check::grace_period).unwrap_or(GRACE_PERIOD);
+        Some(Self { grace_period })
+    }
+}
+
+/// A source on the wire.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceOut {
+    id: SourceId,
+    uid: Option<String>,
+    name: String,
+    profile: String,
+    disabled: bool,
+    forward_headers: Vec<String>,
+    dedupe_pointer: Option<String>,
+    mapper: Option<BindingOut>,
+    /// Where events are sent; only for those who may see secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl SourceOut {
+    fn new(gateway: &Gateway, source: Source, role: Role) -> Result<Self, ApiError> {
+        let url = if Change::granted(role) { Some(url(gateway, &source)?) } else { None };
+        Ok(Self {
+            id: source.id,
+            uid: source.uid,
+            name: source.name,
+            profile: source.profile,
+            disabled: source.disabled,
+            forward_headers: source.forward_headers,
+            dedupe_pointer: source.dedupe_pointer,
+            mapper: source.mapper.map(|mapper| Some(mapper).into()),
+            url,
+            created_at: source.created_at.to_string(),
+            updated_at: source.updated_at.to_string(),
+        })
+    }
+}
+
+pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<SourceOut>>, ApiError> {
+    let request = page::request::<SourceId>(&mut query, Order::Ascending);
+    query.finish()?;
+    let page = tenant.gateway.store.list::<Source>(Some(&tenant.app.id), request).await?;
+    let out = |row: crate::store::resource::Stored<Source>| SourceOut::new(&tenant.gateway, row.value, tenant.key.role);
+    Ok(Json(List::new(page, |row| row.value.id(), out)?))
+}
+
+pub async fn create(
+    tenant: Tenant<Change>,
+    In(input): In<SourceIn>,
+) -> Result<(StatusCode, Json<SourceOut>), ApiError> {
+    let source = insert_new(&tenant.gateway, &tenant.app.id, input).await?;
+    Ok((StatusCode::CREATED, Json(SourceOut::new(&tenant.gateway, source, tenant.key.role)?)))
+}
+
+pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<SourceOut>, ApiError> {
+    let source = edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?;
+    Ok(Json(SourceOut::new(&tenant.gateway, source, tenant.key.role)?))
+}
+
+pub async fn put(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(mut input): In<SourceIn>,
+) -> Result<(StatusCode, Json<SourceOut>), ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    input.uid = edit::uid_of_put::<SourceId>(&name, input.uid);
+    let (status, source) = match gateway.store.find::<Source>(Some(app), &name).await? {
+        Some(found) => (StatusCode::OK, replace(gateway, app, &found.value.id, input).await?),
+        None => {
+            edit::check_new_name::<SourceId>("source_id", &name, "source")?;
+            (StatusCode::CREATED, insert_new(gateway, app, input).await?)
+        }
+    };
+    Ok((status, Json(SourceOut::new(gateway, source, tenant.key.role)?)))
+}
+
+pub async fn patch(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<SourcePatch>,
+) -> Result<Json<SourceOut>, ApiError> {
+    let now = tenant.gateway.clock.now();
+    let edit = |source: &mut Source| {
+        source.name = input.name.clone().unwrap_or_else(|| source.name.clone());
+        input.uid.clone().apply(&mut source.uid);
+        source.profile = input.profile.clone().unwrap_or_else(|| source.profile.clone());
+        source.disabled = input.disabled.unwrap_or(source.disabled);
+        source.forward_headers = input.forward_headers.clone().unwrap_or_else(|| source.forward_headers.clone());
+        input.dedupe_pointer.clone().apply(&mut source.dedupe_pointer);
+        source.updated_at = now;
+        Ok(())
+    };
+    let source = edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?;
+    Ok(Json(SourceOut::new(&tenant.gateway, source, tenant.key.role)?))
+}
+
+/// Its URL stops to work at once.
+pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
+    let source = edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?;
+    tenant.gateway.store.write(vec![removal(&source)], tenant.gateway.clock.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives a source a new URL; the old one works for the grace period.
+pub async fn rotate(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<RotateIn>,
+) -> Result<Json<SourceOut>, ApiError> {
+    let gateway = &tenant.gateway;
+    let now = gateway.clock.now();
+    let token = random_token();
+    let edit = |source: &mut Source| {
+        source.token = sealing::seal(&gateway.keyring, Place::SourceToken(&source.id), &token);
+        source.updated_at = now;
+        Ok(())
+    };
+    let handles = |source: &Source| {
+        let expire = Write::ExpireHandles { id: source.id.to_string(), at: now.after(input.grace_period) };
+        vec![expire, handle(&source.id, &token)]
+    };
+    let source = edit::change_with(gateway, Some(&tenant.app.id), &name, edit, handles).await?;
+    Ok(Json(SourceOut::new(gateway, source, tenant.key.role)?))
+}
+
+async fn insert_new(gateway: &Gateway, app: &AppId, input: SourceIn) -> Result<Source, ApiError> {
+    let mapper = binding::resolve(gateway, app, input.mapper.clone(), Task::Map, &["mapper"]).await?;
+    let now = gateway.clock.now();
+    let id: SourceId = gateway.minter.mint();
+    let token = random_token();
+    let source = Source {
+        app: app.clone(),
+        uid: None,
+        name: String::new(),
+        profile: String::new(),
+        disabled: false,
+        token: sealing::seal(&gateway.keyring, Place::SourceToken(&id), &token),
+        forward_headers: Vec::new(),
+        dedupe_pointer: None,
+        mapper: None,
+        created_at: now,
+        updated_at: now,
+        id,
+    };
+    let source = filled(source, input, mapper, now);
+    gateway.store.write(vec![insert(&source), handle(&source.id, &token)], now).await?;
+    Ok(source)
+}
+
+async fn replace(gateway: &Gateway, app: &AppId, id: &SourceId, input: SourceIn) -> Result<Source, ApiError> {
+    let mapper = binding::resolve(gateway, app, input.mapper.clone(), Task::Map, &["mapper"]).await?;
+    let now = gateway.clock.now();
+    let edit = |source: &mut Source| {
+        *source = filled(source.clone(), input.clone(), mapper.clone(), now);
+        Ok(())
+    };
+    edit::change(gateway, Some(app), id.as_str(), edit).await
+}
+
+/// A source with everything that a full update sets.
+fn filled(source: Source, input: SourceIn, mapper: Option<PluginBinding>, now: Timestamp) -> Source {
+    Source {
+        name: input.name,
+        uid: input.uid,
+        profile: input.profile,
+        disabled: input.disabled,
+        forward_headers: input.forward_headers,
+        dedupe_pointer: input.dedupe_pointer,
+        mapper,
+        updated_at: now,
+        ..source
+    }
+}
+
+fn handle(id: &SourceId, token: &str) -> Write {
+    Write::Handle { digest: auth::digest(token), kind: Source::KIND, id: id.to_string() }
+}
+
+fn url(gateway: &Gateway, source: &Source) -> Result<String, ApiError> {
+    let token = sealing::open(&gateway.keyring, Place::SourceToken(&source.id), &source.token)?;
+    Ok(format!("{}/api/event/{}", gateway.public_url, token.expose()))
+}
+
+fn profile(text: String) -> Result<String, Problem> {
+    if text == STANDARD { Ok(text) } else { Err(format!("must be `{STANDARD}`, the only profile known").into()) }
+}

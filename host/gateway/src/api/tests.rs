@@ -1,0 +1,239 @@
+//! The routes, asked through the router with a real store and a clock that stands still. This file is the kit.
+
+mod application;
+mod auth;
+mod automation;
+mod delivery;
+mod endpoint;
+mod event_type;
+mod inbound;
+mod message;
+mod paging;
+mod plugin;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode, header},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use crate::{
+    api,
+    clock::{ManualClock, Minter, Timestamp},
+    config::Config,
+    delivery::egress,
+    gateway::{Bells, Gateway},
+    pipeline::conditions::Conditions,
+    plugins::Plugins,
+    secret::SecretKeyring,
+    store::{
+        flow::{DeliveryBody, DeliveryState, FanOutEnd, NewDelivery, WorkKind},
+        insert,
+        resource::{Role, Version},
+        sqlite::SqliteStore,
+    },
+};
+
+/// How long a claim of a test lasts.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A gateway's management API without a socket and without workers.
+struct Api {
+    router: Router,
+    gateway: Arc<Gateway>,
+    clock: ManualClock,
+    operator: String,
+    _folder: TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The JSON of an answer with this status.
+    #[track_caller]
+    fn ok(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// Checks the status and the code of a refusal.
+    #[track_caller]
+    fn refused(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.json()["code"].as_str()), (status, Some(code)), "{self:?}");
+        assert!(self.json()["detail"].is_string(), "{self:?}");
+    }
+
+    /// The places that a 422 in Svix's shape names, each joined by dots.
+    #[track_caller]
+    fn places(&self) -> Vec<String> {
+        let body = self.ok(422);
+        let items = body["detail"].as_array().unwrap_or_else(|| panic!("{self:?}"));
+        let place = |item: &Value| {
+            assert!(item["msg"].is_string() && item["type"].is_string(), "{item}");
+            let parts: Vec<&str> = item["loc"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+            parts.join(".")
+        };
+        items.iter().map(place).collect()
+    }
+}
+
+impl Api {
+    async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts with a configuration laid over the default.
+    async fn start_with(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = [("HOOKLOOM_RUNTIME__WORKERS".to_owned(), "1".to_owned())];
+        let config = Config::parse(config, &environment).unwrap();
+        let clock = ManualClock::new(Timestamp::parse("2026-06-30T17:40:00Z").unwrap());
+        let shared = Arc::new(clock.clone());
+        let store = SqliteStore::open(&folder.path().join("store.db"), Timestamp::from_millis(0)).unwrap();
+        let gateway = Arc::new(Gateway {
+            public_url: "https://in.example.com".into(),
+            store: Arc::new(store),
+            minter: Minter::new(shared.clone()),
+            clock: shared,
+            keyring: SecretKeyring::open(&folder.path().join("secret.key")).unwrap(),
+            plugins: Plugins::start(&config).unwrap(),
+            conditions: Conditions::default(),
+            client: egress::client(&Arc::new(config.egress.clone()), config.connect_timeout).unwrap(),
+            bells: Bells::default(),
+            config,
+        });
+        let mut api =
+            Self { router: api::router(gateway.clone()), gateway, clock, operator: String::new(), _folder: folder };
+        api.operator = api.make_key(None, Role::Operator).await;
+        api
+    }
+
+    async fn make_key(&self, app: Option<&str>, role: Role) -> String {
+        let app = app.map(|app| app.parse().unwrap());
+        let (store, minter) = (&*self.gateway.store, &self.gateway.minter);
+        let now = Timestamp::from_millis(0);
+        api::auth::create_key(store, minter, now, app, role, "test").await.unwrap().1
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let text = String::from_utf8(bytes.into()).unwrap();
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// Sends a request with a JSON body under a key.
+    async fn send(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {key}"));
+        let request = match body {
+            None => request.body(Body::empty()),
+            Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(body.to_string().into()),
+        };
+        self.ask(request.unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(&self.operator, Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(&self.operator, Method::POST, path, Some(body)).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(&self.operator, Method::PUT, path, Some(body)).await
+    }
+
+    async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(&self.operator, Method::PATCH, path, Some(body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.send(&self.operator, Method::DELETE, path, None).await
+    }
+
+    /// Makes an application and answers its id.
+    async fn app(&self, uid: &str) -> String {
+        id(&self.post("/app", json!({"name": uid, "uid": uid})).await.ok(201))
+    }
+
+    /// Makes an application, an endpoint in it and a message to it; the delivery is in this state. Answers their ids.
+    async fn delivery(&self, state: DeliveryState) -> (String, String, String) {
+        let app = self.app("acme").await;
+        let endpoint = self.post(&format!("/app/{app}/endpoint"), json!({"url": "https://example.com/hook"})).await;
+        let endpoint = id(&endpoint.ok(201));
+        let message = self.post(&format!("/app/{app}/msg"), json!({"eventType": "a.b", "payload": {"n": 1}})).await;
+        let message = id(&message.ok(202));
+        let now = self.now();
+        let claims = self.gateway.store.claim(WorkKind::FanOut, now, LEASE, 9).await.unwrap();
+        let delivery = NewDelivery {
+            endpoint: endpoint.parse().unwrap(),
+            state,
+            reason: None,
+            body: DeliveryBody::Original,
+            version: None,
+            due: now,
+        };
+        let end = FanOutEnd { deliveries: vec![delivery], ..FanOutEnd::default() };
+        self.gateway.store.finish_fan_out(&claims[0], end, now).await.unwrap();
+        (app, endpoint, message)
+    }
+
+    /// Makes a plugin with a version, and answers their ids. The version's component is no component: nothing runs it.
+    async fn plugin(&self, app: &str, uid: &str, mapper: bool, reshaper: bool) -> (String, String) {
+        let plugin = self.put(&format!("/app/{app}/plugin/{uid}"), json!({"name": uid})).await;
+        let plugin = id(&plugin.json());
+        let version_id: crate::id::VersionId = self.gateway.minter.mint();
+        let digest = format!("sha256:{version_id}");
+        let version = Version {
+            id: version_id.clone(),
+            app: self.gateway.store.find::<crate::store::resource::App>(None, app).await.unwrap().unwrap().value.id,
+            plugin: plugin.parse().unwrap(),
+            component: "sha256:none".into(),
+            unique: format!("{plugin}:{digest}"),
+            digest,
+            contract: "1.0.0".into(),
+            mapper,
+            reshaper,
+            bytes: 8,
+            settings: r#"{"limit": 1.10}"#.into(),
+            created_at: self.now(),
+        };
+        self.gateway.store.write(vec![insert(&version)], self.now()).await.unwrap();
+        (plugin, version_id.to_string())
+    }
+
+    fn now(&self) -> Timestamp {
+        crate::clock::Clock::now(&self.clock)
+    }
+}
+
+#[track_caller]
+fn id(body: &Value) -> String {
+    body["id"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
+}
+
+/// The values of a field over the rows of a list.
+fn column(list: &Value, field: &str) -> Vec<String> {
+    let rows = list["data"].as_array().unwrap_or_else(|| panic!("{list}"));
+    rows.iter().map(|row| row[field].as_str().unwrap_or_default().to_owned()).collect()
+}

@@ -1,0 +1,262 @@
+//! Versions of plugins: uploaded, checked and compiled, then activated. A version never changes.
+//!
+//! An upload is the component's bytes as they are. Its settings are a JSON object in the query parameter `settings` or the
+//! header `Hookloom-Settings`. Version and bytes are committed together, or neither is.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, Path, Request},
+    http::{HeaderMap, StatusCode},
+};
+use hookloom_runtime::CompileError;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::{
+    auth::{Change, Door, Read, Tenant, UploadSlot},
+    binding, check, edit,
+    extract::{self, Query},
+    message::raw_json,
+    page::{self, List},
+    plugin::PluginOut,
+    respond::{ApiError, ValidationItem},
+};
+use crate::{
+    gateway::Gateway,
+    id::{AppId, PluginId, VersionId},
+    json::{self, Kind},
+    store::{
+        Order, PageRequest, StoreError, Write, delete as removal, insert,
+        resource::{Plugin, Resource, Stored, Version},
+    },
+};
+
+/// The header that carries an upload's settings, where the query doesn't.
+const SETTINGS_HEADER: &str = "hookloom-settings";
+/// Longest settings in bytes.
+const SETTINGS_BYTES_MAX: usize = 16_384;
+/// Deepest nesting of settings.
+const SETTINGS_DEPTH_MAX: usize = 32;
+/// Versions of a tenant that are looked through for those of one plugin.
+const VERSIONS_MAX: usize = 100_000;
+
+/// An uploaded component.
+pub struct Component(Bytes);
+
+impl FromRequest<Door> for Component {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, door: &Door) -> Result<Self, ApiError> {
+        match extract::content_type(request.headers()).as_str() {
+            "application/wasm" | "application/octet-stream" => {}
+            _ => {
+                let detail = "send the component's bytes with `Content-Type: application/wasm`".into();
+                return Err(ApiError::UnsupportedMediaType { detail });
+            }
+        }
+        let bytes_max = door.config().component_bytes_max;
+        Bytes::from_request(request, door).await.map(Self).map_err(|error| extract::body_error(&error, bytes_max))
+    }
+}
+
+/// A version on the wire.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionOut {
+    id: VersionId,
+    plugin_id: PluginId,
+    /// Of component, contract and settings.
+    digest: String,
+    component_digest: String,
+    contract: String,
+    exports: ExportsOut,
+    bytes: u64,
+    settings: Box<RawValue>,
+    active: bool,
+    created_at: String,
+}
+
+/// What a version can do.
+#[derive(Serialize)]
+pub struct ExportsOut {
+    mapper: bool,
+    reshaper: bool,
+}
+
+impl VersionOut {
+    fn new(version: Version, plugin: &Plugin) -> Result<Self, ApiError> {
+        Ok(Self {
+            active: plugin.active_version.as_ref() == Some(&version.id),
+            id: version.id,
+            plugin_id: version.plugin,
+            digest: version.digest,
+            component_digest: version.component,
+            contract: version.contract,
+            exports: ExportsOut { mapper: version.mapper, reshaper: version.reshaper },
+            bytes: version.bytes,
+            settings: raw_json(version.settings)?,
+            created_at: version.created_at.to_string(),
+        })
+    }
+}
+
+pub async fn list(
+    tenant: Tenant<Read>,
+    Path((_, name)): Path<(String, String)>,
+    mut query: Query,
+) -> Result<Json<List<VersionOut>>, ApiError> {
+    let request = page::request::<VersionId>(&mut query, Order::Descending);
+    query.finish()?;
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let plugin = edit::find::<Plugin>(gateway, app, &name).await?;
+    let read = |request: PageRequest| gateway.store.list::<Version>(Some(app), request);
+    let keep = |row: &Stored<Version>| row.value.plugin == plugin.id;
+    let (page, stopped_at) = page::filtered(request, read, |row| row.value.id(), keep).await?;
+    let out = |row: Stored<Version>| VersionOut::new(row.value, &plugin);
+    Ok(Json(List::new(page, |row| row.value.id(), out)?.resuming(stopped_at)))
+}
+
+/// 201 for a new version; 200 for one that is there already, with the same component, contract and settings.
+pub async fn upload(
+    tenant: Tenant<Change>,
+    _slot: UploadSlot,
+    Path((_, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    mut query: Query,
+    Component(bytes): Component,
+) -> Result<(StatusCode, Json<VersionOut>), ApiError> {
+    let settings = settings(&mut query, &headers)?;
+    query.finish()?;
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let plugin = edit::find::<Plugin>(gateway, app, &name).await?;
+    let compiled = gateway.plugins.compile(bytes.to_vec()).await.map_err(refused)?;
+    let component = compiled.digest().to_string();
+    let digest = version_digest(&component, compiled.contract(), &settings);
+    let unique = unique(&plugin.id, &digest);
+    let now = gateway.clock.now();
+    let version = Version {
+        id: gateway.minter.mint(),
+        app: app.clone(),
+        plugin: plugin.id.clone(),
+        component: component.clone(),
+        digest,
+        unique,
+        contract: compiled.contract().to_owned(),
+        mapper: compiled.exports().mapper,
+        reshaper: compiled.exports().reshaper,
+        bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        settings,
+        created_at: now,
+    };
+    let keep = Write::Component { digest: component, bytes: bytes.into() };
+    match gateway.store.write(vec![insert(&version), keep], now).await {
+        Ok(()) => Ok((StatusCode::CREATED, Json(VersionOut::new(version, &plugin)?))),
+        Err(StoreError::Exists { .. }) => {
+            let first = edit::find::<Version>(gateway, app, &version.unique).await?;
+            Ok((StatusCode::OK, Json(VersionOut::new(first, &plugin)?)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub async fn get(
+    tenant: Tenant<Read>,
+    Path((_, plugin, version)): Path<(String, String, String)>,
+) -> Result<Json<VersionOut>, ApiError> {
+    let (plugin, version) = find(&tenant.gateway, &tenant.app.id, &plugin, &version).await?;
+    Ok(Json(VersionOut::new(version, &plugin)?))
+}
+
+pub async fn delete(
+    tenant: Tenant<Change>,
+    Path((_, plugin, version)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let (plugin, version) = find(&tenant.gateway, &tenant.app.id, &plugin, &version).await?;
+    if plugin.active_version.as_ref() == Some(&version.id) {
+        let detail = "this version is active: activate another one first".into();
+        return Err(ApiError::Conflict { code: "version_active", detail });
+    }
+    tenant.gateway.store.write(vec![removal(&version)], tenant.gateway.clock.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a version the one that runs from the next call on. What is held stays held until it is reprocessed.
+pub async fn activate(
+    tenant: Tenant<Change>,
+    Path((_, plugin, version)): Path<(String, String, String)>,
+) -> Result<Json<PluginOut>, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let (plugin, version) = find(gateway, app, &plugin, &version).await?;
+    for (task, user) in binding::uses(gateway, &tenant.app, &plugin.id).await? {
+        if !task.is_done_by(&version) {
+            let detail = format!("this version exports no {}, which {user} needs", task.export());
+            return Err(ApiError::Unprocessable { code: "missing_export", detail });
+        }
+    }
+    let now = gateway.clock.now();
+    let edit = |plugin: &mut Plugin| {
+        plugin.active_version = Some(version.id.clone());
+        plugin.updated_at = now;
+        Ok(())
+    };
+    Ok(Json(edit::change(gateway, Some(app), plugin.id.as_str(), edit).await?.into()))
+}
+
+/// A plugin and its version with this id or digest.
+///
+/// # Errors
+/// [`ApiError::NotFound`], or as the store.
+pub async fn find(gateway: &Gateway, app: &AppId, plugin: &str, version: &str) -> Result<(Plugin, Version), ApiError> {
+    let plugin = edit::find::<Plugin>(gateway, app, plugin).await?;
+    let name = if version.starts_with("sha256:") { unique(&plugin.id, version) } else { version.to_owned() };
+    let version = edit::find::<Version>(gateway, app, &name).await?;
+    if version.plugin == plugin.id { Ok((plugin, version)) } else { Err(ApiError::no_such("version")) }
+}
+
+/// All versions of a plugin.
+///
+/// # Errors
+/// As the store.
+pub async fn all_of(gateway: &Gateway, app: &AppId, plugin: &PluginId) -> Result<Vec<Version>, ApiError> {
+    let mut versions = gateway.store.all::<Version>(app, VERSIONS_MAX).await?;
+    versions.retain(|version| version.plugin == *plugin);
+    Ok(versions)
+}
+
+fn refused(error: CompileError) -> ApiError {
+    let detail = error.to_string();
+    match error {
+        CompileError::TooLarge { .. } => ApiError::TooLarge { detail },
+        other => ApiError::Unprocessable { code: other.code(), detail },
+    }
+}
+
+/// The settings that come with an upload: a JSON object, `{}` if there are none.
+fn settings(query: &mut Query, headers: &HeaderMap) -> Result<String, ApiError> {
+    let given = query.optional("settings", Ok);
+    let text = match (given, headers.get(SETTINGS_HEADER)) {
+        (Some(text), _) => text,
+        (None, Some(value)) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        (None, None) => return Ok("{}".to_owned()),
+    };
+    let problem: check::Problem = match json::check(text.as_bytes(), SETTINGS_DEPTH_MAX) {
+        Ok(Kind::Object) if text.len() <= SETTINGS_BYTES_MAX => return Ok(text),
+        Ok(Kind::Object) => format!("must have at most {SETTINGS_BYTES_MAX} bytes").into(),
+        Ok(_) => "must be a JSON object".into(),
+        Err(error) => error.to_string().into(),
+    };
+    Err(ApiError::Validation(vec![ValidationItem::query("settings", problem.msg)]))
+}
+
+/// Component and contract are without line breaks, so no two triples give the same text.
+fn version_digest(component: &str, contract: &str, settings: &str) -> String {
+    let digest = Sha256::digest(format!("{component}\n{contract}\n{settings}"));
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn unique(plugin: &PluginId, digest: &str) -> String {
+    format!("{plugin}:{digest}")
+}

@@ -1,0 +1,95 @@
+//! The command line; a file a subcommand.
+//!
+//! Exit codes: 0 done · 1 it failed, the reason stands on standard error · 2 the arguments are wrong · 3 the plugin was
+//! refused or its call failed (`plugin check`, `plugin run`).
+
+mod demo;
+mod key;
+mod plugin;
+mod serve;
+pub mod style;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Exit code for a plugin that was refused or failed.
+const PLUGIN_FAILED: u8 = 3;
+
+/// Multi-tenant webhook gateway with tenant-supplied WebAssembly transforms.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None, after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 plugin refused or failed.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until it is told to stop (Ctrl-C or SIGTERM), then drain.
+    Serve(ConfigArguments),
+    /// Print the commented default configuration.
+    Config,
+    /// Make API keys.
+    Key {
+        #[command(subcommand)]
+        command: key::KeyCommand,
+    },
+    /// Build the example plugins, start a gateway and a receiver, and show both directions on real input.
+    Demo(demo::DemoArguments),
+    /// Build, check and run plugins.
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::PluginCommand,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, clap::Args)]
+struct ConfigArguments {
+    /// Configuration file; without it the defaults hold (`hookloom config` prints them).
+    #[arg(long, env = "HOOKLOOM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArguments {
+    fn load(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(self.config.as_deref())?)
+    }
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// What went wrong, with all its causes, for people.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Serve(config) => block_on(serve::run(config.load()?)),
+        Command::Config => {
+            anstream::print!("{}", crate::config::file::DEFAULT);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Key { command } => block_on(key::run(command)),
+        Command::Demo(arguments) => block_on(demo::run(arguments)),
+        Command::Plugin { command } => plugin::run(command),
+    }
+}
+
+fn block_on(future: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+/// Sends log lines to standard error.
+fn log_to_stderr(format: crate::config::LogFormat, filter: &str) -> anyhow::Result<()> {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| anyhow::anyhow!("`log.filter`: `{filter}`: {error}"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        crate::config::LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        crate::config::LogFormat::Json => lines.json().init(),
+    }
+    Ok(())
+}

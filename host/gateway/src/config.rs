@@ -1,0 +1,273 @@
+//! The configuration: typed, and valid once it exists. [`mod@file`] is its TOML twin with the commented default.
+
+pub mod file;
+
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use hookloom_runtime::Limits;
+use ipnet::IpNet;
+
+use crate::delivery::{egress::EgressPolicy, schedule::Schedule};
+
+/// What is wrong with a configuration: all of it, one line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{origin}:\n  {}", problems.join("\n  "))]
+pub struct ConfigError {
+    /// Where the configuration comes from: a file's name, or the default.
+    pub origin: String,
+    /// The problems.
+    pub problems: Vec<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Everything an operator can set. The default file says what each field means.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the commented default file is the documentation of each key")]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// Without a slash at its end; none: made from the address listened on.
+    pub public_url: Option<String>,
+    pub body_bytes_max: usize,
+    pub request_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub store_path: PathBuf,
+    pub secret_key_file: PathBuf,
+    pub inbound_body_bytes_max: usize,
+    pub json_depth_max: usize,
+    pub payload_bytes_max: usize,
+    pub delivery_timeout: Duration,
+    pub connect_timeout: Duration,
+    pub schedule: Schedule,
+    pub response_bytes_max: usize,
+    pub delivery_concurrency: usize,
+    pub egress: EgressPolicy,
+    /// At least one.
+    pub workers: usize,
+    pub queue_max: usize,
+    pub tenant_in_flight_max: usize,
+    pub component_bytes_max: usize,
+    pub compiled_max: usize,
+    pub limits: Limits,
+    pub log_format: LogFormat,
+    pub log_filter: String,
+}
+
+impl Config {
+    /// Reads the file (none: the default) and the environment's `HOOKLOOM_…__…` variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let environment: Vec<(String, String)> = std::env::vars().collect();
+        let origin = path.map_or("the configuration".to_owned(), |path| path.display().to_string());
+        let text = match path.map(std::fs::read_to_string) {
+            None => String::new(),
+            Some(Ok(text)) => text,
+            Some(Err(error)) => return Err(ConfigError { origin, problems: vec![error.to_string()] }),
+        };
+        Self::parse(&text, &environment).map_err(|problems| ConfigError { origin, problems })
+    }
+
+    /// Reads a configuration from TOML text and environment variables, both laid over the default.
+    ///
+    /// # Errors
+    /// Every problem found, one line each.
+    pub fn parse(text: &str, environment: &[(String, String)]) -> Result<Self, Vec<String>> {
+        let file = file::read(text, environment)?;
+        let mut check = Check { problems: Vec::new() };
+        let config = check.config(&file);
+        match (config, check.problems) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(problems),
+        }
+    }
+}
+
+/// Collects problems while values are converted.
+struct Check {
+    problems: Vec<String>,
+}
+
+impl Check {
+    fn config(&mut self, file: &file::File) -> Option<Config> {
+        let listen = self.parse("server.listen", &file.server.listen);
+        let public_url = self.public_url(&file.server.public_url);
+        let subnets = file.egress.allow_subnets.iter().map(|net| self.parse("egress.allow_subnets", net)).collect();
+        let schedule = self.schedule(&file.delivery.schedule_s);
+        let log_format = self.log_format(&file.log.format);
+        let timeout = self.millis("delivery.timeout_ms", file.delivery.timeout_ms, 300_000);
+        let connect = self.millis("delivery.connect_timeout_ms", file.delivery.connect_timeout_ms, 300_000);
+        let limits = self.limits(&file.runtime.limits);
+        let allowed: Option<Vec<IpNet>> = subnets;
+        Some(Config {
+            listen: listen?,
+            public_url: public_url?,
+            body_bytes_max: self.count("server.body_bytes_max", file.server.body_bytes_max),
+            request_timeout: self.millis("server.request_timeout_ms", file.server.request_timeout_ms, 600_000),
+            drain_timeout: self.millis("server.drain_timeout_ms", file.server.drain_timeout_ms, 600_000),
+            store_path: self.path("store.path", &file.store.path),
+            secret_key_file: self.path("secrets.key_file", &file.secrets.key_file),
+            inbound_body_bytes_max: self.count("inbound.body_bytes_max", file.inbound.body_bytes_max),
+            json_depth_max: self.count("inbound.json_depth_max", file.inbound.json_depth_max).min(100),
+            payload_bytes_max: self.count("messages.payload_bytes_max", file.messages.payload_bytes_max),
+            delivery_timeout: timeout,
+            connect_timeout: connect.min(timeout),
+            schedule: schedule?,
+            response_bytes_max: self.count("delivery.response_bytes_max", file.delivery.response_bytes_max),
+            delivery_concurrency: self.count("delivery.concurrency", file.delivery.concurrency),
+            egress: EgressPolicy { allowed_subnets: allowed?, allow_http: file.egress.dangerous_allow_http },
+            workers: self.workers(file.runtime.workers),
+            queue_max: self.count("runtime.queue_max", file.runtime.queue_max),
+            tenant_in_flight_max: self.count("runtime.tenant_in_flight_max", file.runtime.tenant_in_flight_max),
+            component_bytes_max: self.count("runtime.component_bytes_max", file.runtime.component_bytes_max),
+            compiled_max: self.count("runtime.compiled_max", file.runtime.compiled_max),
+            limits,
+            log_format: log_format?,
+            log_filter: file.log.filter.clone(),
+        })
+    }
+
+    fn limits(&mut self, file: &file::Limits) -> Limits {
+        let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Limits {
+            fuel: self.at_least_one("runtime.limits.fuel", file.fuel),
+            deadline: self.millis("runtime.limits.deadline_ms", file.deadline_ms, 60_000),
+            memory_bytes_max: self.at_least_one("runtime.limits.memory_bytes_max", file.memory_bytes_max),
+            input_bytes_max: self.count("runtime.limits.input_bytes_max", file.input_bytes_max),
+            output_bytes_max: self.count("runtime.limits.output_bytes_max", file.output_bytes_max),
+            matches_max: self.count("runtime.limits.matches_max", file.matches_max),
+            log_lines_max: narrow(file.log_lines_max),
+            log_bytes_max: usize::try_from(file.log_bytes_max).unwrap_or(usize::MAX),
+            host_calls_max: narrow(file.host_calls_max),
+            ..Limits::default()
+        }
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&mut self, key: &str, text: &str) -> Option<T> {
+        text.parse().map_err(|error| self.problems.push(format!("`{key}`: `{text}`: {error}"))).ok()
+    }
+
+    /// Outer none: a problem. Inner none: not set.
+    fn public_url(&mut self, text: &str) -> Option<Option<String>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let url: url::Url = self.parse("server.public_url", text)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            self.problems.push("`server.public_url` must begin with http:// or https://".into());
+        }
+        Some(Some(text.trim_end_matches('/').to_owned()))
+    }
+
+    fn schedule(&mut self, seconds: &[u64]) -> Option<Schedule> {
+        let delays = seconds.iter().copied().map(Duration::from_secs).collect();
+        Schedule::try_new(delays).map_err(|error| self.problems.push(format!("`delivery.schedule_s`: {error}"))).ok()
+    }
+
+    fn log_format(&mut self, text: &str) -> Option<LogFormat> {
+        match text {
+            "text" => Some(LogFormat::Text),
+            "json" => Some(LogFormat::Json),
+            _ => {
+                self.problems.push(format!("`log.format` is `text` or `json`, not `{text}`"));
+                None
+            }
+        }
+    }
+
+    fn path(&mut self, key: &str, text: &str) -> PathBuf {
+        if text.is_empty() {
+            self.problems.push(format!("`{key}` is empty"));
+        }
+        PathBuf::from(text)
+    }
+
+    fn at_least_one(&mut self, key: &str, value: u64) -> u64 {
+        if value == 0 {
+            self.problems.push(format!("`{key}` must be at least 1"));
+        }
+        value
+    }
+
+    fn count(&mut self, key: &str, value: u64) -> usize {
+        usize::try_from(self.at_least_one(key, value)).unwrap_or(usize::MAX)
+    }
+
+    fn millis(&mut self, key: &str, value: u64, max: u64) -> Duration {
+        if value == 0 || value > max {
+            self.problems.push(format!("`{key}` must lie between 1 and {max}, not {value}"));
+        }
+        Duration::from_millis(value)
+    }
+
+    fn workers(&mut self, value: u64) -> usize {
+        match usize::try_from(value) {
+            Ok(0) => std::thread::available_parallelism().map_or(1, Into::into),
+            Ok(count) if count <= 1024 => count,
+            _ => {
+                self.problems.push(format!("`runtime.workers` must be at most 1024, not {value}"));
+                1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+        let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::parse(text, &environment).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_default_file_is_the_default() {
+        let config = Config::parse("", &[]).unwrap();
+        assert_eq!(config.listen.port(), 8071);
+        assert!(config.egress.allowed_subnets.is_empty());
+        assert_eq!(config.limits.fuel, Limits::default().fuel);
+        assert!(config.workers >= 1);
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let found = problems(
+            "[server]\nlisten = \"nowhere\"\nlissten = 1\n[delivery]\ntimeout_ms = \"long\"\n[nonsense]\n",
+            &[("HOOKLOOM_SERVER__LISTENN", "1"), ("HOOKLOOM_DELIVERY__CONCURRENCY", "many")],
+        );
+        for wanted in ["lissten", "timeout_ms", "nonsense", "LISTENN", "CONCURRENCY"] {
+            assert!(found.iter().any(|problem| problem.contains(wanted)), "{wanted} is missing in {found:#?}");
+        }
+        let found =
+            problems("[server]\nlisten = \"nowhere\"\n[log]\nformat = \"xml\"\n[delivery]\ntimeout_ms = 0\n", &[]);
+        assert_eq!(found.len(), 3, "{found:#?}");
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let environment = [
+            ("HOOKLOOM_SERVER__LISTEN".to_owned(), "127.0.0.1:9".to_owned()),
+            ("HOOKLOOM_RUNTIME__LIMITS__FUEL".to_owned(), "7".to_owned()),
+            ("HOOKLOOM_EGRESS__ALLOW_SUBNETS".to_owned(), "[\"10.0.0.0/8\"]".to_owned()),
+        ];
+        let config = Config::parse("[server]\nlisten = \"127.0.0.1:8\"\n", &environment).unwrap();
+        assert_eq!(config.listen.port(), 9);
+        assert_eq!(config.limits.fuel, 7);
+        assert_eq!(config.egress.allowed_subnets.len(), 1);
+    }
+}

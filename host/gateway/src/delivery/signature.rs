@@ -1,0 +1,265 @@
+//! Signatures of what is sent, and of what comes in. Pure: keys, times and bytes are arguments.
+//!
+//! The bytes that are signed are the bytes that are sent: nothing here parses or rewrites a body. Standard Webhooks signs
+//! `{id}.{timestamp}.{body}`; profiles with a signature of their own sign the body alone ([`sign_hex`]).
+//!
+//! Source: Standard Webhooks 1.0.0, "Signature scheme"; RFC 2104 (HMAC).
+
+use std::{fmt, time::Duration};
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::secret::Secret;
+
+/// What a secret of Standard Webhooks begins with.
+pub const SECRET_PREFIX: &str = "whsec_";
+/// A secret has at least this many bytes.
+pub const SECRET_BYTES_MIN: usize = 24;
+/// A secret has at most this many bytes.
+pub const SECRET_BYTES_MAX: usize = 64;
+/// How old, or how far in the future, a signed message may be: 5 minutes.
+pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// Reads base64 with and without its padding: tools differ there.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The key of one endpoint's or source's Standard Webhooks signature.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningSecret(Vec<u8>);
+
+/// Why text or bytes are no secret. Says nothing about its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretFormatError {
+    /// Not base64 after the prefix.
+    #[error("a signing secret is `{SECRET_PREFIX}` followed by base64")]
+    NotBase64,
+    /// Too short or too long.
+    #[error("a signing secret has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes; this one has {bytes}")]
+    Length {
+        /// How many it has.
+        bytes: usize,
+    },
+}
+
+/// Why a message is not taken as signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// Signed too long ago, or too far in the future.
+    #[error("the timestamp lies more than {} s from now", tolerance.as_secs())]
+    Time {
+        /// How far it may lie.
+        tolerance: Duration,
+    },
+    /// No signature fits.
+    #[error("no signature fits")]
+    Mismatch,
+}
+
+/// What Standard Webhooks signs.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// `webhook-id`
+    pub message_id: &'a str,
+    /// `webhook-timestamp`: seconds since 1970
+    pub timestamp_s: i64,
+    /// The bytes of the body.
+    pub body: &'a [u8],
+}
+
+impl SigningSecret {
+    /// Reads `whsec_` and base64; the prefix may be missing, as official clients allow.
+    ///
+    /// # Errors
+    /// [`SecretFormatError`] when the rest is no base64 or not [`SECRET_BYTES_MIN`] to [`SECRET_BYTES_MAX`] bytes.
+    pub fn parse(text: &str) -> Result<Self, SecretFormatError> {
+        let encoded = text.strip_prefix(SECRET_PREFIX).unwrap_or(text);
+        Self::from_bytes(LENIENT.decode(encoded).map_err(|_| SecretFormatError::NotBase64)?)
+    }
+
+    /// Takes the key's bytes; a new secret is made of 24 or more random ones, which the caller brings.
+    ///
+    /// # Errors
+    /// [`SecretFormatError::Length`] unless there are [`SECRET_BYTES_MIN`] to [`SECRET_BYTES_MAX`].
+    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Self, SecretFormatError> {
+        let bytes = bytes.into();
+        match bytes.len() {
+            SECRET_BYTES_MIN..=SECRET_BYTES_MAX => Ok(Self(bytes)),
+            other => Err(SecretFormatError::Length { bytes: other }),
+        }
+    }
+
+    /// The text that its owner is shown: `whsec_…`.
+    pub fn to_text(&self) -> Secret {
+        Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(&self.0)))
+    }
+
+    /// One signature: `v1,` and base64.
+    pub fn sign(&self, signed: &Signed<'_>) -> String {
+        format!("v1,{}", STANDARD.encode(self.mac(signed)))
+    }
+
+    fn mac(&self, signed: &Signed<'_>) -> [u8; 32] {
+        let time = signed.timestamp_s.to_string();
+        hmac_sha256(&self.0, &[signed.message_id.as_bytes(), b".", time.as_bytes(), b".", signed.body])
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningSecret(…)")
+    }
+}
+
+/// The value of `webhook-signature`: a signature by each secret, separated by spaces, the newest secret first. While a
+/// secret is rotated, receivers that know the old or the new one accept both.
+pub fn sign_all(secrets: &[SigningSecret], signed: &Signed<'_>) -> String {
+    secrets.iter().map(|secret| secret.sign(signed)).collect::<Vec<_>>().join(" ")
+}
+
+/// Checks the value of a `webhook-signature` header at `now_s` (seconds since 1970): one `v1` signature in it must be by
+/// one of the secrets. Signatures of other versions are passed over. How long it takes doesn't depend on how much of a
+/// signature is right.
+///
+/// # Errors
+/// [`VerifyError`]
+pub fn verify(secrets: &[SigningSecret], signed: &Signed<'_>, header: &str, now_s: i64) -> Result<(), VerifyError> {
+    if Duration::from_secs(now_s.abs_diff(signed.timestamp_s)) > TOLERANCE {
+        return Err(VerifyError::Time { tolerance: TOLERANCE });
+    }
+    let expected: Vec<[u8; 32]> = secrets.iter().map(|secret| secret.mac(signed)).collect();
+    let mut fits = Choice::from(0);
+    for given in header.split(' ').filter_map(|one| one.strip_prefix("v1,")) {
+        let given = LENIENT.decode(given).unwrap_or_default();
+        for mac in &expected {
+            fits |= mac.as_slice().ct_eq(&given);
+        }
+    }
+    if fits.into() { Ok(()) } else { Err(VerifyError::Mismatch) }
+}
+
+/// HMAC-SHA256 of the body in lower-case hexadecimal, for profiles that sign like that. `key` is the key's bytes; where a
+/// profile's keys are text, the text as it is printed.
+pub fn sign_hex(key: &[u8], body: &[u8]) -> String {
+    hmac_sha256(key, &[body]).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Checks a signature as [`sign_hex`] makes it, in constant time. Upper-case digits pass too.
+///
+/// # Errors
+/// [`VerifyError::Mismatch`]
+pub fn verify_hex(key: &[u8], body: &[u8], given: &str) -> Result<(), VerifyError> {
+    let fits = sign_hex(key, body).as_bytes().ct_eq(given.to_ascii_lowercase().as_bytes());
+    if fits.into() { Ok(()) } else { Err(VerifyError::Mismatch) }
+}
+
+fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length (RFC 2104 §2)");
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification and of its reference libraries.
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    const EXAMPLE: Signed<'_> = Signed {
+        message_id: "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        timestamp_s: 1_614_265_330,
+        body: br#"{"test": 2432232314}"#,
+    };
+
+    fn secret(text: &str) -> SigningSecret {
+        SigningSecret::parse(text).unwrap()
+    }
+
+    fn other() -> SigningSecret {
+        SigningSecret::from_bytes([7; 32]).unwrap()
+    }
+
+    #[track_caller]
+    fn check(secrets: &[SigningSecret], header: &str, now_s: i64, expected: Result<(), VerifyError>) {
+        assert_eq!(verify(secrets, &EXAMPLE, header, now_s), expected, "{header}");
+    }
+
+    #[test]
+    fn the_example_of_the_specification_is_signed_alike() {
+        assert_eq!(secret(SECRET).sign(&EXAMPLE), SIGNATURE);
+        assert_eq!(secret(&SECRET["whsec_".len()..]).sign(&EXAMPLE), SIGNATURE);
+    }
+
+    #[test]
+    fn the_reference_library_signs_alike() {
+        let text = other().to_text();
+        let reference = standardwebhooks::Webhook::new(text.expose()).unwrap();
+        let body = "{\"ü\":\"\\u0000\"}";
+        let signed = Signed { message_id: "msg_1", timestamp_s: 5, body: body.as_bytes() };
+        assert_eq!(secret(text.expose()).sign(&signed), reference.sign("msg_1", 5, body.as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn several_secrets_give_several_signatures_and_each_suffices() {
+        let both = [other(), secret(SECRET)];
+        let header = sign_all(&both, &EXAMPLE);
+        assert_eq!(header, format!("{} {SIGNATURE}", other().sign(&EXAMPLE)));
+        check(&[secret(SECRET)], &header, EXAMPLE.timestamp_s, Ok(()));
+        check(&[other()], &header, EXAMPLE.timestamp_s, Ok(()));
+        check(&both, &format!("v1a,AAAA v2,x {SIGNATURE}"), EXAMPLE.timestamp_s, Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let signed_elsewhere = other().sign(&EXAMPLE);
+        for header in ["", "v1", "v1,", "v1,!!", "v2,g0hM9SsE", &SIGNATURE[3..], &SIGNATURE[..20], &signed_elsewhere] {
+            check(&[secret(SECRET)], header, EXAMPLE.timestamp_s, Err(VerifyError::Mismatch));
+        }
+        check(&[], SIGNATURE, EXAMPLE.timestamp_s, Err(VerifyError::Mismatch));
+    }
+
+    #[test]
+    fn old_and_future_messages_are_refused() {
+        let late = Err(VerifyError::Time { tolerance: TOLERANCE });
+        for (distance, expected) in [(300, Ok(())), (-300, Ok(())), (301, late), (-301, late)] {
+            check(&[secret(SECRET)], SIGNATURE, EXAMPLE.timestamp_s + distance, expected);
+        }
+        check(&[secret(SECRET)], SIGNATURE, i64::MIN, late);
+    }
+
+    #[test]
+    fn a_secret_has_24_to_64_bytes_in_base64() {
+        for (bytes, fits) in [(23, false), (24, true), (64, true), (65, false)] {
+            let parsed = SigningSecret::parse(&format!("whsec_{}", STANDARD.encode(vec![1; bytes])));
+            assert_eq!(parsed.err(), (!fits).then_some(SecretFormatError::Length { bytes }));
+        }
+        assert_eq!(SigningSecret::parse("whsec_no base64!"), Err(SecretFormatError::NotBase64));
+        assert_eq!(secret(other().to_text().expose().trim_end_matches('=')), other());
+    }
+
+    #[test]
+    fn a_secret_does_not_show_in_debug_output() {
+        assert_eq!(format!("{:?}", secret(SECRET)), "SigningSecret(…)");
+    }
+
+    #[test]
+    fn hexadecimal_signatures_cover_the_body_alone() {
+        // RFC 4231, test case 2.
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(sign_hex(b"Jefe", b"what do ya want for nothing?"), expected);
+        assert_eq!(verify_hex(b"Jefe", b"what do ya want for nothing?", &expected.to_uppercase()), Ok(()));
+        assert_eq!(verify_hex(b"Jefe", b"what do ya want for nothing!", expected), Err(VerifyError::Mismatch));
+        assert_eq!(verify_hex(b"Jefe", b"", ""), Err(VerifyError::Mismatch));
+    }
+}

@@ -1,0 +1,141 @@
+//! Typed ids: a prefix that says what it names, and a ULID, so that ids of one kind sort by time of creation.
+//!
+//! Pure: time and randomness come in as arguments (the [`Minter`](crate::clock::Minter) brings them).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use ulid::{ULID_LEN, Ulid};
+
+/// A text that is not an id of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is no {prefix}… id")]
+pub struct IdError {
+    /// The prefix that was expected, without the underscore's successor, for example `msg_`.
+    pub prefix: &'static str,
+    /// What came instead.
+    pub found: String,
+}
+
+/// What every typed id can do.
+pub trait TypedId: Sized {
+    /// The prefix with its underscore, for example `msg_`.
+    const PREFIX: &'static str;
+    /// Makes an id from a ULID, whose first 48 bits are milliseconds since 1970 and whose other 80 are random.
+    fn from_ulid(ulid: Ulid) -> Self;
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The id as it stands in paths, answers and the store.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TypedId for $name {
+            const PREFIX: &'static str = $prefix;
+
+            fn from_ulid(ulid: Ulid) -> Self {
+                let mut buffer = [0; ULID_LEN];
+                Self(format!("{}{}", $prefix, ulid.array_to_str(&mut buffer)))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse(text, $prefix).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A tenant: on the wire an application.
+    AppId = "app_";
+    /// Where messages go.
+    EndpointId = "ep_";
+    /// An event type of the catalogue.
+    EventTypeId = "evtype_";
+    /// An inbound connection.
+    SourceId = "src_";
+    /// An automation rule.
+    RuleId = "rule_";
+    /// A named transform.
+    PluginId = "plg_";
+    /// An immutable version of a plugin.
+    VersionId = "plv_";
+    /// An API key.
+    KeyId = "key_";
+    /// An accepted inbound event.
+    EventId = "evt_";
+    /// An outbound message.
+    MessageId = "msg_";
+    /// One HTTP try of a delivery.
+    AttemptId = "atmpt_";
+    /// One run of a plugin.
+    CallId = "call_";
+    /// Something that is held until somebody acts.
+    DeadLetterId = "dead_";
+}
+
+fn parse(text: &str, prefix: &'static str) -> Result<String, IdError> {
+    let error = || IdError { prefix, found: text.chars().take(64).collect() };
+    let rest = text.strip_prefix(prefix).ok_or_else(error)?;
+    Ulid::from_string(rest).map_err(|_| error())?;
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time() {
+        let early = MessageId::from_ulid(Ulid::from_parts(1, u128::MAX));
+        let late = MessageId::from_ulid(Ulid::from_parts(2, 0));
+        assert!(early < late);
+    }
+
+    #[test]
+    fn an_id_of_another_kind_is_refused() {
+        let message = MessageId::from_ulid(Ulid::from_parts(1, 1));
+        assert_eq!(message.as_str().parse::<MessageId>(), Ok(message.clone()));
+        assert!(message.as_str().parse::<EndpointId>().is_err());
+        assert!("msg_not-a-ulid".parse::<MessageId>().is_err());
+    }
+}

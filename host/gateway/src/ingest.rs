@@ -1,0 +1,206 @@
+//! Inbound: `POST /api/event/{token}`. Checks the request, commits the event, answers `202 {"id"}`. Never says what
+//! matched, and never waits for a plugin.
+//!
+//! The order of the checks is the order of what a stranger may learn: the method, then whether the URL exists, then what
+//! is wrong with the request.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Request, StatusCode, header},
+    routing::post,
+};
+use hookloom_runtime::Header;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    api::respond::ApiError,
+    gateway::Gateway,
+    json::{self, Kind},
+    store::{
+        flow::{NewEvent, WorkKind},
+        resource::Source,
+    },
+};
+
+/// The longest `Idempotency-Key` that is taken.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// Headers that hold credentials: no plugin ever sees them, whatever a source is configured to hand on.
+const CREDENTIALS: [header::HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+
+/// The route of inbound events.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new().route("/api/event/{token}", post(accept).fallback(wrong_method)).with_state(gateway)
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::MethodNotAllowed { allow: "POST" }
+}
+
+async fn accept(
+    State(gateway): State<Arc<Gateway>>,
+    Path(token): Path<String>,
+    request: Request<Body>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let source = find_source(&gateway, &token).await?;
+    let (parts, body) = request.into_parts();
+    check_content(&parts.headers)?;
+    let body = read_body(&gateway, &parts.headers, body).await?;
+    check_body(&gateway, &body)?;
+    let event = NewEvent {
+        id: gateway.minter.mint(),
+        app: source.app.clone(),
+        source: source.id.clone(),
+        received_at: gateway.clock.now(),
+        headers: forwarded(&source, &parts.headers),
+        dedupe_key: dedupe_key(&source, &parts.headers, &body)?,
+        body,
+    };
+    let accepted = gateway.store.accept_event(event).await?;
+    gateway.bells.ring(WorkKind::Map);
+    Ok((StatusCode::ACCEPTED, Json(json!({ "id": accepted.id() }))))
+}
+
+/// Finds the source by its token's digest: what is compared, and when, tells nothing about other tokens.
+async fn find_source(gateway: &Gateway, token: &str) -> Result<Source, ApiError> {
+    let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    let found = gateway.store.find_by_handle::<Source>(digest, gateway.clock.now()).await?;
+    match found {
+        Some(source) if !source.value.disabled => Ok(source.value),
+        _ => {
+            Err(ApiError::NotFound { detail: "there is no such event URL; copy the exact one from the source".into() })
+        }
+    }
+}
+
+/// A missing content type is taken for JSON, since some senders can't set one.
+fn check_content(headers: &HeaderMap) -> Result<(), ApiError> {
+    let unsupported = |detail: String| Err(ApiError::UnsupportedMediaType { detail });
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return unsupported("send the body without Content-Encoding".into());
+    }
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let given = given.to_str().unwrap_or_default().to_ascii_lowercase();
+    let mut parts = given.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+        return unsupported(format!("send JSON with `Content-Type: application/json`, not `{essence}`"));
+    }
+    let charset = parts.find_map(|parameter| parameter.strip_prefix("charset="));
+    match charset.map(|charset| charset.trim_matches('"')) {
+        None | Some("utf-8" | "utf8") => Ok(()),
+        Some(other) => unsupported(format!("send JSON in UTF-8, not in `{other}`")),
+    }
+}
+
+async fn read_body(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, ApiError> {
+    let max = gateway.config.inbound_body_bytes_max;
+    let too_large = || ApiError::TooLarge { detail: format!("the body is larger than {max} bytes") };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
+    match axum::body::to_bytes(body, max).await {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) if is_length_limit(&error) => Err(too_large()),
+        Err(error) => {
+            Err(ApiError::Invalid { code: "body_incomplete", detail: format!("the body broke off: {error}") })
+        }
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn check_body(gateway: &Gateway, body: &[u8]) -> Result<(), ApiError> {
+    let invalid = |detail: String| Err(ApiError::Invalid { code: "invalid_json", detail });
+    match json::check(body, gateway.config.json_depth_max) {
+        Ok(Kind::Object | Kind::Array) => Ok(()),
+        Ok(_) => invalid("the body must be a JSON object or array".into()),
+        Err(error) => invalid(format!("the body is {error}")),
+    }
+}
+
+fn forwarded(source: &Source, headers: &HeaderMap) -> Vec<Header> {
+    let wanted = |name: &header::HeaderName| {
+        !CREDENTIALS.contains(name) && source.forward_headers.iter().any(|wanted| wanted == name.as_str())
+    };
+    headers
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, value)| Header {
+            name: name.as_str().to_owned(),
+            value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        })
+        .collect()
+}
+
+/// What marks a repeat: the sender's `Idempotency-Key`, else the value at the source's pointer. A body is never a key by
+/// itself, since two real events may be equal.
+fn dedupe_key(source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, ApiError> {
+    if let Some(key) = headers.get("idempotency-key") {
+        let key = key.to_str().unwrap_or_default();
+        if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            let detail = format!("Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters");
+            return Err(ApiError::Invalid { code: "invalid_idempotency_key", detail });
+        }
+        return Ok(Some(format!("key:{key}")));
+    }
+    let Some(pointer) = &source.dedupe_pointer else { return Ok(None) };
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    Ok(json::pointer(text, pointer).filter(|value| *value != "null").map(|value| {
+        let digest = Sha256::digest(value.as_bytes());
+        format!("pointer:{}", hex(&digest))
+    }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(content_type: Option<&str>, accepted: bool) {
+        let mut headers = HeaderMap::new();
+        if let Some(content_type) = content_type {
+            headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
+        }
+        assert_eq!(check_content(&headers).is_ok(), accepted, "{content_type:?}");
+    }
+
+    #[test]
+    fn json_in_utf_8_is_accepted_and_nothing_else() {
+        check(None, true);
+        check(Some("application/json"), true);
+        check(Some("Application/JSON; charset=UTF-8"), true);
+        check(Some("application/cloudevents+json"), true);
+        check(Some("application/json; charset=\"utf-8\""), true);
+        check(Some("application/json; charset=iso-8859-1"), false);
+        check(Some("text/plain"), false);
+        check(Some("application/x-www-form-urlencoded"), false);
+    }
+
+    #[test]
+    fn compressed_bodies_are_refused() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert!(check_content(&headers).is_err());
+    }
+}

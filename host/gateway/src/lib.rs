@@ -1,0 +1,27 @@
+//! Hookloom, a multi-tenant webhook gateway with tenant-supplied WebAssembly transforms. Read in this order:
+//!
+//! - [`server`] wires the parts, starts and stops them; [`gateway`] is what they share; [`config`] what can be set.
+//! - [`ingest`] accepts third parties' events, [`api`] the management requests and the platform's messages.
+//! - [`pipeline`] takes what was accepted: event → mapper → [`rules`] → message → fan-out → reshaper → delivery.
+//! - [`delivery`] signs, sends, records and schedules the next attempt.
+//! - [`store`] keeps everything; work resumes from it alone.
+//! - [`plugins`] runs tenants' code on `hookloom-runtime`; [`toolchain`] builds it.
+//! - [`secret`], [`id`], [`clock`], [`json`] are the small things underneath; [`cli`] is the command line.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod delivery;
+pub mod gateway;
+pub mod id;
+pub mod ingest;
+pub mod json;
+pub mod pipeline;
+pub mod plugins;
+pub mod rules;
+pub mod sealing;
+pub mod secret;
+pub mod server;
+pub mod store;
+pub mod toolchain;

@@ -1,0 +1,17 @@
+//! The `hookloom` binary: parse the arguments, run, turn the result into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hookloom::cli::{self, Arguments};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match cli::run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("{}error:{} {error:#}", cli::style::ERROR, cli::style::RESET);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A message → the endpoints that subscribe to it → their reshapers → deliveries with their exact bytes.
+//!
+//! Each reshaper version runs once for a message, whatever the number of endpoints bound to it; its bytes are stored and
+//! every retry sends them. A message with held deliveries comes here again when somebody asks for it: then only those
+//! are worked on.
+
+use std::{collections::HashMap, time::Duration};
+
+use hookloom_runtime::{Input, Outcome, Report};
+
+use super::{WorkError, Worker};
+use crate::{
+    gateway::Gateway,
+    id::{EndpointId, PluginId, VersionId},
+    pipeline::binding::{self, Bound},
+    store::{
+        flow::{
+            Call, CallRecord, Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Message,
+            NewDelivery, WorkKind,
+        },
+        resource::{App, Endpoint, FailurePolicy, PluginBinding},
+    },
+};
+
+/// Endpoints of one tenant that a message can reach.
+const ENDPOINTS_MAX: usize = 1_000;
+
+/// Fans messages out.
+pub struct FanOut;
+
+impl Worker for FanOut {
+    const KIND: WorkKind = WorkKind::FanOut;
+
+    fn concurrency(gateway: &Gateway) -> usize {
+        gateway.config.workers * 4
+    }
+
+    fn duration_max(gateway: &Gateway) -> Duration {
+        // Calls wait in the executor's queue, each at most as long as the calls before it may take.
+        gateway.config.limits.deadline * 60
+    }
+
+    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
+        let Some(message) = gateway.store.message(&claim.app, &claim.subject).await? else {
+            return Ok(gateway.store.abandon(claim).await?);
+        };
+        let Some(app) = gateway.store.find::<App>(None, claim.app.as_str()).await? else {
+            return Ok(gateway.store.abandon(claim).await?);
+        };
+        let known = gateway.store.deliveries(&message.id).await?;
+        let endpoints: Vec<Endpoint> = gateway.store.all(&claim.app, ENDPOINTS_MAX).await?;
+        let mut round = Round { gateway, message: &message, reshaped: HashMap::new(), end: FanOutEnd::default() };
+        for endpoint in endpoints.iter().filter(|endpoint| is_due(endpoint, &message, &known)) {
+            let binding = endpoint.reshaper.as_ref().or(app.value.default_reshaper.as_ref());
+            let delivery = round.delivery(endpoint, binding).await?;
+            round.end.deliveries.push(delivery);
+        }
+        round.cancel_orphans(&known, &endpoints);
+        let end = round.end;
+        gateway.store.finish_fan_out(claim, end, gateway.clock.now()).await?;
+        gateway.bells.ring(WorkKind::Deliver);
+        Ok(())
+    }
+}
+
+/// Whether this run decides about the endpoint: on the first run if it subscribes, later if its delivery is held.
+fn is_due(endpoint: &Endpoint, message: &Message, known: &[Delivery]) -> bool {
+    if known.is_empty() {
+        return subscribes(endpoint, message);
+    }
+    known.iter().any(|delivery| delivery.endpoint == endpoint.id && delivery.state == DeliveryState::Held)
+}
+
+/// Whether an endpoint wants a message: it is on, its event types match (`*` all, `a.*` everything below `a.`), and a
+/// channel filter, where there is one, meets a channel of the message.
+fn subscribes(endpoint: &Endpoint, message: &Message) -> bool {
+    let by_type = endpoint
+        .event_types
+        .as_ref()
+        .is_none_or(|wanted| wanted.iter().any(|pattern| matches_pattern(pattern, &message.event_type)));
+    let by_channel = endpoint.channels.as_ref().is_none_or(|wanted| {
+        message.channels.is_empty() || wanted.iter().any(|channel| message.channels.contains(channel))
+    });
+    !endpoint.disabled && by_type && by_channel
+}
+
+fn matches_pattern(pattern: &str, event_type: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some("") => true,
+        Some(prefix) if prefix.ends_with('.') => event_type.starts_with(prefix),
+        _ => pattern == event_type,
+    }
+}
+
+/// One run over a message's endpoints.
+struct Round<'a> {
+    gateway: &'a Gateway,
+    message: &'a Message,
+    /// What each plugin made of the message; it runs once, for all endpoints bound to it.
+    reshaped: HashMap<PluginId, Reshaped>,
+    end: FanOutEnd,
+}
+
+/// What a plugin made of a message.
+#[derive(Clone)]
+struct Reshaped {
+    version: Option<VersionId>,
+    result: ReshapeResult,
+}
+
+#[derive(Clone)]
+enum ReshapeResult {
+    Send(DeliveryBody),
+    Dropped(String),
+    /// The plugin, or its absence, is at fault; the binding's policy decides.
+    Failed(String),
+}
+
+impl Round<'_> {
+    async fn delivery(
+        &mut self,
+        endpoint: &Endpoint,
+        binding: Option<&PluginBinding>,
+    ) -> Result<NewDelivery, WorkError> {
+        let Some(binding) = binding else {
+            return Ok(self.waiting(&endpoint.id, DeliveryBody::Original, None));
+        };
+        let reshaped = self.reshape(&binding.plugin).await?;
+        let version = reshaped.version;
+        Ok(match (reshaped.result, binding.on_failure) {
+            (ReshapeResult::Send(body), _) => self.waiting(&endpoint.id, body, version),
+            (ReshapeResult::Dropped(reason), _) => self.ended(&endpoint.id, DeliveryState::Dropped, reason, version),
+            (ReshapeResult::Failed(_), FailurePolicy::Original) => {
+                self.waiting(&endpoint.id, DeliveryBody::Original, version)
+            }
+            (ReshapeResult::Failed(why), FailurePolicy::Drop) => {
+                self.ended(&endpoint.id, DeliveryState::Dropped, why, version)
+            }
+            (ReshapeResult::Failed(why), FailurePolicy::Hold) => {
+                self.hold(&binding.plugin, &why, version.as_ref());
+                self.ended(&endpoint.id, DeliveryState::Held, why, version)
+            }
+        })
+    }
+
+    /// Ends held deliveries whose endpoint is gone.
+    fn cancel_orphans(&mut self, known: &[Delivery], endpoints: &[Endpoint]) {
+        let gone = |delivery: &&Delivery| endpoints.iter().all(|endpoint| endpoint.id != delivery.endpoint);
+        for delivery in known.iter().filter(|delivery| delivery.state == DeliveryState::Held).filter(gone) {
+            let why = "the endpoint was deleted".to_owned();
+            let end = self.ended(&delivery.endpoint, DeliveryState::Cancelled, why, delivery.version.clone());
+            self.end.deliveries.push(end);
+        }
+    }
+
+    /// What the plugin makes of the message; runs it the first time it is asked.
+    async fn reshape(&mut self, plugin: &PluginId) -> Result<Reshaped, WorkError> {
+        if let Some(reshaped) = self.reshaped.get(plugin) {
+            return Ok(reshaped.clone());
+        }
+        let reshaped = match binding::resolve(self.gateway, &self.message.app, plugin).await? {
+            Bound::Missing(why) => Reshaped { version: None, result: ReshapeResult::Failed(why) },
+            Bound::Version(version) => {
+                let input = Input::Reshape(input(self.message));
+                let report =
+                    self.gateway.plugins.call(&*self.gateway.store, &self.message.app, &version, input).await?;
+                self.end.calls.push(self.call(plugin, &version.id, &report));
+                let result = result(report.outcome);
+                Reshaped { version: Some(version.id), result }
+            }
+        };
+        self.reshaped.insert(plugin.clone(), reshaped.clone());
+        Ok(reshaped)
+    }
+
+    fn call(&self, plugin: &PluginId, version: &VersionId, report: &Report) -> Call {
+        Call {
+            id: self.gateway.minter.mint(),
+            app: self.message.app.clone(),
+            plugin: plugin.clone(),
+            version: version.clone(),
+            event: None,
+            message: Some(self.message.id.clone()),
+            record: report.into(),
+            created_at: self.gateway.clock.now(),
+        }
+    }
+
+    /// Notes a dead letter for the plugin's failure, once however many endpoints it holds up.
+    fn hold(&mut self, plugin: &PluginId, why: &str, version: Option<&VersionId>) {
+        if self.end.dead_letters.iter().any(|letter| letter.plugin == *plugin) {
+            return;
+        }
+        let call = self.end.calls.iter().find(|call| call.plugin == *plugin);
+        let code = match call.map(|call| &call.record) {
+            None => binding::INACTIVE,
+            Some(CallRecord { failure: Some(failure), .. }) => failure.code.as_str(),
+            Some(record) => record.outcome.as_str(),
+        };
+        self.end.dead_letters.push(DeadLetter {
+            id: self.gateway.minter.mint(),
+            app: self.message.app.clone(),
+            event: None,
+            message: Some(self.message.id.clone()),
+            plugin: plugin.clone(),
+            version: version.cloned(),
+            call: call.map(|call| call.id.clone()),
+            code: code.to_owned(),
+            detail: why.to_owned(),
+            failures: 1,
+            created_at: self.gateway.clock.now(),
+        });
+    }
+
+    fn waiting(&self, endpoint: &EndpointId, body: DeliveryBody, version: Option<VersionId>) -> NewDelivery {
+        let now = self.gateway.clock.now();
+        NewDelivery {
+            endpoint: endpoint.clone(),
+            state: DeliveryState::Waiting,
+            reason: None,
+            body,
+            version,
+            due: self.message.deliver_at.map_or(now, |at| at.max(now)),
+        }
+    }
+
+    fn ended(
+        &self,
+        endpoint: &EndpointId,
+        state: DeliveryState,
+        reason: String,
+        version: Option<VersionId>,
+    ) -> NewDelivery {
+        NewDelivery { state, reason: Some(reason), ..self.waiting(endpoint, DeliveryBody::Original, version) }
+    }
+}
+
+fn input(message: &Message) -> hookloom_runtime::Message {
+    hookloom_runtime::Message {
+        id: message.id.to_string(),
+        event_type: message.event_type.clone(),
+        created_at: message.created_at.to_string(),
+        origin: message.origin,
+        medium: message.medium.clone(),
+        channels: message.channels.clone(),
+        payload: message.payload.clone(),
+    }
+}
+
+fn result(outcome: Outcome) -> ReshapeResult {
+    match outcome {
+        Outcome::Unchanged => ReshapeResult::Send(DeliveryBody::Original),
+        Outcome::Replaced(text) => ReshapeResult::Send(DeliveryBody::Replaced(text)),
+        Outcome::Dropped(reason) => ReshapeResult::Dropped(reason),
+        Outcome::InvalidPayload(detail) => ReshapeResult::Failed(format!("invalid_payload: {detail}")),
+        Outcome::Failed(failure) => ReshapeResult::Failed(format!("{}: {}", failure.code.as_str(), failure.detail)),
+        Outcome::Mapped(_) => {
+            ReshapeResult::Failed("invalid_output: the plugin answered a mapping to a reshaping".into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_types_match_exactly_or_by_wildcard() {
+        let check = |pattern, event_type, expected| {
+            assert_eq!(matches_pattern(pattern, event_type), expected, "{pattern} {event_type}");
+        };
+        check("message.inbound", "message.inbound", true);
+        check("message.inbound", "message.outbound", false);
+        check("*", "message.inbound", true);
+        check("message.*", "message.inbound", true);
+        check("message.*", "message", false);
+        check("message.*", "messages.inbound", false);
+        check("mess*", "message.inbound", false);
+    }
+}

@@ -1,0 +1,323 @@
+//! An inbound event → its mapper → matches → rules → messages, all of it finished in one commit.
+//!
+//! Which mapper: the source's, else the tenant's default, else none, and then the payload's own trigger decides. What each
+//! match came to is recorded, fired or skipped with its reason. A mapper that calls the payload invalid ends the event as
+//! rejected; one that fails leaves it to the binding's policy.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, Report, RuleMatch, Source as SourceInput};
+
+use super::{
+    WorkError, Worker,
+    binding::{self, Bound},
+    compose::{self, compose},
+};
+use crate::{
+    gateway::Gateway,
+    id::{MessageId, VersionId},
+    rules::{
+        evaluate::{Decision, Evaluation, Facts, Matches, Rules, TRIGGER_POINTER, Verdict, evaluate},
+        rule::{Guard, Rule},
+    },
+    store::{
+        StoreError,
+        flow::{Call, Claim, DeadLetter, Event, EventState, MappingEnd, MatchRow, MatchState, NewMessage, WorkKind},
+        resource::{App, FailurePolicy, PluginBinding, RuleRow, Source, Version},
+    },
+};
+
+/// Rules of one tenant that are looked at.
+const RULES_MAX: usize = 1_000;
+
+/// Maps events.
+pub struct Map;
+
+impl Worker for Map {
+    const KIND: WorkKind = WorkKind::Map;
+
+    fn concurrency(gateway: &Gateway) -> usize {
+        gateway.config.workers * 4
+    }
+
+    fn duration_max(gateway: &Gateway) -> Duration {
+        // Calls wait in the executor's queue, each at most as long as the calls before it may take.
+        gateway.config.limits.deadline * 60
+    }
+
+    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
+        let event = match claim.subject.parse() {
+            Ok(id) => gateway.store.event(&id).await?,
+            Err(_) => None,
+        };
+        let app = gateway.store.find::<App>(None, claim.app.as_str()).await?;
+        let (Some(event), Some(app)) = (event, app) else {
+            return Ok(gateway.store.abandon(claim).await?);
+        };
+        let source = gateway.store.find::<Source>(Some(&claim.app), event.source.as_str()).await?;
+        let end = match source {
+            Some(source) => {
+                let rules = gateway.store.all::<RuleRow>(&claim.app, RULES_MAX).await?;
+                Mapping { gateway, event: &event, source: &source.value, rules: &rules }.run(&app.value).await?
+            }
+            None => ended(EventState::Dropped, "the source was deleted"),
+        };
+        let sends = !end.messages.is_empty();
+        gateway.store.finish_mapping(claim, end).await?;
+        if sends {
+            gateway.bells.ring(WorkKind::FanOut);
+        }
+        Ok(())
+    }
+}
+
+/// The mapping of one event.
+struct Mapping<'a> {
+    gateway: &'a Gateway,
+    event: &'a Event,
+    source: &'a Source,
+    rules: &'a [RuleRow],
+}
+
+/// Why a mapper gave no matches.
+struct Failed {
+    code: String,
+    detail: String,
+}
+
+impl Mapping<'_> {
+    async fn run(&self, app: &App) -> Result<MappingEnd, WorkError> {
+        let Some(binding) = self.source.mapper.as_ref().or(app.default_mapper.as_ref()) else {
+            return self.evaluate(None, None).await;
+        };
+        match binding::resolve(self.gateway, &self.event.app, &binding.plugin).await? {
+            Bound::Missing(detail) => {
+                self.fail(binding, None, None, Failed { code: binding::INACTIVE.to_owned(), detail }).await
+            }
+            Bound::Version(version) => {
+                let input = Input::Map(self.input());
+                let report = self.gateway.plugins.call(&*self.gateway.store, &self.event.app, &version, input).await?;
+                self.called(binding, &version, report).await
+            }
+        }
+    }
+
+    /// Goes on from what the mapper answered.
+    async fn called(
+        &self,
+        binding: &PluginBinding,
+        version: &Version,
+        report: Report,
+    ) -> Result<MappingEnd, WorkError> {
+        let call = self.call(binding, version, &report);
+        let failed = match report.outcome {
+            Outcome::Mapped(matches) => {
+                return Ok(MappingEnd { call: Some(call), ..self.evaluate(Some(matches), Some(&version.id)).await? });
+            }
+            Outcome::InvalidPayload(detail) => {
+                let rejected = ended(EventState::Rejected, &detail);
+                return Ok(MappingEnd { version: Some(version.id.clone()), call: Some(call), ..rejected });
+            }
+            Outcome::Failed(failure) => Failed { code: failure.code.as_str().to_owned(), detail: failure.detail },
+            Outcome::Unchanged | Outcome::Replaced(_) | Outcome::Dropped(_) => Failed {
+                code: "invalid_output".to_owned(),
+                detail: "the plugin answered a reshaping to a mapping".to_owned(),
+            },
+        };
+        self.fail(binding, Some(&version.id), Some(call), failed).await
+    }
+
+    /// Does what the binding's policy says of a failure.
+    async fn fail(
+        &self,
+        binding: &PluginBinding,
+        version: Option<&VersionId>,
+        call: Option<Call>,
+        failed: Failed,
+    ) -> Result<MappingEnd, WorkError> {
+        let reason = format!("{}: {}", failed.code, failed.detail);
+        let end = match binding.on_failure {
+            FailurePolicy::Original => {
+                let end = self.evaluate(None, None).await?;
+                MappingEnd {
+                    reason: Some(end.reason.map_or(reason.clone(), |more| format!("{reason}; {more}"))),
+                    ..end
+                }
+            }
+            FailurePolicy::Drop => ended(EventState::Dropped, &reason),
+            FailurePolicy::Hold => MappingEnd {
+                dead_letter: Some(DeadLetter {
+                    id: self.gateway.minter.mint(),
+                    app: self.event.app.clone(),
+                    event: Some(self.event.id.clone()),
+                    message: None,
+                    plugin: binding.plugin.clone(),
+                    version: version.cloned(),
+                    call: call.as_ref().map(|call| call.id.clone()),
+                    code: failed.code,
+                    detail: failed.detail,
+                    failures: 1,
+                    created_at: self.gateway.clock.now(),
+                }),
+                ..ended(EventState::Held, &reason)
+            },
+        };
+        Ok(MappingEnd { version: version.cloned(), call, ..end })
+    }
+
+    /// Decides which matches fire (none given: those of the payload's own trigger) and composes their messages.
+    async fn evaluate(
+        &self,
+        matches: Option<Vec<RuleMatch>>,
+        version: Option<&VersionId>,
+    ) -> Result<MappingEnd, WorkError> {
+        let facts = match Facts::parse(&self.inbound()) {
+            Ok(facts) => facts,
+            Err(unreadable) => return Ok(ended(EventState::Rejected, &unreadable.to_string())),
+        };
+        let evaluation = decide(self.compiled(), facts, matches).await?;
+        let mut end = MappingEnd {
+            reason: evaluation.nothing.map(|nothing| nothing.to_string()),
+            version: version.cloned(),
+            ..ended_well()
+        };
+        for decision in evaluation.decisions {
+            let message = match decision.verdict {
+                Verdict::Fires => self.message(&decision),
+                Verdict::Skipped(_) => None,
+            };
+            end.matches.push(row(decision, message.as_ref().map(|message| message.id.clone()), version));
+            end.messages.extend(message);
+        }
+        Ok(end)
+    }
+
+    /// The tenant's rules, their conditions compiled.
+    fn compiled(&self) -> Rules {
+        let mut rules = BTreeMap::new();
+        for row in self.rules {
+            // Keys and needs were checked when the rule was saved.
+            let Ok(key) = row.key.parse() else { continue };
+            let rule = Rule {
+                key,
+                name: row.name.clone(),
+                trigger: row.trigger.clone(),
+                guard: self.gateway.conditions.guard(row.condition.as_deref()),
+                needs: row.needs.iter().filter_map(|need| need.parse().ok()).collect(),
+                enabled: row.enabled,
+            };
+            rules.insert(row.key.clone(), rule);
+        }
+        rules
+    }
+
+    fn message(&self, decision: &Decision) -> Option<NewMessage> {
+        let rule = self.rules.iter().find(|rule| rule.key == decision.rule_key)?;
+        let received_at = self.event.received_at.to_string();
+        let scope = compose::Scope {
+            rule_key: &rule.key,
+            rule_name: &rule.name,
+            contact: &decision.contact,
+            variables: &decision.variables,
+            event_id: self.event.id.as_str(),
+            received_at: &received_at,
+        };
+        Some(NewMessage {
+            id: self.gateway.minter.mint(),
+            app: self.event.app.clone(),
+            uid: None,
+            event_type: rule.event_type.clone(),
+            channels: rule.channels.clone(),
+            origin: Origin::Automation,
+            medium: None,
+            created_at: self.gateway.clock.now(),
+            deliver_at: None,
+            event: Some(self.event.id.clone()),
+            payload: compose(rule.template.as_ref(), &scope),
+        })
+    }
+
+    fn call(&self, binding: &PluginBinding, version: &Version, report: &Report) -> Call {
+        Call {
+            id: self.gateway.minter.mint(),
+            app: self.event.app.clone(),
+            plugin: binding.plugin.clone(),
+            version: version.id.clone(),
+            event: Some(self.event.id.clone()),
+            message: None,
+            record: report.into(),
+            created_at: self.gateway.clock.now(),
+        }
+    }
+
+    fn input(&self) -> MapInput {
+        let enabled = self.rules.iter().filter(|rule| rule.enabled);
+        let rule = |rule: &RuleRow| hookloom_runtime::Rule {
+            key: rule.key.clone(),
+            name: rule.name.clone(),
+            trigger: rule.trigger.clone(),
+        };
+        MapInput { event: self.inbound(), rules: enabled.map(rule).collect() }
+    }
+
+    fn inbound(&self) -> InboundEvent {
+        InboundEvent {
+            id: self.event.id.to_string(),
+            source: SourceInput {
+                id: self.source.id.to_string(),
+                name: self.source.name.clone(),
+                profile: self.source.profile.clone(),
+            },
+            received_at: self.event.received_at.to_string(),
+            headers: self.event.headers.clone(),
+            payload: self.event.body.clone(),
+        }
+    }
+}
+
+/// Evaluates the rules; on a thread of its own kind where conditions may take long.
+async fn decide(rules: Rules, facts: Facts, matches: Option<Vec<RuleMatch>>) -> Result<Evaluation, WorkError> {
+    let guarded = rules.values().any(|rule| matches!(rule.guard, Guard::If(_)));
+    let run = move || {
+        let matches = matches.map_or(Matches::Direct { trigger: TRIGGER_POINTER }, Matches::Named);
+        evaluate(&rules, &facts, matches)
+    };
+    if !guarded {
+        return Ok(run());
+    }
+    let panicked = |error: tokio::task::JoinError| StoreError::Inconsistent { detail: error.to_string() };
+    Ok(tokio::task::spawn_blocking(run).await.map_err(panicked)?)
+}
+
+fn row(decision: Decision, message: Option<MessageId>, version: Option<&VersionId>) -> MatchRow {
+    let (state, reason) = match decision.verdict {
+        Verdict::Fires => (MatchState::Fired, None),
+        Verdict::Skipped(reason) => (MatchState::Skipped, Some(reason)),
+    };
+    MatchRow {
+        rule_key: decision.rule_key,
+        contact: decision.contact,
+        variables: decision.variables,
+        state,
+        reason_code: reason.as_ref().map(|reason| reason.code().to_owned()),
+        reason: reason.map(|reason| reason.to_string()),
+        message,
+        version: version.cloned(),
+    }
+}
+
+fn ended_well() -> MappingEnd {
+    MappingEnd {
+        state: EventState::Mapped,
+        reason: None,
+        version: None,
+        matches: Vec::new(),
+        messages: Vec::new(),
+        call: None,
+        dead_letter: None,
+    }
+}
+
+fn ended(state: EventState, reason: &str) -> MappingEnd {
+    MappingEnd { state, reason: Some(reason.to_owned()), ..ended_well() }
+}

@@ -1,0 +1,178 @@
+//! Wires the parts, starts them in order, stops them in order.
+//!
+//! Start: store → keys → plugins → HTTP client → listener → workers. Whatever can fail fails before a request is taken.
+//! Stop: the listener closes; requests in progress finish; workers claim nothing more and finish what they have in hand;
+//! the store closes last. What is not finished by the drain timeout is left to the store: its claims come back on the
+//! next start.
+
+mod listen;
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api,
+    clock::{Clock, Minter},
+    config::Config,
+    delivery::{egress, worker::Deliver},
+    gateway::{Bells, Gateway},
+    ingest,
+    pipeline::{self, conditions::Conditions, fan_out::FanOut, map::Map},
+    plugins::Plugins,
+    secret::{SecretError, SecretKeyring},
+    store::{StoreError, sqlite::SqliteStore},
+};
+
+/// Environment variable that holds the key for secrets instead of the key file.
+pub const SECRET_KEY_VARIABLE: &str = "HOOKLOOM_SECRET_KEY";
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be opened.
+    #[error("could not open the store {path}")]
+    Store {
+        /// Its file.
+        path: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// A folder could not be made.
+    #[error("could not make the folder {path}")]
+    Folder {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The key for secrets could not be read or made.
+    #[error("could not get the key for secrets")]
+    Secrets(#[from] SecretError),
+    /// The plugin runtime could not be set up.
+    #[error("could not start the plugin runtime")]
+    Runtime(#[from] hookloom_runtime::RuntimeError),
+    /// The HTTP client could not be set up.
+    #[error("could not set up the HTTP client")]
+    Client(#[from] egress::ClientError),
+    /// The address can't be listened on.
+    #[error(
+        "could not listen on {address}: {source}; set server.listen to a free address (port 0 takes any free port)"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running gateway.
+pub struct Server {
+    gateway: Arc<Gateway>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Starts a gateway.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let store = open_store(&config, &*clock).await?;
+        let keyring = open_keyring(&config)?;
+        let plugins = Plugins::start(&config)?;
+        let client = egress::client(&Arc::new(config.egress.clone()), config.connect_timeout)?;
+        let address = config.listen;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let gateway = Arc::new(Gateway {
+            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
+            store: Arc::new(store),
+            minter: Minter::new(clock.clone()),
+            clock,
+            keyring,
+            plugins,
+            conditions: Conditions::default(),
+            client,
+            bells: Bells::default(),
+            config,
+        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(pipeline::run::<Map>(gateway.clone(), stop.clone()));
+        tasks.spawn(pipeline::run::<FanOut>(gateway.clone(), stop.clone()));
+        tasks.spawn(pipeline::run::<Deliver>(gateway.clone(), stop.clone()));
+        tasks.spawn(listen::serve(listener, router(&gateway), gateway.config.request_timeout, stop.clone()));
+        tracing::info!(%address, "listening");
+        Ok(Self { gateway, address, stop, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The shared parts.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Stops: takes nothing new, finishes what has begun, at most for the configured drain timeout. Answers whether all
+    /// was finished; what was not goes on after the next start.
+    pub async fn stop(self) -> bool {
+        self.stop.cancel();
+        self.tasks.close();
+        let drained = tokio::time::timeout(self.gateway.config.drain_timeout, self.tasks.wait()).await.is_ok();
+        if !drained {
+            tracing::warn!("the drain timeout passed; unfinished work goes on after the next start");
+        }
+        drained
+    }
+}
+
+/// All routes of a gateway.
+pub fn router(gateway: &Arc<Gateway>) -> Router {
+    api::router(gateway.clone()).merge(ingest::router(gateway.clone()))
+}
+
+/// Opens the key for secrets: from the environment if it is there, else from its file, which is made if missing.
+///
+/// # Errors
+/// [`StartError::Folder`], [`StartError::Secrets`].
+pub fn open_keyring(config: &Config) -> Result<SecretKeyring, StartError> {
+    if let Ok(text) = std::env::var(SECRET_KEY_VARIABLE) {
+        return Ok(SecretKeyring::parse(&text, SECRET_KEY_VARIABLE)?);
+    }
+    make_folder_of(&config.secret_key_file)?;
+    Ok(SecretKeyring::open(&config.secret_key_file)?)
+}
+
+/// Makes the folder that a file lies in, for its owner only.
+///
+/// # Errors
+/// [`StartError::Folder`].
+pub fn make_folder_of(file: &Path) -> Result<(), StartError> {
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) else {
+        return Ok(());
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+    builder.create(folder).map_err(|source| StartError::Folder { path: folder.display().to_string(), source })
+}
+
+async fn open_store(config: &Config, clock: &dyn Clock) -> Result<SqliteStore, StartError> {
+    make_folder_of(&config.store_path)?;
+    let (path, now) = (config.store_path.clone(), clock.now());
+    let name = path.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path, now)).await;
+    opened
+        .unwrap_or_else(|panic| Err(StoreError::Inconsistent { detail: panic.to_string() }))
+        .map_err(|source| StartError::Store { path: name, source })
+}

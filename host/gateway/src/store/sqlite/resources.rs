@@ -1,0 +1,172 @@
+//! Documents, handles and components.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::rows::{Query, optional_id};
+use crate::{
+    clock::Timestamp,
+    id::AppId,
+    store::{
+        Page, PageRequest, Result, StoreError, Write,
+        resource::{Document, ResourceKind},
+    },
+};
+
+pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
+    for write in writes {
+        match write {
+            Write::Insert(document) => insert(tx, &document)?,
+            Write::Update(document) => update(tx, &document)?,
+            Write::Delete { kind, id } => delete(tx, kind, &id)?,
+            Write::DeleteApp(app) => delete_app(tx, &app)?,
+            Write::Handle { digest, kind, id } => {
+                tx.prepare_cached("INSERT INTO handle (digest, kind, id) VALUES (?, ?, ?)")?.execute(params![
+                    digest,
+                    kind.as_str(),
+                    id
+                ])?;
+            }
+            Write::ExpireHandles { id, at } => {
+                tx.prepare_cached(
+                    "UPDATE handle SET expires_ms = ?1 WHERE id = ?2 AND coalesce(expires_ms, ?1) >= ?1",
+                )?
+                .execute(params![at.as_millis(), id])?;
+            }
+            Write::Component { digest, bytes } => {
+                tx.prepare_cached("INSERT OR IGNORE INTO component (digest, bytes, created_ms) VALUES (?, ?, ?)")?
+                    .execute(params![digest, bytes, now.as_millis()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn document(
+    c: &Connection,
+    kind: ResourceKind,
+    app: Option<&AppId>,
+    id_or_uid: &str,
+) -> rusqlite::Result<Option<Document>> {
+    let sql = "SELECT * FROM resource WHERE id = ?3 AND kind = ?1 AND app_id = ?2
+               UNION ALL SELECT * FROM resource WHERE kind = ?1 AND app_id = ?2 AND uid = ?3 LIMIT 1";
+    c.prepare_cached(sql)?.query_row(params![kind.as_str(), owner(app), id_or_uid], |row| read(row, kind)).optional()
+}
+
+pub fn documents(
+    c: &Connection,
+    kind: ResourceKind,
+    app: Option<&AppId>,
+    page: &PageRequest,
+) -> rusqlite::Result<Page<Document>> {
+    Query::new("SELECT * FROM resource WHERE kind = ? AND app_id = ?", "id")
+        .bind(kind.as_str())
+        .bind(owner(app).to_owned())
+        .page(c, page, |row| read(row, kind))
+}
+
+pub fn document_by_handle(
+    c: &Connection,
+    kind: ResourceKind,
+    digest: &[u8; 32],
+    now: Timestamp,
+) -> rusqlite::Result<Option<Document>> {
+    let sql = "SELECT resource.* FROM handle JOIN resource USING (id)
+               WHERE digest = ? AND handle.kind = ? AND coalesce(expires_ms, ?3 + 1) > ?3";
+    c.prepare_cached(sql)?.query_row(params![digest, kind.as_str(), now.as_millis()], |row| read(row, kind)).optional()
+}
+
+pub fn component(c: &Connection, digest: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    c.prepare_cached("SELECT bytes FROM component WHERE digest = ?")?.query_row([digest], |row| row.get(0)).optional()
+}
+
+fn insert(tx: &Transaction<'_>, document: &Document) -> Result<()> {
+    let Document { kind, id, app, uid, data, revision } = document;
+    let added = tx
+        .prepare_cached(
+            "INSERT INTO resource (id, kind, app_id, uid, data, revision) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![id, kind.as_str(), owner(app.as_ref()), uid, data, revision])?;
+    if added == 0 { Err(exists(document)) } else { Ok(()) }
+}
+
+fn update(tx: &Transaction<'_>, document: &Document) -> Result<()> {
+    let Document { kind, id, uid, data, revision, .. } = document;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE OR IGNORE resource SET uid = ?, data = ?, revision = revision + 1 WHERE id = ? AND revision = ?",
+        )?
+        .execute(params![uid, data, id, revision])?;
+    if changed == 1 {
+        return Ok(());
+    }
+    // Nothing changed either because the revision is another, or because the uid is taken.
+    let current: Option<i64> = tx
+        .prepare_cached("SELECT revision FROM resource WHERE id = ?")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    if current == Some(*revision) {
+        return Err(exists(document));
+    }
+    Err(StoreError::Changed { kind: kind.as_str(), name: id.clone() })
+}
+
+fn delete(tx: &Transaction<'_>, kind: ResourceKind, id: &str) -> Result<()> {
+    tx.prepare_cached("DELETE FROM resource WHERE id = ? AND kind = ?")?.execute(params![id, kind.as_str()])?;
+    tx.prepare_cached("DELETE FROM handle WHERE id = ?")?.execute([id])?;
+    if kind == ResourceKind::Version {
+        delete_orphaned_components(tx)?;
+    }
+    Ok(())
+}
+
+fn delete_app(tx: &Transaction<'_>, app: &AppId) -> Result<()> {
+    let owned = [
+        "DELETE FROM body WHERE id IN (SELECT body_id FROM event WHERE app_id = ?1
+             UNION SELECT body_id FROM message WHERE app_id = ?1 UNION SELECT body_id FROM delivery WHERE app_id = ?1)",
+        "DELETE FROM match WHERE event_id IN (SELECT id FROM event WHERE app_id = ?1)",
+        "DELETE FROM handle WHERE id IN (SELECT id FROM resource WHERE app_id = ?1)",
+        "DELETE FROM event WHERE app_id = ?1",
+        "DELETE FROM message WHERE app_id = ?1",
+        "DELETE FROM delivery WHERE app_id = ?1",
+        "DELETE FROM attempt WHERE app_id = ?1",
+        "DELETE FROM call WHERE app_id = ?1",
+        "DELETE FROM dead_letter WHERE app_id = ?1",
+        "DELETE FROM idempotency WHERE app_id = ?1",
+        "DELETE FROM work WHERE app_id = ?1",
+        "DELETE FROM resource WHERE app_id = ?1 OR id = ?1",
+    ];
+    for sql in owned {
+        tx.execute(sql, [app.as_str()])?;
+    }
+    delete_orphaned_components(tx)
+}
+
+fn delete_orphaned_components(tx: &Transaction<'_>) -> Result<()> {
+    tx.execute(
+        "DELETE FROM component WHERE digest NOT IN
+             (SELECT json_extract(data, '$.component') FROM resource WHERE kind = 'version')",
+        [],
+    )?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>, kind: ResourceKind) -> rusqlite::Result<Document> {
+    let app: String = row.get("app_id")?;
+    Ok(Document {
+        kind,
+        id: row.get("id")?,
+        app: if app.is_empty() { None } else { optional_id(row, "app_id")? },
+        uid: row.get("uid")?,
+        data: row.get("data")?,
+        revision: row.get("revision")?,
+    })
+}
+
+fn owner(app: Option<&AppId>) -> &str {
+    app.map_or("", AppId::as_str)
+}
+
+fn exists(document: &Document) -> StoreError {
+    let name = document.uid.as_ref().unwrap_or(&document.id).clone();
+    StoreError::Exists { kind: document.kind.as_str(), name }
+}

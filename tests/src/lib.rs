@@ -1,0 +1,7 @@
+//! The test kit: a gateway on a store of its own, a client, a scripted receiver, plugins built from their sources.
+
+pub mod client;
+pub mod gateway;
+pub mod javascript;
+pub mod plugins;
+pub mod receiver;

@@ -1,0 +1,44 @@
+//! Plugins for tests, built once from their sources with the project's own toolchain.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use hookloom::toolchain;
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_owned()
+}
+
+/// An example plugin as a component.
+///
+/// # Panics
+/// If it can't be built: the message says what is missing and the command that installs it.
+pub fn example(name: &str) -> Vec<u8> {
+    static BUILT: OnceLock<BTreeMap<String, Vec<u8>>> = OnceLock::new();
+    let names = ["job-completed", "crm-contact", "redact"];
+    component(BUILT.get_or_init(|| build(&root().join("example-plugins"), &names)), name)
+}
+
+/// The plugin that misbehaves as its settings say: `{"mode": "trap" | "loop" | "memory" | …}`, see its source.
+///
+/// # Panics
+/// If it can't be built.
+pub fn hostile() -> Vec<u8> {
+    static BUILT: OnceLock<BTreeMap<String, Vec<u8>>> = OnceLock::new();
+    component(BUILT.get_or_init(|| build(&root().join("tests/guests/rust"), &["hostile"])), "hostile")
+}
+
+fn build(workspace: &Path, names: &[&str]) -> BTreeMap<String, Vec<u8>> {
+    let built = toolchain::build_workspace(workspace, names, &mut |note| eprintln!("{note}"));
+    let built = built.unwrap_or_else(|error| panic!("{error}"));
+    let read = |path: &Path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    built.into_iter().map(|plugin| (plugin.name, read(&plugin.wasm))).collect()
+}
+
+fn component(built: &BTreeMap<String, Vec<u8>>, name: &str) -> Vec<u8> {
+    built.get(name).unwrap_or_else(|| panic!("there is no plugin `{name}`")).clone()
+}

@@ -1,0 +1,462 @@
+//! What every store promises, as one suite. A new implementation adds a line to `stores`.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{sync::Arc, time::Duration};
+
+use hookloom::{
+    clock::{ManualClock, Minter, Timestamp},
+    id::{AppId, EndpointId, MessageId},
+    store::{
+        self, EventFilter, MessageFilter, Order, PageRequest, Position, Store, StoreError, Write,
+        flow::{
+            Accepted, Attempt, AttemptEnd, Claim, DeadLetter, DeliveryBody, DeliveryState, EventState, FanOutEnd,
+            Idempotency, MappingEnd, NewDelivery, NewEvent, NewMessage, Trigger, WorkKind,
+        },
+        resource::{App, Resource as _, ResourceKind},
+        sqlite::SqliteStore,
+    },
+};
+use hookloom_runtime::Origin;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A store in a folder that goes with it.
+struct Kit {
+    store: Arc<dyn Store>,
+    minter: Minter,
+    app: AppId,
+    folder: tempfile::TempDir,
+}
+
+impl Kit {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let minter = Minter::new(Arc::new(ManualClock::new(at(0))));
+        let store = Arc::new(SqliteStore::open(&folder.path().join("store.db"), at(0)).unwrap());
+        Self { store, app: minter.mint(), minter, folder }
+    }
+
+    /// Closes the store as a crash would, as far as the rows can tell, and opens it again.
+    fn reopen(self, now: Timestamp) -> Self {
+        let Self { store, minter, app, folder } = self;
+        drop(store);
+        let store = Arc::new(SqliteStore::open(&folder.path().join("store.db"), now).unwrap());
+        Self { store, minter, app, folder }
+    }
+
+    fn event(&self, dedupe_key: Option<&str>) -> NewEvent {
+        NewEvent {
+            id: self.minter.mint(),
+            app: self.app.clone(),
+            source: "src_00000000000000000000000000".parse().unwrap(),
+            received_at: at(0),
+            headers: Vec::new(),
+            body: b"{\"a\": 1}".to_vec(),
+            dedupe_key: dedupe_key.map(str::to_owned),
+        }
+    }
+
+    fn message(&self, uid: Option<&str>) -> NewMessage {
+        NewMessage {
+            id: self.minter.mint(),
+            app: self.app.clone(),
+            uid: uid.map(str::to_owned),
+            event_type: "message.inbound".into(),
+            channels: vec!["a".into(), "b".into()],
+            origin: Origin::Human,
+            medium: Some("sms".into()),
+            created_at: at(0),
+            deliver_at: None,
+            event: None,
+            payload: "{\"n\": 1.10}".into(),
+        }
+    }
+
+    async fn claim_one(&self, kind: WorkKind, now: Timestamp) -> Claim {
+        let claims = self.store.claim(kind, now, LEASE, 10).await.unwrap();
+        assert_eq!(claims.len(), 1, "{kind:?}");
+        claims.into_iter().next().unwrap()
+    }
+
+    fn delivery(&self, endpoint: &EndpointId, state: DeliveryState) -> NewDelivery {
+        NewDelivery {
+            endpoint: endpoint.clone(),
+            state,
+            reason: None,
+            body: DeliveryBody::Original,
+            version: None,
+            due: at(0),
+        }
+    }
+
+    fn dead_letter(&self, message: &MessageId) -> DeadLetter {
+        DeadLetter {
+            id: self.minter.mint(),
+            app: self.app.clone(),
+            event: None,
+            message: Some(message.clone()),
+            plugin: "plg_00000000000000000000000000".parse().unwrap(),
+            version: None,
+            call: None,
+            code: "trap".into(),
+            detail: "it trapped".into(),
+            failures: 1,
+            created_at: at(0),
+        }
+    }
+
+    fn attempt(&self, message: &MessageId, endpoint: &EndpointId) -> Attempt {
+        Attempt {
+            id: self.minter.mint(),
+            app: self.app.clone(),
+            message: message.clone(),
+            endpoint: endpoint.clone(),
+            url: "https://example.com/".into(),
+            succeeded: false,
+            status_code: Some(500),
+            response: "no".into(),
+            duration: Duration::from_millis(7),
+            trigger: Trigger::Scheduled,
+            created_at: at(1),
+        }
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(1_780_000_000_000 + seconds * 1000)
+}
+
+#[tokio::test]
+async fn an_accepted_event_brings_the_work_to_map_it() {
+    let kit = Kit::new();
+    let event = kit.event(None);
+    assert_eq!(kit.store.accept_event(event.clone()).await.unwrap(), Accepted::New(event.id.clone()));
+    let claim = kit.claim_one(WorkKind::Map, at(0)).await;
+    assert_eq!(claim.subject, event.id.as_str());
+    let stored = kit.store.event(&event.id).await.unwrap().unwrap();
+    assert_eq!((stored.body.as_str(), stored.state), ("{\"a\": 1}", EventState::Accepted));
+}
+
+#[tokio::test]
+async fn a_repeated_dedupe_key_gives_the_first_event_and_no_second_work() {
+    let kit = Kit::new();
+    let first = kit.event(Some("key:1"));
+    kit.store.accept_event(first.clone()).await.unwrap();
+    let repeat = kit.store.accept_event(kit.event(Some("key:1"))).await.unwrap();
+    assert_eq!(repeat, Accepted::Repeat(first.id));
+    assert_eq!(kit.store.claim(WorkKind::Map, at(0), LEASE, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn events_without_a_key_are_never_repeats() {
+    let kit = Kit::new();
+    for _ in 0..2 {
+        assert!(matches!(kit.store.accept_event(kit.event(None)).await.unwrap(), Accepted::New(_)));
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_at_the_same_time_makes_one_event() {
+    let kit = Kit::new();
+    let accepts = (0..50).map(|_| {
+        let (store, event) = (kit.store.clone(), kit.event(Some("key:same")));
+        tokio::spawn(async move { store.accept_event(event).await.unwrap() })
+    });
+    let mut new = 0;
+    let mut ids = std::collections::BTreeSet::new();
+    for accept in accepts.collect::<Vec<_>>() {
+        let accepted = accept.await.unwrap();
+        new += u32::from(matches!(accepted, Accepted::New(_)));
+        ids.insert(accepted.id().clone());
+    }
+    assert_eq!((new, ids.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_recognized_for_a_day_and_bound_to_its_request() {
+    let kit = Kit::new();
+    let key = |request| Some(Idempotency { key: "k".into(), request: [request; 32] });
+    let first = kit.message(None);
+    kit.store.accept_message(first.clone(), key(1)).await.unwrap();
+    let repeat = kit.store.accept_message(kit.message(None), key(1)).await.unwrap();
+    assert_eq!(repeat, Accepted::Repeat(first.id));
+    let reused = kit.store.accept_message(kit.message(None), key(2)).await;
+    assert!(matches!(reused, Err(StoreError::KeyReused)), "{reused:?}");
+    let next_day = NewMessage { created_at: at(24 * 3600), ..kit.message(None) };
+    assert!(matches!(kit.store.accept_message(next_day, key(2)).await.unwrap(), Accepted::New(_)));
+}
+
+#[tokio::test]
+async fn a_repeated_message_uid_is_refused_and_leaves_nothing() {
+    let kit = Kit::new();
+    let first = kit.message(Some("order-1"));
+    kit.store.accept_message(first.clone(), None).await.unwrap();
+    let repeat = kit.store.accept_message(kit.message(Some("order-1")), None).await;
+    assert!(matches!(repeat, Err(StoreError::Exists { kind: "message", .. })), "{repeat:?}");
+    assert_eq!(kit.store.claim(WorkKind::FanOut, at(0), LEASE, 10).await.unwrap().len(), 1);
+    let stored = kit.store.message(&kit.app, "order-1").await.unwrap().unwrap();
+    assert_eq!((stored.id, stored.payload.as_str()), (first.id, "{\"n\": 1.10}"));
+}
+
+#[tokio::test]
+async fn claimed_work_comes_back_when_its_lease_ends_and_the_old_claim_is_worth_nothing() {
+    let kit = Kit::new();
+    kit.store.accept_event(kit.event(None)).await.unwrap();
+    let old = kit.claim_one(WorkKind::Map, at(0)).await;
+    assert!(kit.store.claim(WorkKind::Map, at(59), LEASE, 10).await.unwrap().is_empty());
+    let new = kit.claim_one(WorkKind::Map, at(60)).await;
+    assert_eq!((old.work, new.tries), (new.work, 2));
+    for result in [
+        kit.store.postpone(&old, at(0)).await,
+        kit.store.abandon(&old).await,
+        kit.store.finish_mapping(&old, mapped()).await,
+    ] {
+        assert!(matches!(result, Err(StoreError::LeaseLost { .. })), "{result:?}");
+    }
+    kit.store.finish_mapping(&new, mapped()).await.unwrap();
+    assert!(kit.store.claim(WorkKind::Map, at(1000), LEASE, 10).await.unwrap().is_empty());
+}
+
+fn mapped() -> MappingEnd {
+    MappingEnd {
+        state: EventState::Mapped,
+        reason: None,
+        version: None,
+        matches: Vec::new(),
+        messages: Vec::new(),
+        call: None,
+        dead_letter: None,
+    }
+}
+
+#[tokio::test]
+async fn claims_of_a_dead_process_come_back_when_the_store_is_opened_again() {
+    let kit = Kit::new();
+    kit.store.accept_event(kit.event(None)).await.unwrap();
+    let old = kit.claim_one(WorkKind::Map, at(0)).await;
+    let kit = kit.reopen(at(1));
+    let new = kit.claim_one(WorkKind::Map, at(1)).await;
+    assert_eq!(old.work, new.work);
+    assert!(new.token > old.token);
+}
+
+#[tokio::test]
+async fn a_second_process_can_not_work_on_the_same_store_but_may_change_configuration() {
+    let kit = Kit::new();
+    let path = kit.folder.path().join("store.db");
+    assert!(matches!(SqliteStore::open(&path, at(0)), Err(StoreError::Unavailable { .. })));
+    let beside: Arc<dyn Store> = Arc::new(SqliteStore::attach(&path).unwrap());
+    beside.write(vec![store::insert(&app(&kit, Some("tenant")))], at(0)).await.unwrap();
+    assert!(kit.store.find::<App>(None, "tenant").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn mapping_commits_the_event_its_matches_and_its_messages_together() {
+    let kit = Kit::new();
+    let event = kit.event(None);
+    kit.store.accept_event(event.clone()).await.unwrap();
+    let claim = kit.claim_one(WorkKind::Map, at(0)).await;
+    let message = NewMessage { event: Some(event.id.clone()), ..kit.message(None) };
+    let end = MappingEnd { messages: vec![message.clone()], ..mapped() };
+    kit.store.finish_mapping(&claim, end).await.unwrap();
+    assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, message.id.as_str());
+    let done = EventFilter { state: Some(EventState::Mapped), ..EventFilter::default() };
+    assert_eq!(kit.store.events(&kit.app, done, PageRequest::newest(10)).await.unwrap().rows.len(), 1);
+}
+
+#[tokio::test]
+async fn a_held_event_is_mapped_again_on_request_and_its_dead_letter_goes() {
+    let kit = Kit::new();
+    let event = kit.event(None);
+    kit.store.accept_event(event.clone()).await.unwrap();
+    let claim = kit.claim_one(WorkKind::Map, at(0)).await;
+    let letter = DeadLetter { event: Some(event.id.clone()), message: None, ..kit.dead_letter(&kit.minter.mint()) };
+    let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
+    kit.store.finish_mapping(&claim, held.clone()).await.unwrap();
+    assert!(kit.store.claim(WorkKind::Map, at(9), LEASE, 10).await.unwrap().is_empty(), "held events wait");
+
+    assert!(kit.store.reprocess_event(&event.id, at(9)).await.unwrap());
+    assert!(!kit.store.reprocess_event(&event.id, at(9)).await.unwrap(), "it isn't held any more");
+    let claim = kit.claim_one(WorkKind::Map, at(9)).await;
+    kit.store.finish_mapping(&claim, held).await.unwrap();
+    let letters = kit.store.dead_letters(&kit.app, None, PageRequest::newest(10)).await.unwrap().rows;
+    assert_eq!((letters.len(), letters[0].failures), (1, 2), "the same letter, one more failure");
+
+    kit.store.reprocess_event(&event.id, at(10)).await.unwrap();
+    let claim = kit.claim_one(WorkKind::Map, at(10)).await;
+    kit.store.finish_mapping(&claim, mapped()).await.unwrap();
+    assert!(kit.store.dead_letters(&kit.app, None, PageRequest::newest(10)).await.unwrap().rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_delivery_is_attempted_until_it_ends_and_keeps_its_bytes() {
+    let kit = Kit::new();
+    let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
+    kit.store.accept_message(message.clone(), None).await.unwrap();
+    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let body = DeliveryBody::Replaced("{\"x\": 1}".into());
+    let delivery = NewDelivery { body, ..kit.delivery(&endpoint, DeliveryState::Waiting) };
+    let end = FanOutEnd { deliveries: vec![delivery], ..FanOutEnd::default() };
+    kit.store.finish_fan_out(&claim, end, at(0)).await.unwrap();
+
+    let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    let job = kit.store.delivery_job(claim.subject.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((job.body.as_slice(), job.trigger), (&b"{\"x\": 1}"[..], Trigger::Scheduled));
+    let retry = AttemptEnd { state: DeliveryState::Waiting, reason: None, next: Some(at(5)) };
+    kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), retry, at(0)).await.unwrap();
+    assert_eq!(kit.store.next_due(WorkKind::Deliver).await.unwrap(), Some(at(5)));
+
+    let claim = kit.claim_one(WorkKind::Deliver, at(5)).await;
+    let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
+    kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(5)).await.unwrap();
+    let deliveries = kit.store.deliveries(&message.id).await.unwrap();
+    assert_eq!((deliveries[0].state, deliveries[0].attempts), (DeliveryState::Delivered, 2));
+
+    assert!(kit.store.resend(&message.id, &endpoint, at(6)).await.unwrap());
+    let claim = kit.claim_one(WorkKind::Deliver, at(6)).await;
+    let job = kit.store.delivery_job(claim.subject.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((job.body.as_slice(), job.trigger), (&b"{\"x\": 1}"[..], Trigger::Manual));
+}
+
+#[tokio::test]
+async fn a_second_fan_out_touches_only_held_deliveries() {
+    let kit = Kit::new();
+    let message = kit.message(None);
+    let (sent, held) = (kit.minter.mint::<EndpointId>(), kit.minter.mint::<EndpointId>());
+    kit.store.accept_message(message.clone(), None).await.unwrap();
+    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let first = FanOutEnd {
+        deliveries: vec![kit.delivery(&sent, DeliveryState::Waiting), kit.delivery(&held, DeliveryState::Held)],
+        dead_letters: vec![kit.dead_letter(&message.id)],
+        ..FanOutEnd::default()
+    };
+    kit.store.finish_fan_out(&claim, first, at(0)).await.unwrap();
+    kit.claim_one(WorkKind::Deliver, at(0)).await;
+    assert!(!kit.store.resend(&message.id, &held, at(0)).await.unwrap(), "a held delivery has no bytes yet");
+
+    assert!(kit.store.reprocess_message(&message.id, at(1)).await.unwrap());
+    let claim = kit.claim_one(WorkKind::FanOut, at(1)).await;
+    let again = FanOutEnd {
+        deliveries: vec![kit.delivery(&sent, DeliveryState::Dropped), kit.delivery(&held, DeliveryState::Waiting)],
+        ..FanOutEnd::default()
+    };
+    kit.store.finish_fan_out(&claim, again, at(1)).await.unwrap();
+    let states: Vec<_> = kit.store.deliveries(&message.id).await.unwrap().iter().map(|it| it.state).collect();
+    assert_eq!(states, [DeliveryState::Waiting, DeliveryState::Waiting]);
+    assert!(kit.store.dead_letters(&kit.app, None, PageRequest::newest(10)).await.unwrap().rows.is_empty());
+    assert!(!kit.store.reprocess_message(&message.id, at(2)).await.unwrap());
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_in_both_directions() {
+    let kit = Kit::new();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let message = kit.message(None);
+        ids.push(message.id.to_string());
+        kit.store.accept_message(message, None).await.unwrap();
+    }
+    let page = async |position, order| {
+        let request = PageRequest { limit: 2, position, order };
+        let page = kit.store.messages(&kit.app, MessageFilter::default(), request, true).await.unwrap();
+        (page.rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>(), page.done)
+    };
+    use Order::{Ascending, Descending};
+    assert_eq!(page(Position::Start, Ascending).await, (ids[..2].to_vec(), false));
+    assert_eq!(page(Position::After(ids[1].clone()), Ascending).await, (ids[2..4].to_vec(), false));
+    assert_eq!(page(Position::After(ids[3].clone()), Ascending).await, (ids[4..].to_vec(), true));
+    assert_eq!(page(Position::Before(ids[2].clone()), Ascending).await, (ids[..2].to_vec(), true));
+    assert_eq!(page(Position::Start, Descending).await, (vec![ids[4].clone(), ids[3].clone()], false));
+    assert_eq!(page(Position::Before(ids[2].clone()), Descending).await, (vec![ids[4].clone(), ids[3].clone()], true));
+}
+
+#[tokio::test]
+async fn filters_select_messages() {
+    let kit = Kit::new();
+    let message = kit.message(None);
+    kit.store.accept_message(message.clone(), None).await.unwrap();
+    let count =
+        async |filter| kit.store.messages(&kit.app, filter, PageRequest::newest(10), false).await.unwrap().rows.len();
+    let filter = MessageFilter::default;
+    assert_eq!(count(MessageFilter { channel: Some("a".into()), ..filter() }).await, 1);
+    assert_eq!(count(MessageFilter { channel: Some("c".into()), ..filter() }).await, 0);
+    assert_eq!(count(MessageFilter { event_types: vec!["x".into(), "message.inbound".into()], ..filter() }).await, 1);
+    assert_eq!(count(MessageFilter { event_types: vec!["x".into()], ..filter() }).await, 0);
+    assert_eq!(count(MessageFilter { before: Some(at(0)), ..filter() }).await, 0);
+    assert_eq!(count(MessageFilter { after: Some(at(-1)), before: Some(at(1)), ..filter() }).await, 1);
+    assert_eq!(count(MessageFilter { endpoint: Some(kit.minter.mint()), ..filter() }).await, 0);
+}
+
+fn app(kit: &Kit, uid: Option<&str>) -> App {
+    App {
+        id: kit.minter.mint(),
+        uid: uid.map(str::to_owned),
+        name: "Tenant".into(),
+        metadata: Default::default(),
+        throttle_rate: None,
+        default_mapper: None,
+        default_reshaper: None,
+        created_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+#[tokio::test]
+async fn a_uid_is_unique_and_a_change_needs_the_revision_that_was_read() {
+    let kit = Kit::new();
+    let first = app(&kit, Some("tenant"));
+    kit.store.write(vec![store::insert(&first)], at(0)).await.unwrap();
+    let twin = kit.store.write(vec![store::insert(&app(&kit, Some("tenant")))], at(0)).await;
+    assert!(matches!(twin, Err(StoreError::Exists { kind: "app", .. })), "{twin:?}");
+
+    let read = kit.store.find::<App>(None, "tenant").await.unwrap().unwrap();
+    let renamed = App { name: "Other".into(), ..read.value };
+    kit.store.write(vec![store::update(&renamed, read.revision)], at(0)).await.unwrap();
+    let late = kit.store.write(vec![store::update(&renamed, read.revision)], at(0)).await;
+    assert!(matches!(late, Err(StoreError::Changed { .. })), "{late:?}");
+    assert_eq!(kit.store.find::<App>(None, first.id()).await.unwrap().unwrap().value.name, "Other");
+}
+
+#[tokio::test]
+async fn writes_are_committed_together_or_not_at_all() {
+    let kit = Kit::new();
+    let first = app(&kit, Some("one"));
+    kit.store.write(vec![store::insert(&first)], at(0)).await.unwrap();
+    let component = Write::Component { digest: "sha256:0".into(), bytes: vec![1] };
+    let failed = kit.store.write(vec![component, store::insert(&first)], at(0)).await;
+    assert!(failed.is_err());
+    assert_eq!(kit.store.component("sha256:0").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_handle_finds_its_document_until_it_expires() {
+    let kit = Kit::new();
+    let tenant = app(&kit, None);
+    let id = tenant.id.to_string();
+    let handle = |digest| Write::Handle { digest, kind: ResourceKind::App, id: id.clone() };
+    kit.store.write(vec![store::insert(&tenant), handle([1; 32])], at(0)).await.unwrap();
+    let expire = Write::ExpireHandles { id: id.clone(), at: at(10) };
+    kit.store.write(vec![expire, handle([2; 32])], at(0)).await.unwrap();
+    let found = async |digest, now| kit.store.find_by_handle::<App>(digest, now).await.unwrap().is_some();
+    assert!(found([1; 32], at(9)).await);
+    assert!(!found([1; 32], at(10)).await);
+    assert!(found([2; 32], at(10)).await);
+    assert!(!found([3; 32], at(0)).await);
+}
+
+#[tokio::test]
+async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
+    let kit = Kit::new();
+    let tenant = app(&kit, None);
+    kit.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
+    let of = |app: &AppId| NewMessage { app: app.clone(), ..kit.message(None) };
+    kit.store.accept_message(of(&tenant.id), None).await.unwrap();
+    kit.store.accept_message(of(&kit.app), None).await.unwrap();
+    kit.store.write(vec![Write::DeleteApp(tenant.id.clone())], at(0)).await.unwrap();
+    let count = async |app: &AppId| {
+        kit.store.messages(app, MessageFilter::default(), PageRequest::newest(10), true).await.unwrap().rows.len()
+    };
+    assert_eq!((count(&tenant.id).await, count(&kit.app).await), (0, 1));
+    assert!(kit.store.find::<App>(None, tenant.id.as_str()).await.unwrap().is_none());
+    assert_eq!(kit.store.claim(WorkKind::FanOut, at(0), LEASE, 10).await.unwrap().len(), 1);
+}
