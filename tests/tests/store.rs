@@ -7,7 +7,7 @@ use hookloom::{
     clock::{ManualClock, Minter, Timestamp},
     id::{AppId, EndpointId, MessageId},
     store::{
-        self, EventFilter, MessageFilter, Order, PageRequest, Position, Store, StoreError, Write,
+        self, AttemptFilter, EventFilter, MessageFilter, Order, PageRequest, Position, Store, StoreError, Write,
         flow::{
             Accepted, Attempt, AttemptEnd, Claim, DeadLetter, DeliveryBody, DeliveryState, EventState, FanOutEnd,
             Idempotency, MappingEnd, NewDelivery, NewEvent, NewMessage, Trigger, WorkKind,
@@ -227,6 +227,35 @@ fn mapped() -> MappingEnd {
         call: None,
         dead_letter: None,
     }
+}
+
+#[tokio::test]
+async fn a_renewed_claim_is_held_for_longer() {
+    let kit = Kit::new();
+    kit.store.accept_event(kit.event(None)).await.unwrap();
+    let claim = kit.claim_one(WorkKind::Map, at(0)).await;
+    kit.store.renew(&claim, at(120)).await.unwrap();
+    assert!(kit.store.claim(WorkKind::Map, at(119), LEASE, 10).await.unwrap().is_empty());
+    kit.claim_one(WorkKind::Map, at(120)).await;
+    assert!(matches!(kit.store.renew(&claim, at(300)).await, Err(StoreError::LeaseLost { .. })));
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_made_is_recorded_even_if_the_lease_is_lost() {
+    let kit = Kit::new();
+    let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
+    kit.store.accept_message(message.clone(), None).await.unwrap();
+    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let deliveries = vec![kit.delivery(&endpoint, DeliveryState::Waiting)];
+    kit.store.finish_fan_out(&claim, FanOutEnd { deliveries, ..FanOutEnd::default() }, at(0)).await.unwrap();
+    let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    assert!(kit.store.resend(&message.id, &endpoint, at(1)).await.unwrap(), "asked for in the middle of the attempt");
+    let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
+    kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(2)).await.unwrap();
+    let attempts = kit.store.attempts(&kit.app, AttemptFilter::default(), PageRequest::newest(10)).await.unwrap();
+    assert_eq!(attempts.rows.len(), 1);
+    assert_eq!(kit.store.deliveries(&message.id).await.unwrap()[0].state, DeliveryState::Waiting);
+    kit.claim_one(WorkKind::Deliver, at(2)).await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ pub mod conditions;
 pub mod fan_out;
 pub mod map;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,8 +35,11 @@ const POLL: Duration = Duration::from_secs(1);
 /// Claims are made in batches of at most this size.
 const BATCH_MAX: usize = 64;
 
-/// How long a claim lasts beyond what its work may take; then another worker may have it.
-const LEASE_SLACK: Duration = Duration::from_secs(30);
+/// How long a claim lasts unless it is renewed; a process that dies keeps its work from the others for this long.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How often a claim is renewed while its work goes on.
+const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// One kind of work.
 pub trait Worker: Send + Sync + 'static {
@@ -45,9 +48,6 @@ pub trait Worker: Send + Sync + 'static {
 
     /// How many pieces may be in hand at once.
     fn concurrency(gateway: &Gateway) -> usize;
-
-    /// The longest that one piece may take.
-    fn duration_max(gateway: &Gateway) -> Duration;
 
     /// Does one piece and finishes it in the store.
     ///
@@ -99,8 +99,7 @@ pub async fn run<W: Worker>(gateway: Arc<Gateway>, stop: CancellationToken) {
 }
 
 async fn claim<W: Worker>(gateway: &Gateway, free: usize) -> Result<Vec<Claim>, StoreError> {
-    let lease = W::duration_max(gateway) + LEASE_SLACK;
-    gateway.store.claim(W::KIND, gateway.clock.now(), lease, free.min(BATCH_MAX)).await
+    gateway.store.claim(W::KIND, gateway.clock.now(), LEASE, free.min(BATCH_MAX)).await
 }
 
 async fn start<W: Worker>(
@@ -126,7 +125,7 @@ async fn start<W: Worker>(
 }
 
 async fn work_once<W: Worker>(gateway: &Gateway, claim: &Claim) {
-    let Err(error) = W::work(gateway, claim).await else { return };
+    let Err(error) = work_under_lease::<W>(gateway, claim).await else { return };
     match &error {
         WorkError::Store(StoreError::LeaseLost { .. }) => {
             tracing::warn!(kind = W::KIND.as_str(), subject = claim.subject, "the lease ended before the work");
@@ -148,6 +147,22 @@ async fn work_once<W: Worker>(gateway: &Gateway, claim: &Claim) {
     if let Err(error) = gateway.store.postpone(claim, due).await {
         // The lease's end brings it back.
         tracing::warn!(subject = claim.subject, error = %Chain(&error), "could not put work off");
+    }
+}
+
+/// Does the work and renews its claim as long as that takes. A renewal that fails stops nothing: if another worker has the
+/// work by the end, the fencing token keeps this one from finishing it.
+async fn work_under_lease<W: Worker>(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
+    let mut work = pin!(W::work(gateway, claim));
+    loop {
+        tokio::select! {
+            result = work.as_mut() => return result,
+            () = tokio::time::sleep(HEARTBEAT) => {
+                if let Err(error) = gateway.store.renew(claim, gateway.clock.now().after(LEASE)).await {
+                    tracing::warn!(subject = claim.subject, error = %Chain(&error), "could not renew a claim");
+                }
+            }
+        }
     }
 }
 

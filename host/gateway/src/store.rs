@@ -264,6 +264,8 @@ pub trait Store: Send + Sync {
     async fn claim(&self, kind: WorkKind, now: Timestamp, lease: Duration, limit: usize) -> Result<Vec<Claim>>;
     /// When the next unclaimed work of this kind is due.
     async fn next_due(&self, kind: WorkKind) -> Result<Option<Timestamp>>;
+    /// Holds on to claimed work for longer.
+    async fn renew(&self, claim: &Claim, until: Timestamp) -> Result<()>;
     /// Gives work back, to be due again at `due`.
     async fn postpone(&self, claim: &Claim, due: Timestamp) -> Result<()>;
     /// Gives up on work whose subject no longer exists.
@@ -272,7 +274,8 @@ pub trait Store: Send + Sync {
     async fn finish_mapping(&self, claim: &Claim, end: MappingEnd) -> Result<()>;
     /// Ends the fan-out of a message.
     async fn finish_fan_out(&self, claim: &Claim, end: FanOutEnd, now: Timestamp) -> Result<()>;
-    /// Ends an attempt; `attempt` is none where none was made.
+    /// Ends an attempt; `attempt` is none where none was made. An attempt that was made is recorded even if the lease is
+    /// lost, since it happened; the delivery then stays as whoever has it now leaves it.
     async fn finish_attempt(
         &self,
         claim: &Claim,

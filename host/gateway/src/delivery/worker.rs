@@ -7,8 +7,6 @@
 //!    └ endpoint deleted ──▶ cancelled
 //! ```
 
-use std::time::Duration;
-
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
@@ -35,10 +33,6 @@ impl Worker for Deliver {
 
     fn concurrency(gateway: &Gateway) -> usize {
         gateway.config.delivery_concurrency
-    }
-
-    fn duration_max(gateway: &Gateway) -> Duration {
-        gateway.config.delivery_timeout
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {

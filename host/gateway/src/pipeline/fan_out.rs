@@ -4,7 +4,7 @@
 //! every retry sends them. A message with held deliveries comes here again when somebody asks for it: then only those
 //! are worked on.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use hookloom_runtime::{Input, Outcome, Report};
 
@@ -33,11 +33,6 @@ impl Worker for FanOut {
 
     fn concurrency(gateway: &Gateway) -> usize {
         gateway.config.workers * 4
-    }
-
-    fn duration_max(gateway: &Gateway) -> Duration {
-        // Calls wait in the executor's queue, each at most as long as the calls before it may take.
-        gateway.config.limits.deadline * 60
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {

@@ -4,7 +4,7 @@
 //! match came to is recorded, fired or skipped with its reason. A mapper that calls the payload invalid ends the event as
 //! rejected; one that fails leaves it to the binding's policy.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, Report, RuleMatch, Source as SourceInput};
 
@@ -38,11 +38,6 @@ impl Worker for Map {
 
     fn concurrency(gateway: &Gateway) -> usize {
         gateway.config.workers * 4
-    }
-
-    fn duration_max(gateway: &Gateway) -> Duration {
-        // Calls wait in the executor's queue, each at most as long as the calls before it may take.
-        gateway.config.limits.deadline * 60
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {

@@ -326,6 +326,11 @@ impl Store for SqliteStore {
         self.read(move |c| work::next_due(c, kind)).await
     }
 
+    async fn renew(&self, claim: &Claim, until: Timestamp) -> Result<()> {
+        let claim = claim.clone();
+        self.transact(move |tx| work::renew(tx, &claim, until)).await
+    }
+
     async fn postpone(&self, claim: &Claim, due: Timestamp) -> Result<()> {
         let claim = claim.clone();
         self.transact(move |tx| work::postpone(tx, &claim, due)).await

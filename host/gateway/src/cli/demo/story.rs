@@ -13,7 +13,7 @@ use crate::cli::style::{DIM, ERROR, GOOD, HEADING, RESET};
 
 /// The example payload of Chekkit's documentation.
 pub const INBOUND_EVENT: &str =
-    r#"{"name":"John Smith","phone":"(888) 321-3212","email":"john@example.com","event_type":"job_completed"}"#;
+    r#"{"name":"John Smith","phone":"+18883213212","email":"john@example.com","event_type":"job_completed"}"#;
 
 /// A message and what must come of it.
 struct Chapter {

@@ -57,6 +57,15 @@ pub fn next_due(c: &Connection, kind: WorkKind) -> rusqlite::Result<Option<Times
     Ok(due.map(Timestamp::from_millis))
 }
 
+pub fn renew(c: &Connection, claim: &Claim, until: Timestamp) -> Result<()> {
+    let changed = c.prepare_cached("UPDATE work SET due_ms = ? WHERE id = ? AND token = ?")?.execute(params![
+        until.as_millis(),
+        claim.work,
+        claim.token
+    ])?;
+    held(claim, changed)
+}
+
 pub fn postpone(c: &Connection, claim: &Claim, due: Timestamp) -> Result<()> {
     let changed = c
         .prepare_cached("UPDATE work SET due_ms = ?, claimed = 0 WHERE id = ? AND token = ?")?
@@ -131,9 +140,16 @@ pub fn finish_attempt(
     end: &AttemptEnd,
     now: Timestamp,
 ) -> Result<()> {
-    match end.next {
-        Some(due) => postpone(c, claim, due)?,
-        None => done(c, claim)?,
+    if let Some(attempt) = attempt {
+        insert_attempt(c, attempt)?;
+    }
+    let released = match end.next {
+        Some(due) => postpone(c, claim, due),
+        None => done(c, claim),
+    };
+    match released {
+        Err(StoreError::LeaseLost { .. }) if attempt.is_some() => return Ok(()),
+        other => other?,
     }
     c.prepare_cached(
         "UPDATE delivery SET state = ?, reason = ?, attempts = attempts + ?, next_attempt_ms = ?, manual = 0, updated_ms = ?
@@ -147,7 +163,7 @@ pub fn finish_attempt(
         now.as_millis(),
         claim.subject.parse::<i64>().map_err(inconsistent)?,
     ])?;
-    attempt.map_or(Ok(()), |attempt| insert_attempt(c, attempt))
+    Ok(())
 }
 
 pub fn reprocess_event(c: &Connection, event: &EventId, now: Timestamp) -> Result<bool> {
