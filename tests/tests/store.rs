@@ -10,7 +10,7 @@ use hookloom::{
         self, AttemptFilter, EventFilter, MessageFilter, Order, PageRequest, Position, Store, StoreError, Write,
         flow::{
             Accepted, Attempt, AttemptEnd, Claim, DeadLetter, DeliveryBody, DeliveryState, EventState, FanOutEnd,
-            Idempotency, MappingEnd, NewDelivery, NewEvent, NewMessage, Trigger, WorkKind,
+            Idempotency, MappingEnd, Message, NewDelivery, NewEvent, Trigger, WorkKind,
         },
         resource::{App, Resource as _, ResourceKind},
         sqlite::SqliteStore,
@@ -56,8 +56,8 @@ impl Kit {
         }
     }
 
-    fn message(&self, uid: Option<&str>) -> NewMessage {
-        NewMessage {
+    fn message(&self, uid: Option<&str>) -> Message {
+        Message {
             id: self.minter.mint(),
             app: self.app.clone(),
             uid: uid.map(str::to_owned),
@@ -182,7 +182,7 @@ async fn an_idempotency_key_is_recognized_for_a_day_and_bound_to_its_request() {
     assert_eq!(repeat, Accepted::Repeat(first.id));
     let reused = kit.store.accept_message(kit.message(None), key(2)).await;
     assert!(matches!(reused, Err(StoreError::KeyReused)), "{reused:?}");
-    let next_day = NewMessage { created_at: at(24 * 3600), ..kit.message(None) };
+    let next_day = Message { created_at: at(24 * 3600), ..kit.message(None) };
     assert!(matches!(kit.store.accept_message(next_day, key(2)).await.unwrap(), Accepted::New(_)));
 }
 
@@ -285,7 +285,7 @@ async fn mapping_commits_the_event_its_matches_and_its_messages_together() {
     let event = kit.event(None);
     kit.store.accept_event(event.clone()).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
-    let message = NewMessage { event: Some(event.id.clone()), ..kit.message(None) };
+    let message = Message { event: Some(event.id.clone()), ..kit.message(None) };
     let end = MappingEnd { messages: vec![message.clone()], ..mapped() };
     kit.store.finish_mapping(&claim, end).await.unwrap();
     assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, message.id.as_str());
@@ -478,7 +478,7 @@ async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
     let kit = Kit::new();
     let tenant = app(&kit, None);
     kit.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
-    let of = |app: &AppId| NewMessage { app: app.clone(), ..kit.message(None) };
+    let of = |app: &AppId| Message { app: app.clone(), ..kit.message(None) };
     kit.store.accept_message(of(&tenant.id), None).await.unwrap();
     kit.store.accept_message(of(&kit.app), None).await.unwrap();
     kit.store.write(vec![Write::DeleteApp(tenant.id.clone())], at(0)).await.unwrap();

@@ -23,7 +23,7 @@ use crate::{
 };
 use flow::{
     Accepted, Attempt, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryJob, DeliveryState, Event, EventState,
-    FanOutEnd, Idempotency, MappingEnd, MatchRow, Message, NewEvent, NewMessage, WorkKind,
+    FanOutEnd, Idempotency, MappingEnd, MatchRow, Message, NewEvent, WorkKind,
 };
 use resource::{Document, Resource, ResourceKind, Stored};
 
@@ -254,11 +254,7 @@ pub trait Store: Send + Sync {
     async fn accept_event(&self, event: NewEvent) -> Result<Accepted<EventId>>;
     /// Accepts a message together with the work to fan it out; recognizes repeats. A repeated uid is
     /// [`StoreError::Exists`].
-    async fn accept_message(
-        &self,
-        message: NewMessage,
-        idempotency: Option<Idempotency>,
-    ) -> Result<Accepted<MessageId>>;
+    async fn accept_message(&self, message: Message, idempotency: Option<Idempotency>) -> Result<Accepted<MessageId>>;
 
     /// Claims at most `limit` pieces of work that are due, until `now + lease`.
     async fn claim(&self, kind: WorkKind, now: Timestamp, lease: Duration, limit: usize) -> Result<Vec<Claim>>;

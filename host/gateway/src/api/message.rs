@@ -31,7 +31,7 @@ use crate::{
     json::{self, Kind},
     store::{
         MessageFilter, Order,
-        flow::{Accepted, Idempotency, Message, NewMessage, WorkKind},
+        flow::{Accepted, Idempotency, Message, WorkKind},
     },
 };
 
@@ -198,28 +198,11 @@ async fn accept(
         event: None,
         payload: String::from(Box::<str>::from(input.payload)),
     };
-    let accepted = gateway.store.accept_message(new_message(&message), idempotency).await?;
+    let accepted = gateway.store.accept_message(message.clone(), idempotency).await?;
     gateway.bells.ring(WorkKind::FanOut);
     match accepted {
         Accepted::New(_) => Ok(message),
         Accepted::Repeat(first) => find(gateway, &message.app, first.as_str()).await,
-    }
-}
-
-fn new_message(message: &Message) -> NewMessage {
-    let message = message.clone();
-    NewMessage {
-        id: message.id,
-        app: message.app,
-        uid: message.uid,
-        event_type: message.event_type,
-        channels: message.channels,
-        origin: message.origin,
-        medium: message.medium,
-        created_at: message.created_at,
-        deliver_at: message.deliver_at,
-        event: message.event,
-        payload: message.payload,
     }
 }
 

@@ -1,6 +1,6 @@
 //! From an error to an HTTP answer. The only place that does it, for `api` and `ingest` alike.
 //!
-//! A variant says who must act (see HOUSE_STYLE §5). What the caller did wrong is told to the caller and not logged; what
+//! A variant says who must act. What the caller did wrong is told to the caller and not logged; what
 //! the operator or we must act on is logged here, once, and told to the caller without its details.
 
 use axum::{

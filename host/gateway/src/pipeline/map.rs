@@ -22,7 +22,7 @@ use crate::{
     },
     store::{
         StoreError,
-        flow::{Call, Claim, DeadLetter, Event, EventState, MappingEnd, MatchRow, MatchState, NewMessage, WorkKind},
+        flow::{Call, Claim, DeadLetter, Event, EventState, MappingEnd, MatchRow, MatchState, Message, WorkKind},
         resource::{App, FailurePolicy, PluginBinding, RuleRow, Source, Version},
     },
 };
@@ -206,7 +206,7 @@ impl Mapping<'_> {
         rules
     }
 
-    fn message(&self, decision: &Decision) -> Option<NewMessage> {
+    fn message(&self, decision: &Decision) -> Option<Message> {
         let rule = self.rules.iter().find(|rule| rule.key == decision.rule_key)?;
         let received_at = self.event.received_at.to_string();
         let scope = compose::Scope {
@@ -217,7 +217,7 @@ impl Mapping<'_> {
             event_id: self.event.id.as_str(),
             received_at: &received_at,
         };
-        Some(NewMessage {
+        Some(Message {
             id: self.gateway.minter.mint(),
             app: self.event.app.clone(),
             uid: None,

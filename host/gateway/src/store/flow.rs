@@ -189,33 +189,6 @@ pub struct MatchRow {
     pub version: Option<VersionId>,
 }
 
-/// A request to accept a message.
-#[derive(Clone, Debug)]
-pub struct NewMessage {
-    /// Its id.
-    pub id: MessageId,
-    /// The tenant.
-    pub app: AppId,
-    /// The platform's own id, refused when it repeats.
-    pub uid: Option<String>,
-    /// Its event type.
-    pub event_type: String,
-    /// Its channels.
-    pub channels: Vec<String>,
-    /// Who wrote it.
-    pub origin: Origin,
-    /// How it travelled.
-    pub medium: Option<String>,
-    /// When it was published.
-    pub created_at: Timestamp,
-    /// When it may first be sent.
-    pub deliver_at: Option<Timestamp>,
-    /// The inbound event that it comes from.
-    pub event: Option<EventId>,
-    /// The payload: JSON object text.
-    pub payload: String,
-}
-
 /// A key by which a repeated request is recognized for 24 hours.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
@@ -243,14 +216,14 @@ impl<I> Accepted<I> {
     }
 }
 
-/// An accepted message.
+/// A message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// Its id.
     pub id: MessageId,
     /// The tenant.
     pub app: AppId,
-    /// The platform's own id.
+    /// The platform's own id; a second one with the same is refused.
     pub uid: Option<String>,
     /// Its event type.
     pub event_type: String,
@@ -497,7 +470,7 @@ pub struct MappingEnd {
     /// What each match came to.
     pub matches: Vec<MatchRow>,
     /// The messages that the matches send.
-    pub messages: Vec<NewMessage>,
+    pub messages: Vec<Message>,
     /// The plugin's run.
     pub call: Option<Call>,
     /// For a held event.

@@ -349,7 +349,7 @@ pub struct Version {
     pub created_at: Timestamp,
 }
 
-/// What the holder of a key may do; CONTRACTS calls it a role.
+/// What the holder of a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {

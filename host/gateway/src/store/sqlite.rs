@@ -30,7 +30,7 @@ use crate::{
         AttemptFilter, CallFilter, EventFilter, MessageFilter, Page, PageRequest, Result, Store, StoreError, Write,
         flow::{
             Accepted, Attempt, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryJob, Event, FanOutEnd,
-            Idempotency, MappingEnd, MatchRow, Message, NewEvent, NewMessage, WorkKind,
+            Idempotency, MappingEnd, MatchRow, Message, NewEvent, WorkKind,
         },
         resource::{Document, ResourceKind},
     },
@@ -310,11 +310,7 @@ impl Store for SqliteStore {
         self.transact(move |tx| accept::event(tx, &event)).await
     }
 
-    async fn accept_message(
-        &self,
-        message: NewMessage,
-        idempotency: Option<Idempotency>,
-    ) -> Result<Accepted<MessageId>> {
+    async fn accept_message(&self, message: Message, idempotency: Option<Idempotency>) -> Result<Accepted<MessageId>> {
         self.transact(move |tx| accept::message(tx, &message, idempotency.as_ref())).await
     }
 

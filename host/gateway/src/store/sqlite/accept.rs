@@ -8,7 +8,7 @@ use crate::{
     id::{EventId, MessageId},
     store::{
         Result, StoreError,
-        flow::{Accepted, Idempotency, NewEvent, NewMessage, WorkKind},
+        flow::{Accepted, Idempotency, Message, NewEvent, WorkKind},
     },
 };
 
@@ -44,7 +44,7 @@ pub fn event(c: &Connection, event: &NewEvent) -> Result<Accepted<EventId>> {
     Ok(Accepted::New(event.id.clone()))
 }
 
-pub fn message(c: &Connection, message: &NewMessage, idempotency: Option<&Idempotency>) -> Result<Accepted<MessageId>> {
+pub fn message(c: &Connection, message: &Message, idempotency: Option<&Idempotency>) -> Result<Accepted<MessageId>> {
     if let Some(idempotency) = idempotency
         && let Some(first) = repeated(c, message, idempotency)?
     {
@@ -67,7 +67,7 @@ pub fn message(c: &Connection, message: &NewMessage, idempotency: Option<&Idempo
 }
 
 /// Adds a message, its body and the work to fan it out.
-pub fn insert_message(c: &Connection, message: &NewMessage) -> Result<()> {
+pub fn insert_message(c: &Connection, message: &Message) -> Result<()> {
     let body = insert_body(c, message.payload.as_bytes())?;
     let channels = serde_json::to_string(&message.channels).map_err(inconsistent)?;
     let origin = serde_json::to_value(message.origin).map_err(inconsistent)?;
@@ -104,7 +104,7 @@ pub fn insert_body(c: &Connection, bytes: &[u8]) -> Result<i64> {
 }
 
 /// The message that an earlier request under this key made.
-fn repeated(c: &Connection, message: &NewMessage, idempotency: &Idempotency) -> Result<Option<MessageId>> {
+fn repeated(c: &Connection, message: &Message, idempotency: &Idempotency) -> Result<Option<MessageId>> {
     let outdated = message.created_at.as_millis() - IDEMPOTENCY_MS;
     c.prepare_cached("DELETE FROM idempotency WHERE created_ms <= ?")?.execute([outdated])?;
     let first: Option<([u8; 32], String)> = c
