@@ -24,6 +24,7 @@ async fn inbound_requests_that_are_wrong_get_their_status_and_a_reason() {
     let large = format!("{{\"a\":\"{}\"}}", "x".repeat(262_144)).into_bytes();
     let deep = ["[".repeat(65), "]".repeat(65)].concat().into_bytes();
     check(Method::POST, &wrong, &[JSON], object(), 404, "no such event URL").await;
+    check(Method::POST, &format!("{source}/more"), &[JSON], object(), 404, "no such path").await;
     check(Method::GET, &source, &[], Vec::new(), 405, "POST").await;
     check(Method::PUT, &source, &[JSON], object(), 405, "POST").await;
     check(Method::POST, &source, &[JSON], b"{\"a\":".to_vec(), 400, "line 1").await;

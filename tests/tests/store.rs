@@ -12,7 +12,7 @@ use hookloom::{
             Accepted, Attempt, AttemptEnd, Claim, DeadLetter, DeliveryBody, DeliveryState, EventState, FanOutEnd,
             Idempotency, MappingEnd, Message, NewDelivery, NewEvent, Trigger, WorkKind,
         },
-        resource::{App, Resource as _, ResourceKind},
+        resource::{App, Resource as _, ResourceKind, RuleRow},
         sqlite::SqliteStore,
     },
 };
@@ -444,6 +444,48 @@ async fn a_uid_is_unique_and_a_change_needs_the_revision_that_was_read() {
     let late = kit.store.write(vec![store::update(&renamed, read.revision)], at(0)).await;
     assert!(matches!(late, Err(StoreError::Changed { .. })), "{late:?}");
     assert_eq!(kit.store.find::<App>(None, first.id()).await.unwrap().unwrap().value.name, "Other");
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_rules_than_each_event_may_look_at() {
+    let kit = Kit::new();
+    let max = ResourceKind::Rule.owned_max().unwrap();
+    let rule = |n: usize| RuleRow {
+        id: kit.minter.mint(),
+        app: kit.app.clone(),
+        key: format!("rule-{n}"),
+        name: String::new(),
+        trigger: "t".into(),
+        condition: None,
+        needs: Vec::new(),
+        enabled: true,
+        event_type: "automation.triggered".into(),
+        channels: Vec::new(),
+        template: None,
+        created_at: at(0),
+        updated_at: at(0),
+    };
+    kit.store.write((0..max).map(|n| store::insert(&rule(n))).collect(), at(0)).await.unwrap();
+    let more = kit.store.write(vec![store::insert(&rule(max))], at(0)).await;
+    assert!(matches!(more, Err(StoreError::Full { kind: "rule", .. })), "{more:?}");
+    assert_eq!(kit.store.all::<RuleRow>(&kit.app).await.unwrap().len(), max);
+}
+
+#[tokio::test]
+async fn an_attempt_of_a_tenant_that_is_deleted_meanwhile_leaves_nothing() {
+    let kit = Kit::new();
+    let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
+    kit.store.accept_message(message.clone(), None).await.unwrap();
+    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let deliveries = vec![kit.delivery(&endpoint, DeliveryState::Waiting)];
+    kit.store.finish_fan_out(&claim, FanOutEnd { deliveries, ..FanOutEnd::default() }, at(0)).await.unwrap();
+    let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
+    let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
+    let ended = kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(1)).await;
+    assert!(ended.is_ok() || matches!(ended, Err(StoreError::LeaseLost { .. })), "{ended:?}");
+    let attempts = kit.store.attempts(&kit.app, AttemptFilter::default(), PageRequest::newest(10)).await.unwrap();
+    assert!(attempts.rows.is_empty());
 }
 
 #[tokio::test]

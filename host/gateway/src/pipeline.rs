@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// The longest time without a look into the queue: covers lost bells and jumps of the clock.
+/// The longest time without a look into the queue: covers lost bells.
 const POLL: Duration = Duration::from_secs(1);
 
 /// Claims are made in batches of at most this size.
@@ -80,7 +80,10 @@ pub async fn run<W: Worker>(gateway: Arc<Gateway>, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(W::concurrency(&gateway).max(1)));
     let in_hand = TaskTracker::new();
     while !stop.is_cancelled() {
-        let Ok(first) = slots.clone().acquire_owned().await else { break };
+        let first = tokio::select! {
+            () = stop.cancelled() => break,
+            slot = slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
+        };
         match claim::<W>(&gateway, slots.available_permits() + 1).await {
             Ok(claims) if claims.is_empty() => {
                 drop(first);

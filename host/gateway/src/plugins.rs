@@ -9,8 +9,8 @@ use std::{
 };
 
 use hookloom_runtime::{
-    CompileError, Executor, ExecutorConfig, FailureCode, Input, Limits, Outcome, Plugin, Report, Request, Runtime,
-    RuntimeConfig, RuntimeError,
+    CompileError, Digest, Executor, ExecutorConfig, FailureCode, Input, Limits, Outcome, Plugin, Report, Request,
+    Runtime, RuntimeConfig, RuntimeError,
 };
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -101,9 +101,8 @@ impl Plugins {
     /// # Errors
     /// [`CompileError`] with the reason to refuse it.
     pub async fn compile(&self, bytes: Vec<u8>) -> Result<Plugin, CompileError> {
-        let plugin = self.compile_apart(bytes).await?;
-        let slot = self.slot(&plugin.digest().to_string());
-        Ok(slot.get_or_init(|| async { plugin }).await.clone())
+        let slot = self.slot(&Digest::of(&bytes).to_string());
+        slot.get_or_try_init(|| self.compile_apart(bytes)).await.cloned()
     }
 
     /// Runs a version once on an input. A failure of the plugin is in the report.

@@ -7,14 +7,18 @@
 
 mod listen;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{any::Any, net::SocketAddr, path::Path, sync::Arc};
 
-use axum::Router;
+use axum::{
+    Router,
+    response::{IntoResponse as _, Response},
+};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api,
+    api::{self, respond::ApiError},
     clock::{Clock, Minter},
     config::Config,
     delivery::{egress, worker::Deliver},
@@ -137,9 +141,17 @@ impl Server {
     }
 }
 
-/// All routes of a gateway.
+/// All routes of a gateway. A panic in one is answered with 500 and ends nothing else.
 pub fn router(gateway: &Arc<Gateway>) -> Router {
-    api::router(gateway.clone()).merge(ingest::router(gateway.clone()))
+    api::router(gateway.clone())
+        .merge(ingest::router(gateway.clone()))
+        .fallback(async || ApiError::NotFound { detail: "there is no such path".into() })
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    ApiError::Bug { detail: format!("a handler panicked: {}", text.unwrap_or("no message")) }.into_response()
 }
 
 /// Opens the key for secrets: from the environment if it is there, else from its file, which is made if missing.
@@ -175,4 +187,24 @@ async fn open_store(config: &Config, clock: &dyn Clock) -> Result<SqliteStore, S
     opened
         .unwrap_or_else(|panic| Err(StoreError::Inconsistent { detail: panic.to_string() }))
         .map_err(|source| StartError::Store { path: name, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_500_without_its_words() {
+        async fn panics() -> &'static str {
+            panic!("secret words")
+        }
+        let router = Router::new().route("/", get(panics)).layer(CatchPanicLayer::custom(panicked));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+    }
 }

@@ -38,6 +38,14 @@ pub enum StoreError {
         /// Under which name.
         name: String,
     },
+    /// The tenant has as many of the kind as it may.
+    #[error("there are {max} already, and no more are possible: remove one first ({kind})")]
+    Full {
+        /// Of what.
+        kind: &'static str,
+        /// How many.
+        max: usize,
+    },
     /// The row was changed or deleted since it was read.
     #[error("the {kind} `{name}` was changed at the same time: read it again and repeat the change")]
     Changed {
@@ -339,22 +347,22 @@ impl dyn Store + '_ {
         Ok(Page { rows: page.rows.into_iter().map(read).collect::<Result<_>>()?, done: page.done })
     }
 
-    /// All resources of a tenant, in pages of 500, at most `max`.
+    /// All resources of a tenant, in pages of 500. For kinds with a bound on their number
+    /// ([`ResourceKind::owned_max`]).
     ///
     /// # Errors
     /// As [`Store::documents`].
-    pub async fn all<T: Resource>(&self, app: &AppId, max: usize) -> Result<Vec<T>> {
+    pub async fn all<T: Resource>(&self, app: &AppId) -> Result<Vec<T>> {
         let mut all: Vec<T> = Vec::new();
         let mut request = PageRequest::oldest(500);
         loop {
             let page = self.list::<T>(Some(app), request.clone()).await?;
             all.extend(page.rows.into_iter().map(|stored| stored.value));
             match all.last() {
-                Some(last) if !page.done && all.len() < max => request.position = Position::After(last.id().to_owned()),
+                Some(last) if !page.done => request.position = Position::After(last.id().to_owned()),
                 _ => break,
             }
         }
-        all.truncate(max);
         Ok(all)
     }
 

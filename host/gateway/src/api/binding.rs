@@ -17,9 +17,6 @@ use crate::{
     store::resource::{App, Endpoint, FailurePolicy, Plugin, PluginBinding, Source, Version},
 };
 
-/// Sources and endpoints that are looked through for uses of a plugin.
-const USERS_MAX: usize = 10_000;
-
 /// What a binding wants a plugin to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -210,12 +207,12 @@ pub async fn uses(gateway: &Gateway, app: &App, plugin: &PluginId) -> Result<Vec
     if is_bound(&app.default_reshaper) {
         found.push((Task::Reshape, "the application's default-reshaper".to_owned()));
     }
-    for source in gateway.store.all::<Source>(&app.id, USERS_MAX).await? {
+    for source in gateway.store.all::<Source>(&app.id).await? {
         if is_bound(&source.mapper) {
             found.push((Task::Map, format!("source {}", source.id)));
         }
     }
-    for endpoint in gateway.store.all::<Endpoint>(&app.id, USERS_MAX).await? {
+    for endpoint in gateway.store.all::<Endpoint>(&app.id).await? {
         if is_bound(&endpoint.reshaper) {
             found.push((Task::Reshape, format!("endpoint {}", endpoint.id)));
         }

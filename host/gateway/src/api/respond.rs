@@ -218,6 +218,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Exists { kind: "message", .. } => Self::Conflict { code: "event_exists", detail },
             StoreError::Exists { .. } => Self::Conflict { code: "conflict", detail },
+            StoreError::Full { .. } => Self::Unprocessable { code: "limit_reached", detail },
             StoreError::Changed { .. } => Self::Conflict { code: "changed", detail },
             StoreError::KeyReused => Self::Conflict { code: "idempotency_key_reused", detail },
             StoreError::Unavailable { .. } => Self::Unavailable { detail },

@@ -27,8 +27,6 @@ use crate::{
     },
 };
 
-/// Rules of a tenant that a mapper is shown.
-const RULES_MAX: usize = 1_000;
 /// The event type of a message that is tried without one.
 const EVENT_TYPE: &str = "test";
 /// What a tried event calls its source if it names none.
@@ -148,7 +146,7 @@ async fn map_input(gateway: &Gateway, app: &AppId, input: TrialIn) -> Result<Map
             profile: PROFILE.to_owned(),
         },
     };
-    let rules = gateway.store.all::<RuleRow>(app, RULES_MAX).await?;
+    let rules = gateway.store.all::<RuleRow>(app).await?;
     let enabled = rules.into_iter().filter(|rule| rule.enabled);
     Ok(MapInput {
         event: InboundEvent {

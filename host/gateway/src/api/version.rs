@@ -39,8 +39,6 @@ const SETTINGS_HEADER: &str = "hookloom-settings";
 const SETTINGS_BYTES_MAX: usize = 16_384;
 /// Deepest nesting of settings.
 const SETTINGS_DEPTH_MAX: usize = 32;
-/// Versions of a tenant that are looked through for those of one plugin.
-const VERSIONS_MAX: usize = 100_000;
 
 /// An uploaded component.
 pub struct Component(Bytes);
@@ -220,7 +218,7 @@ pub async fn find(gateway: &Gateway, app: &AppId, plugin: &str, version: &str) -
 /// # Errors
 /// As the store.
 pub async fn all_of(gateway: &Gateway, app: &AppId, plugin: &PluginId) -> Result<Vec<Version>, ApiError> {
-    let mut versions = gateway.store.all::<Version>(app, VERSIONS_MAX).await?;
+    let mut versions = gateway.store.all::<Version>(app).await?;
     versions.retain(|version| version.plugin == *plugin);
     Ok(versions)
 }

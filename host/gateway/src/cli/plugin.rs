@@ -16,7 +16,7 @@ use hookloom_runtime::{
 use serde_json::Value;
 
 use super::{
-    PLUGIN_FAILED,
+    ConfigArguments, PLUGIN_FAILED,
     style::{DIM, ERROR, GOOD, RESET},
 };
 use crate::{
@@ -36,6 +36,8 @@ pub enum PluginCommand {
     Check {
         /// The component, a .wasm file.
         file: PathBuf,
+        #[command(flatten)]
+        config: ConfigArguments,
     },
     /// Run a plugin once and show what it did.
     Run(RunArguments),
@@ -60,6 +62,8 @@ pub struct RunArguments {
     /// The event type of a message; without it the payload's `eventType`, else `message.inbound`.
     #[arg(long)]
     event_type: Option<String>,
+    #[command(flatten)]
+    config: ConfigArguments,
 }
 
 /// The two things that a plugin can do.
@@ -74,7 +78,7 @@ pub enum Kind {
 pub fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
     match command {
         PluginCommand::Build { dir } => build(&dir),
-        PluginCommand::Check { file } => check(&file),
+        PluginCommand::Check { file, config } => check(&config.load()?, &file),
         PluginCommand::Run(arguments) => run_once(&arguments),
     }
 }
@@ -85,9 +89,8 @@ fn build(dir: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(file: &Path) -> anyhow::Result<ExitCode> {
-    let config = Config::load(None)?;
-    match compile(&config, file)? {
+fn check(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
+    match compile(config, file)? {
         Ok(plugin) => {
             let kinds = match (plugin.exports().mapper, plugin.exports().reshaper) {
                 (true, true) => "mapper and reshaper",
@@ -107,7 +110,7 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn run_once(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    let config = Config::load(None)?;
+    let config = arguments.config.load()?;
     let input = read_argument(&arguments.input).context("--input")?;
     let settings = read_argument(&arguments.settings).context("--settings")?;
     serde_json::from_str::<Value>(&settings).context("--settings is no JSON")?;

@@ -31,12 +31,27 @@ pub struct Scope<'a> {
     pub received_at: &'a str,
 }
 
-/// The payload of a rule's message: JSON object text.
-pub fn compose(template: Option<&Value>, scope: &Scope<'_>) -> String {
-    match template {
+/// The payload would be larger than a message may be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its message would be larger than {bytes_max} bytes")]
+pub struct TooLarge {
+    /// What is allowed.
+    pub bytes_max: usize,
+}
+
+/// The payload of a rule's message: JSON object text of at most `bytes_max` bytes.
+///
+/// # Errors
+/// [`TooLarge`]; at most `bytes_max` of values and the template itself were written by then.
+pub fn compose(template: Option<&Value>, scope: &Scope<'_>, bytes_max: usize) -> Result<String, TooLarge> {
+    let text = match template {
         Some(template) => {
             let mut out = String::new();
-            Writer { scope, places: 0 }.write(template, &mut out);
+            let mut writer = Writer { scope, places: 0, bytes_left: Some(bytes_max) };
+            writer.write(template, &mut out);
+            if writer.bytes_left.is_none() {
+                return Err(TooLarge { bytes_max });
+            }
             out
         }
         None => format!(
@@ -46,12 +61,15 @@ pub fn compose(template: Option<&Value>, scope: &Scope<'_>) -> String {
             scope.variables,
             quoted(scope.event_id)
         ),
-    }
+    };
+    if text.len() > bytes_max { Err(TooLarge { bytes_max }) } else { Ok(text) }
 }
 
 struct Writer<'a> {
     scope: &'a Scope<'a>,
     places: usize,
+    /// What the values that are put in may still have; none when one was too large, and then no more are put in.
+    bytes_left: Option<usize>,
 }
 
 impl Writer<'_> {
@@ -104,10 +122,14 @@ impl Writer<'_> {
     /// The JSON text that a path leads to.
     fn value(&mut self, path: &str) -> Option<String> {
         self.places += 1;
-        if self.places > PLACES_MAX {
-            return None;
-        }
+        let bytes_left = self.bytes_left.filter(|_| self.places <= PLACES_MAX)?;
         let (root, rest) = path.split_once('.').unwrap_or((path, ""));
+        let value = self.look_up(root, rest)?;
+        self.bytes_left = bytes_left.checked_sub(value.len());
+        self.bytes_left.map(|_| value)
+    }
+
+    fn look_up(&self, root: &str, rest: &str) -> Option<String> {
         let scope = self.scope;
         match (root, rest) {
             ("rule", "key") => Some(quoted(scope.rule_key)),
@@ -175,7 +197,7 @@ mod tests {
             received_at: "2026-06-30T17:40:00.000Z",
         };
         let template = template.map(|text| serde_json::from_str(text).unwrap());
-        assert_eq!(compose(template.as_ref(), &scope), expected);
+        assert_eq!(compose(template.as_ref(), &scope, 1_000).as_deref(), Ok(expected));
     }
 
     #[test]
@@ -197,5 +219,24 @@ mod tests {
             r#"{"a":[1e2,null," x"],"b":1}"#,
         );
         check(Some(r#"{"broken":"{{vars","other":"}}"}"#), r#"{"broken":"{{vars","other":"}}"}"#);
+    }
+
+    #[test]
+    fn a_template_can_not_multiply_a_payload_beyond_the_limit() {
+        let variables = format!("{{\"a\":\"{}\"}}", "x".repeat(600));
+        let contact = Contact::default();
+        let scope = Scope {
+            rule_key: "r",
+            rule_name: "r",
+            contact: &contact,
+            variables: &variables,
+            event_id: "evt_1",
+            received_at: "2026-06-30T17:40:00.000Z",
+        };
+        let once = serde_json::json!({ "a": "{{vars}}" });
+        assert!(compose(Some(&once), &scope, 1_000).is_ok());
+        let often = serde_json::json!({ "a": vec!["{{vars}}"; 500] });
+        assert_eq!(compose(Some(&often), &scope, 1_000), Err(TooLarge { bytes_max: 1_000 }));
+        assert_eq!(compose(None, &scope, 600), Err(TooLarge { bytes_max: 600 }));
     }
 }

@@ -22,9 +22,6 @@ use crate::{
     },
 };
 
-/// Endpoints of one tenant that a message can reach.
-const ENDPOINTS_MAX: usize = 1_000;
-
 /// Fans messages out.
 pub struct FanOut;
 
@@ -43,7 +40,7 @@ impl Worker for FanOut {
             return Ok(gateway.store.abandon(claim).await?);
         };
         let known = gateway.store.deliveries(&message.id).await?;
-        let endpoints: Vec<Endpoint> = gateway.store.all(&claim.app, ENDPOINTS_MAX).await?;
+        let endpoints: Vec<Endpoint> = gateway.store.all(&claim.app).await?;
         let mut round = Round { gateway, message: &message, reshaped: HashMap::new(), end: FanOutEnd::default() };
         for endpoint in endpoints.iter().filter(|endpoint| is_due(endpoint, &message, &known)) {
             let binding = endpoint.reshaper.as_ref().or(app.value.default_reshaper.as_ref());
@@ -245,7 +242,7 @@ fn input(message: &Message) -> hookloom_runtime::Message {
 fn result(outcome: Outcome) -> ReshapeResult {
     match outcome {
         Outcome::Unchanged => ReshapeResult::Send(DeliveryBody::Original),
-        Outcome::Replaced(text) => ReshapeResult::Send(DeliveryBody::Replaced(text)),
+        Outcome::Replaced(text) => ReshapeResult::Send(DeliveryBody::Replaced(text.into())),
         Outcome::Dropped(reason) => ReshapeResult::Dropped(reason),
         Outcome::InvalidPayload(detail) => ReshapeResult::Failed(format!("invalid_payload: {detail}")),
         Outcome::Failed(failure) => ReshapeResult::Failed(format!("{}: {}", failure.code.as_str(), failure.detail)),

@@ -11,11 +11,11 @@ use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, Report, R
 use super::{
     WorkError, Worker,
     binding::{self, Bound},
-    compose::{self, compose},
+    compose::{self, TooLarge, compose},
 };
 use crate::{
     gateway::Gateway,
-    id::{MessageId, VersionId},
+    id::VersionId,
     rules::{
         evaluate::{Decision, Evaluation, Facts, Matches, Rules, TRIGGER_POINTER, Verdict, evaluate},
         rule::{Guard, Rule},
@@ -26,9 +26,6 @@ use crate::{
         resource::{App, FailurePolicy, PluginBinding, RuleRow, Source, Version},
     },
 };
-
-/// Rules of one tenant that are looked at.
-const RULES_MAX: usize = 1_000;
 
 /// Maps events.
 pub struct Map;
@@ -52,7 +49,7 @@ impl Worker for Map {
         let source = gateway.store.find::<Source>(Some(&claim.app), event.source.as_str()).await?;
         let end = match source {
             Some(source) => {
-                let rules = gateway.store.all::<RuleRow>(&claim.app, RULES_MAX).await?;
+                let rules = gateway.store.all::<RuleRow>(&claim.app).await?;
                 Mapping { gateway, event: &event, source: &source.value, rules: &rules }.run(&app.value).await?
             }
             None => ended(EventState::Dropped, "the source was deleted"),
@@ -178,11 +175,18 @@ impl Mapping<'_> {
         };
         for decision in evaluation.decisions {
             let message = match decision.verdict {
-                Verdict::Fires => self.message(&decision),
-                Verdict::Skipped(_) => None,
+                Verdict::Fires => self.message(&decision).transpose(),
+                Verdict::Skipped(_) => Ok(None),
             };
-            end.matches.push(row(decision, message.as_ref().map(|message| message.id.clone()), version));
-            end.messages.extend(message);
+            let mut row = row(decision, version);
+            match message {
+                Ok(message) => {
+                    row.message = message.as_ref().map(|message| message.id.clone());
+                    end.messages.extend(message);
+                }
+                Err(too_large) => skip(&mut row, &too_large),
+            }
+            end.matches.push(row);
         }
         Ok(end)
     }
@@ -206,7 +210,8 @@ impl Mapping<'_> {
         rules
     }
 
-    fn message(&self, decision: &Decision) -> Option<Message> {
+    /// The message of a rule that fires; none if the rule is gone.
+    fn message(&self, decision: &Decision) -> Option<Result<Message, TooLarge>> {
         let rule = self.rules.iter().find(|rule| rule.key == decision.rule_key)?;
         let received_at = self.event.received_at.to_string();
         let scope = compose::Scope {
@@ -217,7 +222,8 @@ impl Mapping<'_> {
             event_id: self.event.id.as_str(),
             received_at: &received_at,
         };
-        Some(Message {
+        let payload = compose(rule.template.as_ref(), &scope, self.gateway.config.payload_bytes_max);
+        Some(payload.map(|payload| Message {
             id: self.gateway.minter.mint(),
             app: self.event.app.clone(),
             uid: None,
@@ -228,8 +234,8 @@ impl Mapping<'_> {
             created_at: self.gateway.clock.now(),
             deliver_at: None,
             event: Some(self.event.id.clone()),
-            payload: compose(rule.template.as_ref(), &scope),
-        })
+            payload,
+        }))
     }
 
     fn call(&self, binding: &PluginBinding, version: &Version, report: &Report) -> Call {
@@ -284,7 +290,7 @@ async fn decide(rules: Rules, facts: Facts, matches: Option<Vec<RuleMatch>>) -> 
     Ok(tokio::task::spawn_blocking(run).await.map_err(panicked)?)
 }
 
-fn row(decision: Decision, message: Option<MessageId>, version: Option<&VersionId>) -> MatchRow {
+fn row(decision: Decision, version: Option<&VersionId>) -> MatchRow {
     let (state, reason) = match decision.verdict {
         Verdict::Fires => (MatchState::Fired, None),
         Verdict::Skipped(reason) => (MatchState::Skipped, Some(reason)),
@@ -296,9 +302,16 @@ fn row(decision: Decision, message: Option<MessageId>, version: Option<&VersionI
         state,
         reason_code: reason.as_ref().map(|reason| reason.code().to_owned()),
         reason: reason.map(|reason| reason.to_string()),
-        message,
+        message: None,
         version: version.cloned(),
     }
+}
+
+/// Records that a rule fired and its message could not be made.
+fn skip(row: &mut MatchRow, too_large: &TooLarge) {
+    row.state = MatchState::Skipped;
+    row.reason_code = Some("payload_too_large".to_owned());
+    row.reason = Some(too_large.to_string());
 }
 
 fn ended_well() -> MappingEnd {

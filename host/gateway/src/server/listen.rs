@@ -11,6 +11,7 @@ use axum::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
@@ -21,6 +22,9 @@ const CONNECTIONS_MAX: usize = 10_000;
 
 /// The request line and headers must have arrived by then; an idle connection is closed by then, too.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A client that takes nothing of an answer for this long is cut off.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The largest request line and headers, in bytes.
 const HEADERS_BYTES_MAX: usize = 64 * 1024;
@@ -62,7 +66,9 @@ async fn connection(stream: TcpStream, router: Router, request_timeout: Duration
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).max_buf_size(HEADERS_BYTES_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

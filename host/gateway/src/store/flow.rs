@@ -1,7 +1,7 @@
 //! What flows: accepted events, their matches, messages, deliveries, attempts, calls, dead letters, and the work queue
 //! that drives them. Bodies are kept once; the other rows refer to them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hookloom_runtime::{Contact, Failure, Header, Logs, Origin, Outcome, Report};
 use serde::{Deserialize, Serialize};
@@ -249,7 +249,7 @@ pub enum DeliveryBody {
     /// The message's payload.
     Original,
     /// The bytes that a reshaper made.
-    Replaced(String),
+    Replaced(Arc<str>),
 }
 
 /// The outcome of fan-out for one endpoint.

@@ -50,6 +50,18 @@ impl ResourceKind {
     }
 }
 
+impl ResourceKind {
+    /// How many one tenant may have. Each event looks at all rules, each message at all endpoints.
+    pub fn owned_max(self) -> Option<usize> {
+        match self {
+            Self::Rule => Some(200),
+            Self::Endpoint | Self::Source | Self::Plugin | Self::Key => Some(1_000),
+            Self::Version => Some(10_000),
+            Self::App | Self::EventType => None,
+        }
+    }
+}
+
 /// A configured thing as the stores see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {

@@ -45,10 +45,11 @@ const QUEUE_MAX: usize = 1024;
 /// Operations that share one commit.
 const GROUP_MAX: usize = 256;
 
-/// Connections that read.
+/// Connections that read single rows, and as many that read lists.
 const READERS: usize = 4;
 
-type Operation = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
+/// Gets the transaction, or why there is none.
+type Operation = Box<dyn FnOnce(Result<&Transaction<'_>>) -> Finish + Send>;
 
 /// Answers the caller once it is known whether the commit succeeded.
 type Finish = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
@@ -59,6 +60,8 @@ pub struct SqliteStore {
     writes: Option<mpsc::Sender<Operation>>,
     writer: Option<JoinHandle<()>>,
     readers: Readers,
+    // Lists may read a lot: they never hold up what accepting and delivering read.
+    list_readers: Readers,
     // Held until the store is closed.
     _lock: Option<File>,
 }
@@ -86,13 +89,13 @@ impl SqliteStore {
     }
 
     fn run(path: &Path, connection: Connection, lock: Option<File>) -> Result<Self> {
-        let readers = Readers::open(path)?;
+        let (readers, list_readers) = (Readers::open(path)?, Readers::open(path)?);
         let (writes, queue) = mpsc::channel(QUEUE_MAX);
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || write_loop(connection, queue))
             .map_err(unavailable)?;
-        Ok(Self { writes: Some(writes), writer: Some(writer), readers, _lock: lock })
+        Ok(Self { writes: Some(writes), writer: Some(writer), readers, list_readers, _lock: lock })
     }
 
     async fn transact<T: Send + 'static>(
@@ -101,7 +104,7 @@ impl SqliteStore {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let operation: Operation = Box::new(move |transaction| {
-            let result = run_in_savepoint(transaction, operation);
+            let result = transaction.and_then(|transaction| run_in_savepoint(transaction, operation));
             Box::new(move |committed| {
                 let result = match committed {
                     Ok(()) => result,
@@ -114,6 +117,13 @@ impl SqliteStore {
         let stopped = || StoreError::Unavailable { detail: "the store is closed".into() };
         self.writes.as_ref().ok_or_else(stopped)?.send(operation).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    async fn list<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.list_readers.run(query).await
     }
 
     async fn read<T: Send + 'static>(
@@ -174,17 +184,7 @@ impl Readers {
 
 fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<Operation>) {
     while let Some(first) = queue.blocking_recv() {
-        let mut finishes = Vec::new();
-        let committed = (|| -> rusqlite::Result<()> {
-            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            finishes.push(first(&transaction));
-            while finishes.len() < GROUP_MAX {
-                let Ok(operation) = queue.try_recv() else { break };
-                finishes.push(operation(&transaction));
-            }
-            transaction.commit()
-        })();
-        let committed = committed.map_err(|error| error.to_string());
+        let (finishes, committed) = write_group(&mut connection, first, &mut queue);
         if let Err(detail) = &committed {
             tracing::error!(detail, operations = finishes.len(), "the store could not commit");
         }
@@ -192,6 +192,27 @@ fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<Operation>) 
             finish(committed.clone());
         }
     }
+}
+
+/// Runs the first operation and those that wait behind it, and commits them together.
+fn write_group(
+    connection: &mut Connection,
+    first: Operation,
+    queue: &mut mpsc::Receiver<Operation>,
+) -> (Vec<Finish>, std::result::Result<(), String>) {
+    let transaction = match connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate) {
+        Ok(transaction) => transaction,
+        Err(error) => return (vec![first(Err(error.into()))], Ok(())),
+    };
+    let mut finishes = vec![first(Ok(&transaction))];
+    // A full disk may undo the whole transaction: nothing more may run in it then, since it would commit by itself.
+    while finishes.len() < GROUP_MAX && !transaction.is_autocommit() {
+        let Ok(operation) = queue.try_recv() else { break };
+        finishes.push(operation(Ok(&transaction)));
+    }
+    let undone = transaction.is_autocommit();
+    let committed = transaction.commit().map_err(|error| error.to_string());
+    (finishes, if undone { Err("the transaction was undone".to_owned()) } else { committed })
 }
 
 /// Runs one operation so that its failure, even a panic, undoes only itself.
@@ -223,7 +244,9 @@ fn lock(path: &Path) -> Result<File> {
 
 fn connect_writer(path: &Path) -> Result<Connection> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;").map_err(unavailable)?;
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;")
+        .map_err(unavailable)?;
     migrate(&mut connection)?;
     Ok(connection)
 }
@@ -380,7 +403,7 @@ impl Store for SqliteStore {
 
     async fn events(&self, app: &AppId, filter: EventFilter, page: PageRequest) -> Result<Page<Event>> {
         let app = app.clone();
-        self.read(move |c| lists::events(c, &app, &filter, &page)).await
+        self.list(move |c| lists::events(c, &app, &filter, &page)).await
     }
 
     async fn matches(&self, event: &EventId) -> Result<Vec<MatchRow>> {
@@ -401,7 +424,7 @@ impl Store for SqliteStore {
         content: bool,
     ) -> Result<Page<Message>> {
         let app = app.clone();
-        self.read(move |c| lists::messages(c, &app, &filter, &page, content)).await
+        self.list(move |c| lists::messages(c, &app, &filter, &page, content)).await
     }
 
     async fn deliveries(&self, message: &MessageId) -> Result<Vec<Delivery>> {
@@ -420,7 +443,7 @@ impl Store for SqliteStore {
 
     async fn attempts(&self, app: &AppId, filter: AttemptFilter, page: PageRequest) -> Result<Page<Attempt>> {
         let app = app.clone();
-        self.read(move |c| lists::attempts(c, &app, &filter, &page)).await
+        self.list(move |c| lists::attempts(c, &app, &filter, &page)).await
     }
 
     async fn call(&self, app: &AppId, id: &CallId) -> Result<Option<Call>> {
@@ -430,7 +453,7 @@ impl Store for SqliteStore {
 
     async fn calls(&self, app: &AppId, filter: CallFilter, page: PageRequest) -> Result<Page<Call>> {
         let app = app.clone();
-        self.read(move |c| lists::calls(c, &app, &filter, &page)).await
+        self.list(move |c| lists::calls(c, &app, &filter, &page)).await
     }
 
     async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<Option<DeadLetter>> {
@@ -440,6 +463,6 @@ impl Store for SqliteStore {
 
     async fn dead_letters(&self, app: &AppId, plugin: Option<PluginId>, page: PageRequest) -> Result<Page<DeadLetter>> {
         let app = app.clone();
-        self.read(move |c| lists::dead_letters(c, &app, plugin.as_ref(), &page)).await
+        self.list(move |c| lists::dead_letters(c, &app, plugin.as_ref(), &page)).await
     }
 }

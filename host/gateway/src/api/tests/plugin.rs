@@ -121,7 +121,7 @@ async fn a_plugin_is_bound_only_where_it_can_serve() {
     assert_eq!(api.put("/app/acme/endpoint/e/reshaper", drop.clone()).await.ok(200), drop);
     api.put("/app/acme/endpoint/e/reshaper", json!({"pluginId": null})).await.ok(200);
     api.delete("/app/acme/plugin/p").await.ok(204);
-    let versions = api.gateway.store.all::<Version>(&app.parse().unwrap(), 10).await.unwrap();
+    let versions = api.gateway.store.all::<Version>(&app.parse().unwrap()).await.unwrap();
     assert!(versions.is_empty());
 }
 

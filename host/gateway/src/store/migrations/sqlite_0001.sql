@@ -122,6 +122,7 @@ CREATE TABLE call (
     record     TEXT NOT NULL,            -- JSON
     created_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX call_list ON call (app_id, id);
 CREATE INDEX call_plugin ON call (app_id, plugin_id, id);
 CREATE INDEX call_event ON call (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX call_message ON call (message_id) WHERE message_id IS NOT NULL;

@@ -13,6 +13,9 @@ use crate::{
 };
 
 pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
+    let removes_versions = writes
+        .iter()
+        .any(|write| matches!(write, Write::DeleteApp(_) | Write::Delete { kind: ResourceKind::Version, .. }));
     for write in writes {
         match write {
             Write::Insert(document) => insert(tx, &document)?,
@@ -38,7 +41,7 @@ pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result
             }
         }
     }
-    Ok(())
+    if removes_versions { delete_orphaned_components(tx) } else { Ok(()) }
 }
 
 pub fn document(
@@ -81,6 +84,14 @@ pub fn component(c: &Connection, digest: &str) -> rusqlite::Result<Option<Vec<u8
 
 fn insert(tx: &Transaction<'_>, document: &Document) -> Result<()> {
     let Document { kind, id, app, uid, data, revision } = document;
+    if let (Some(max), Some(_)) = (kind.owned_max(), app) {
+        let owned: i64 = tx
+            .prepare_cached("SELECT count(*) FROM resource WHERE kind = ? AND app_id = ?")?
+            .query_row(params![kind.as_str(), owner(app.as_ref())], |row| row.get(0))?;
+        if usize::try_from(owned).is_ok_and(|owned| owned >= max) {
+            return Err(StoreError::Full { kind: kind.as_str(), max });
+        }
+    }
     let added = tx
         .prepare_cached(
             "INSERT INTO resource (id, kind, app_id, uid, data, revision) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -113,9 +124,6 @@ fn update(tx: &Transaction<'_>, document: &Document) -> Result<()> {
 fn delete(tx: &Transaction<'_>, kind: ResourceKind, id: &str) -> Result<()> {
     tx.prepare_cached("DELETE FROM resource WHERE id = ? AND kind = ?")?.execute(params![id, kind.as_str()])?;
     tx.prepare_cached("DELETE FROM handle WHERE id = ?")?.execute([id])?;
-    if kind == ResourceKind::Version {
-        delete_orphaned_components(tx)?;
-    }
     Ok(())
 }
 
@@ -138,7 +146,7 @@ fn delete_app(tx: &Transaction<'_>, app: &AppId) -> Result<()> {
     for sql in owned {
         tx.execute(sql, [app.as_str()])?;
     }
-    delete_orphaned_components(tx)
+    Ok(())
 }
 
 fn delete_orphaned_components(tx: &Transaction<'_>) -> Result<()> {

@@ -140,7 +140,9 @@ pub fn finish_attempt(
     end: &AttemptEnd,
     now: Timestamp,
 ) -> Result<()> {
-    if let Some(attempt) = attempt {
+    let number = claim.subject.parse::<i64>().map_err(inconsistent)?;
+    let is_there = c.prepare_cached("SELECT 1 FROM delivery WHERE number = ?")?.exists([number])?;
+    if let Some(attempt) = attempt.filter(|_| is_there) {
         insert_attempt(c, attempt)?;
     }
     let released = match end.next {
@@ -161,7 +163,7 @@ pub fn finish_attempt(
         i64::from(attempt.is_some()),
         end.next.map(Timestamp::as_millis),
         now.as_millis(),
-        claim.subject.parse::<i64>().map_err(inconsistent)?,
+        number,
     ])?;
     Ok(())
 }
