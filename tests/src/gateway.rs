@@ -48,7 +48,14 @@ impl TestGateway {
 
     /// Stops as on a signal, and starts again over the same store; the port is another.
     pub async fn restart(self) -> Self {
-        let Self { server, folder, settings, key, .. } = self;
+        let settings = self.settings.clone();
+        self.restart_with(&settings).await
+    }
+
+    /// As [`restart`](Self::restart), with other settings.
+    pub async fn restart_with(self, settings: &str) -> Self {
+        let Self { server, folder, key, .. } = self;
+        let settings = settings.to_owned();
         server.stop().await;
         let server = start(folder.path(), &settings).await;
         let operator = Client::new(&format!("http://{}", server.address()), &key);

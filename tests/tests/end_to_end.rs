@@ -375,6 +375,30 @@ async fn work_goes_on_after_a_restart_in_the_middle() {
 }
 
 #[tokio::test]
+async fn a_version_that_can_not_be_loaded_any_more_holds_its_messages() {
+    let gateway = TestGateway::start().await;
+    let receiver = Receiver::start().await;
+    let tenant = gateway.tenant("acme").await;
+    let plugin = tenant.plugin("crm-contact", plugins::example("crm-contact"), &json!({})).await;
+    let (endpoint, _) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
+    tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
+
+    let gateway = gateway.restart_with("[runtime]\ncomponent_bytes_max = 1000\n").await;
+    let again = gateway.tenant_again(&tenant);
+    let message = again.publish("message.inbound", &chat("Hello")).await;
+    again.delivered(&message, "held").await;
+    let letters = again.client.get(&again.path("dead-letter")).await.expect(200);
+    assert_eq!(letters["data"][0]["code"], "component_unavailable", "{letters}");
+    assert!(receiver.received().is_empty());
+
+    let gateway = gateway.restart_with("").await;
+    let again = gateway.tenant_again(&tenant);
+    let letter = text(&letters["data"][0], "id");
+    again.client.post(&again.path(&format!("dead-letter/{letter}/reprocess")), &json!({})).await.expect(202);
+    again.delivered(&message, "delivered").await;
+}
+
+#[tokio::test]
 async fn a_graceful_stop_finishes_what_has_begun() {
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let tenant = gateway.tenant("acme").await;

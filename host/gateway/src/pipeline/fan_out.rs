@@ -12,11 +12,10 @@ use super::{WorkError, Worker};
 use crate::{
     gateway::Gateway,
     id::{EndpointId, PluginId, VersionId},
-    pipeline::binding::{self, Bound},
+    pipeline::binding::{self, Bound, Failed},
     store::{
         flow::{
-            Call, CallRecord, Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Message,
-            NewDelivery, WorkKind,
+            Call, Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Message, NewDelivery, WorkKind,
         },
         resource::{App, Endpoint, FailurePolicy, PluginBinding},
     },
@@ -104,8 +103,7 @@ struct Reshaped {
 enum ReshapeResult {
     Send(DeliveryBody),
     Dropped(String),
-    /// The plugin, or its absence, is at fault; the binding's policy decides.
-    Failed(String),
+    Failed(Failed),
 }
 
 impl Round<'_> {
@@ -125,12 +123,13 @@ impl Round<'_> {
             (ReshapeResult::Failed(_), FailurePolicy::Original) => {
                 self.waiting(&endpoint.id, DeliveryBody::Original, version)
             }
-            (ReshapeResult::Failed(why), FailurePolicy::Drop) => {
-                self.ended(&endpoint.id, DeliveryState::Dropped, why, version)
+            (ReshapeResult::Failed(failed), FailurePolicy::Drop) => {
+                self.ended(&endpoint.id, DeliveryState::Dropped, failed.to_string(), version)
             }
-            (ReshapeResult::Failed(why), FailurePolicy::Hold) => {
-                self.hold(&binding.plugin, &why, version.as_ref());
-                self.ended(&endpoint.id, DeliveryState::Held, why, version)
+            (ReshapeResult::Failed(failed), FailurePolicy::Hold) => {
+                let reason = failed.to_string();
+                self.hold(&binding.plugin, failed, version.as_ref());
+                self.ended(&endpoint.id, DeliveryState::Held, reason, version)
             }
         })
     }
@@ -151,13 +150,16 @@ impl Round<'_> {
             return Ok(reshaped.clone());
         }
         let reshaped = match binding::resolve(self.gateway, &self.message.app, plugin).await? {
-            Bound::Missing(why) => Reshaped { version: None, result: ReshapeResult::Failed(why) },
+            Bound::Missing(failed) => Reshaped { version: None, result: ReshapeResult::Failed(failed) },
             Bound::Version(version) => {
                 let input = Input::Reshape(input(self.message));
-                let report =
-                    self.gateway.plugins.call(&*self.gateway.store, &self.message.app, &version, input).await?;
-                self.end.calls.push(self.call(plugin, &version.id, &report));
-                let result = result(report.outcome);
+                let result = match binding::call(self.gateway, &self.message.app, &version, input).await? {
+                    Ok(report) => {
+                        self.end.calls.push(self.call(plugin, &version.id, &report));
+                        result(report.outcome)
+                    }
+                    Err(failed) => ReshapeResult::Failed(failed),
+                };
                 Reshaped { version: Some(version.id), result }
             }
         };
@@ -179,16 +181,11 @@ impl Round<'_> {
     }
 
     /// Notes a dead letter for the plugin's failure, once however many endpoints it holds up.
-    fn hold(&mut self, plugin: &PluginId, why: &str, version: Option<&VersionId>) {
+    fn hold(&mut self, plugin: &PluginId, failed: Failed, version: Option<&VersionId>) {
         if self.end.dead_letters.iter().any(|letter| letter.plugin == *plugin) {
             return;
         }
         let call = self.end.calls.iter().find(|call| call.plugin == *plugin);
-        let code = match call.map(|call| &call.record) {
-            None => binding::INACTIVE,
-            Some(CallRecord { failure: Some(failure), .. }) => failure.code.as_str(),
-            Some(record) => record.outcome.as_str(),
-        };
         self.end.dead_letters.push(DeadLetter {
             id: self.gateway.minter.mint(),
             app: self.message.app.clone(),
@@ -197,8 +194,8 @@ impl Round<'_> {
             plugin: plugin.clone(),
             version: version.cloned(),
             call: call.map(|call| call.id.clone()),
-            code: code.to_owned(),
-            detail: why.to_owned(),
+            code: failed.code,
+            detail: failed.detail,
             failures: 1,
             created_at: self.gateway.clock.now(),
         });
@@ -244,10 +241,10 @@ fn result(outcome: Outcome) -> ReshapeResult {
         Outcome::Unchanged => ReshapeResult::Send(DeliveryBody::Original),
         Outcome::Replaced(text) => ReshapeResult::Send(DeliveryBody::Replaced(text.into())),
         Outcome::Dropped(reason) => ReshapeResult::Dropped(reason),
-        Outcome::InvalidPayload(detail) => ReshapeResult::Failed(format!("invalid_payload: {detail}")),
-        Outcome::Failed(failure) => ReshapeResult::Failed(format!("{}: {}", failure.code.as_str(), failure.detail)),
+        Outcome::InvalidPayload(detail) => ReshapeResult::Failed(Failed::new("invalid_payload", detail)),
+        Outcome::Failed(failure) => ReshapeResult::Failed(Failed::of(failure)),
         Outcome::Mapped(_) => {
-            ReshapeResult::Failed("invalid_output: the plugin answered a mapping to a reshaping".into())
+            ReshapeResult::Failed(Failed::new("invalid_output", "the plugin answered a mapping to a reshaping"))
         }
     }
 }

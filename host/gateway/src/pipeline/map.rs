@@ -10,7 +10,7 @@ use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, Report, R
 
 use super::{
     WorkError, Worker,
-    binding::{self, Bound},
+    binding::{self, Bound, Failed},
     compose::{self, TooLarge, compose},
 };
 use crate::{
@@ -71,25 +71,19 @@ struct Mapping<'a> {
     rules: &'a [RuleRow],
 }
 
-/// Why a mapper gave no matches.
-struct Failed {
-    code: String,
-    detail: String,
-}
-
 impl Mapping<'_> {
     async fn run(&self, app: &App) -> Result<MappingEnd, WorkError> {
         let Some(binding) = self.source.mapper.as_ref().or(app.default_mapper.as_ref()) else {
             return self.evaluate(None, None).await;
         };
         match binding::resolve(self.gateway, &self.event.app, &binding.plugin).await? {
-            Bound::Missing(detail) => {
-                self.fail(binding, None, None, Failed { code: binding::INACTIVE.to_owned(), detail }).await
-            }
+            Bound::Missing(failed) => self.fail(binding, None, None, failed).await,
             Bound::Version(version) => {
                 let input = Input::Map(self.input());
-                let report = self.gateway.plugins.call(&*self.gateway.store, &self.event.app, &version, input).await?;
-                self.called(binding, &version, report).await
+                match binding::call(self.gateway, &self.event.app, &version, input).await? {
+                    Ok(report) => self.called(binding, &version, report).await,
+                    Err(failed) => self.fail(binding, Some(&version.id), None, failed).await,
+                }
             }
         }
     }
@@ -110,11 +104,10 @@ impl Mapping<'_> {
                 let rejected = ended(EventState::Rejected, &detail);
                 return Ok(MappingEnd { version: Some(version.id.clone()), call: Some(call), ..rejected });
             }
-            Outcome::Failed(failure) => Failed { code: failure.code.as_str().to_owned(), detail: failure.detail },
-            Outcome::Unchanged | Outcome::Replaced(_) | Outcome::Dropped(_) => Failed {
-                code: "invalid_output".to_owned(),
-                detail: "the plugin answered a reshaping to a mapping".to_owned(),
-            },
+            Outcome::Failed(failure) => Failed::of(failure),
+            Outcome::Unchanged | Outcome::Replaced(_) | Outcome::Dropped(_) => {
+                Failed::new("invalid_output", "the plugin answered a reshaping to a mapping")
+            }
         };
         self.fail(binding, Some(&version.id), Some(call), failed).await
     }
@@ -127,7 +120,7 @@ impl Mapping<'_> {
         call: Option<Call>,
         failed: Failed,
     ) -> Result<MappingEnd, WorkError> {
-        let reason = format!("{}: {}", failed.code, failed.detail);
+        let reason = failed.to_string();
         let end = match binding.on_failure {
             FailurePolicy::Original => {
                 let end = self.evaluate(None, None).await?;
