@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hookloom_runtime::{
@@ -80,6 +80,8 @@ impl Plugins {
         let runtime = Runtime::new(RuntimeConfig {
             component_bytes_max: config.component_bytes_max,
             limits_max: config.limits.clone(),
+            // Each worker has one instance at a time.
+            instances_max: u32::try_from(config.workers).unwrap_or(u32::MAX),
             ..RuntimeConfig::default()
         })?;
         let executor = Executor::new(ExecutorConfig {
@@ -101,8 +103,14 @@ impl Plugins {
     /// # Errors
     /// [`CompileError`] with the reason to refuse it.
     pub async fn compile(&self, bytes: Vec<u8>) -> Result<Plugin, CompileError> {
-        let slot = self.slot(&Digest::of(&bytes).to_string());
-        slot.get_or_try_init(|| self.compile_apart(bytes)).await.cloned()
+        let digest = Digest::of(&bytes).to_string();
+        if let Some(plugin) = self.kept().peek(&digest) {
+            return Ok(plugin);
+        }
+        // Only what was accepted takes a place among the compiled ones.
+        let plugin = self.compile_apart(bytes).await?;
+        let slot = self.slot(&digest);
+        Ok(slot.get_or_init(|| async { plugin }).await.clone())
     }
 
     /// Runs a version once on an input. A failure of the plugin is in the report.
@@ -156,7 +164,11 @@ impl Plugins {
     }
 
     fn slot(&self, digest: &str) -> Arc<OnceCell<Plugin>> {
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).slot(digest)
+        self.kept().slot(digest)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Compiled> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,6 +182,11 @@ struct Compiled {
 impl Compiled {
     fn new(max: usize) -> Self {
         Self { max, uses: 0, slots: HashMap::new() }
+    }
+
+    /// The compiled component, if it is here already.
+    fn peek(&self, digest: &str) -> Option<Plugin> {
+        self.slots.get(digest)?.1.get().cloned()
     }
 
     fn slot(&mut self, digest: &str) -> Arc<OnceCell<Plugin>> {

@@ -177,8 +177,9 @@ fn engine_config(config: &RuntimeConfig) -> Config {
     engine.gc_support(false).concurrency_support(false).wasm_memory64(false).wasm_custom_page_sizes(false);
     // JavaScript engines are linked with a memory of their own.
     engine.wasm_multi_memory(true);
-    // What the author reads when a guest traps.
-    engine.wasm_backtrace_details(WasmBacktraceDetails::Enable).wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES_MAX));
+    // What the author reads when a guest traps: the names of its functions. The guest's debug information is a stranger's
+    // input too, and reading it on the calling thread is bounded by none of our limits.
+    engine.wasm_backtrace_details(WasmBacktraceDetails::Disable).wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES_MAX));
     engine
 }
 

@@ -58,7 +58,7 @@ pub struct Failure {
     pub used: Option<u64>,
     /// What was allowed, for a limit, in the unit of [`FailureCode`].
     pub allowed: Option<u64>,
-    /// The plugin's frames, innermost first, with file and line where the component has debug information; often empty.
+    /// The plugin's frames, innermost first, by the names in the component; often empty.
     pub backtrace: Vec<String>,
 }
 

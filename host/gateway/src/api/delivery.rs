@@ -66,19 +66,19 @@ pub async fn list_endpoints(
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let message = message::find(gateway, app, &name).await?;
     let deliveries = gateway.store.deliveries(&message.id).await?;
-    let page = page::of_all(deliveries, &request, |delivery| delivery.endpoint.as_str());
     let mut rows: Vec<(Delivery, Endpoint)> = Vec::new();
-    for delivery in page.rows {
+    for delivery in deliveries {
         if let Some(found) = gateway.store.find::<Endpoint>(Some(app), delivery.endpoint.as_str()).await? {
             rows.push((delivery, found.value));
         }
     }
+    let page = page::of_all(rows, &request, |(delivery, _)| delivery.endpoint.as_str());
     let now = gateway.clock.now();
     let out = |(delivery, endpoint): (Delivery, Endpoint)| {
         let status = DeliveryStatusOut::new(&delivery, message.deliver_at, now);
         Ok(MessageEndpointOut { endpoint: endpoint.into(), status })
     };
-    Ok(Json(List::new(Page { rows, done: page.done }, |(delivery, _)| delivery.endpoint.as_str(), out)?))
+    Ok(Json(List::new(page, |(delivery, _)| delivery.endpoint.as_str(), out)?))
 }
 
 /// The messages that go to an endpoint.

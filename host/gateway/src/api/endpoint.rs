@@ -45,6 +45,14 @@ pub struct EndpointIn {
     headers: BTreeMap<String, String>,
 }
 
+/// What official clients before 2.0 call the event types.
+const OLD_EVENT_TYPES: &str = "filterTypes";
+
+fn event_types(fields: &mut Fields) -> Option<Vec<String>> {
+    let given = fields.optional("eventTypes", check::event_types);
+    given.or_else(|| fields.optional(OLD_EVENT_TYPES, check::event_types))
+}
+
 impl FromFields for EndpointIn {
     const STRICT: bool = false;
 
@@ -55,7 +63,7 @@ impl FromFields for EndpointIn {
             description: fields.optional("description", check::description).unwrap_or_default(),
             uid: fields.optional("uid", check::uid::<EndpointId>),
             disabled: fields.optional("disabled", Ok).unwrap_or(false),
-            event_types: fields.optional("eventTypes", check::event_types),
+            event_types: event_types(fields),
             channels: fields.optional("channels", check::endpoint_channels),
             throttle_rate: fields.optional("throttleRate", check::throttle_rate),
             metadata: fields.optional("metadata", check::metadata).unwrap_or_default(),
@@ -87,7 +95,10 @@ impl FromFields for EndpointPatch {
             description: fields.optional("description", check::description),
             uid: fields.patch("uid", check::uid::<EndpointId>),
             disabled: fields.optional("disabled", Ok),
-            event_types: fields.patch("eventTypes", check::event_types),
+            event_types: match fields.patch("eventTypes", check::event_types) {
+                Patch::Keep => fields.patch(OLD_EVENT_TYPES, check::event_types),
+                given => given,
+            },
             channels: fields.patch("channels", check::endpoint_channels),
             throttle_rate: fields.patch("throttleRate", check::throttle_rate),
             metadata: fields.optional("metadata", check::metadata),

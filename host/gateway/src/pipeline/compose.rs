@@ -12,8 +12,20 @@ use serde_json::Value;
 
 use crate::json;
 
-/// Places in one template; a template is a tenant's input.
-const PLACES_MAX: usize = 1_000;
+/// What all rules of one event may put together: a template is a tenant's input, and each place is looked up in the whole
+/// of the variables.
+#[derive(Debug)]
+pub struct Budget {
+    places_left: usize,
+    bytes_left: usize,
+}
+
+impl Default for Budget {
+    /// 300 places and 16 MiB.
+    fn default() -> Self {
+        Self { places_left: 300, bytes_left: 16 << 20 }
+    }
+}
 
 /// What a template's paths lead to.
 pub struct Scope<'a> {
@@ -31,27 +43,37 @@ pub struct Scope<'a> {
     pub received_at: &'a str,
 }
 
-/// The payload would be larger than a message may be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("its message would be larger than {bytes_max} bytes")]
-pub struct TooLarge {
-    /// What is allowed.
-    pub bytes_max: usize,
+/// The payload would be larger than a message may be, or the event's budget is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// The message alone is too large.
+    #[error("its message would be larger than {bytes_max} bytes")]
+    Message {
+        /// What is allowed.
+        bytes_max: usize,
+    },
+    /// The messages of this event have too many places, or are too large together.
+    #[error("the messages of this event have too many places, or are too large together")]
+    Event,
 }
 
 /// The payload of a rule's message: JSON object text of at most `bytes_max` bytes.
 ///
 /// # Errors
 /// [`TooLarge`]; at most `bytes_max` of values and the template itself were written by then.
-pub fn compose(template: Option<&Value>, scope: &Scope<'_>, bytes_max: usize) -> Result<String, TooLarge> {
+pub fn compose(
+    template: Option<&Value>,
+    scope: &Scope<'_>,
+    bytes_max: usize,
+    budget: &mut Budget,
+) -> Result<String, TooLarge> {
     let text = match template {
         Some(template) => {
             let mut out = String::new();
-            let mut writer = Writer { scope, places: 0, bytes_left: Some(bytes_max) };
+            let mut writer = Writer { scope, places_left: budget.places_left, bytes_left: Ok(bytes_max) };
             writer.write(template, &mut out);
-            if writer.bytes_left.is_none() {
-                return Err(TooLarge { bytes_max });
-            }
+            budget.places_left = writer.places_left;
+            writer.bytes_left.map_err(|stopped| stopped.why(bytes_max))?;
             out
         }
         None => format!(
@@ -62,14 +84,34 @@ pub fn compose(template: Option<&Value>, scope: &Scope<'_>, bytes_max: usize) ->
             quoted(scope.event_id)
         ),
     };
-    if text.len() > bytes_max { Err(TooLarge { bytes_max }) } else { Ok(text) }
+    if text.len() > bytes_max {
+        return Err(TooLarge::Message { bytes_max });
+    }
+    budget.bytes_left = budget.bytes_left.checked_sub(text.len()).ok_or(TooLarge::Event)?;
+    Ok(text)
 }
 
 struct Writer<'a> {
     scope: &'a Scope<'a>,
-    places: usize,
-    /// What the values that are put in may still have; none when one was too large, and then no more are put in.
-    bytes_left: Option<usize>,
+    places_left: usize,
+    /// What the values that are put in may still have, or why no more are put in.
+    bytes_left: Result<usize, Stopped>,
+}
+
+/// Why no more values are put into a template.
+#[derive(Clone, Copy)]
+enum Stopped {
+    Bytes,
+    Places,
+}
+
+impl Stopped {
+    fn why(self, bytes_max: usize) -> TooLarge {
+        match self {
+            Self::Bytes => TooLarge::Message { bytes_max },
+            Self::Places => TooLarge::Event,
+        }
+    }
 }
 
 impl Writer<'_> {
@@ -121,12 +163,16 @@ impl Writer<'_> {
 
     /// The JSON text that a path leads to.
     fn value(&mut self, path: &str) -> Option<String> {
-        self.places += 1;
-        let bytes_left = self.bytes_left.filter(|_| self.places <= PLACES_MAX)?;
+        let bytes_left = self.bytes_left.ok()?;
+        let Some(places_left) = self.places_left.checked_sub(1) else {
+            self.bytes_left = Err(Stopped::Places);
+            return None;
+        };
+        self.places_left = places_left;
         let (root, rest) = path.split_once('.').unwrap_or((path, ""));
         let value = self.look_up(root, rest)?;
-        self.bytes_left = bytes_left.checked_sub(value.len());
-        self.bytes_left.map(|_| value)
+        self.bytes_left = bytes_left.checked_sub(value.len()).ok_or(Stopped::Bytes);
+        self.bytes_left.ok().map(|_| value)
     }
 
     fn look_up(&self, root: &str, rest: &str) -> Option<String> {
@@ -197,7 +243,7 @@ mod tests {
             received_at: "2026-06-30T17:40:00.000Z",
         };
         let template = template.map(|text| serde_json::from_str(text).unwrap());
-        assert_eq!(compose(template.as_ref(), &scope, 1_000).as_deref(), Ok(expected));
+        assert_eq!(compose(template.as_ref(), &scope, 1_000, &mut Budget::default()).as_deref(), Ok(expected));
     }
 
     #[test]
@@ -234,9 +280,12 @@ mod tests {
             received_at: "2026-06-30T17:40:00.000Z",
         };
         let once = serde_json::json!({ "a": "{{vars}}" });
-        assert!(compose(Some(&once), &scope, 1_000).is_ok());
-        let often = serde_json::json!({ "a": vec!["{{vars}}"; 500] });
-        assert_eq!(compose(Some(&often), &scope, 1_000), Err(TooLarge { bytes_max: 1_000 }));
-        assert_eq!(compose(None, &scope, 600), Err(TooLarge { bytes_max: 600 }));
+        let compose = |template, bytes_max| compose(template, &scope, bytes_max, &mut Budget::default());
+        assert!(compose(Some(&once), 1_000).is_ok());
+        let often = serde_json::json!({ "a": vec!["{{vars}}"; 250] });
+        assert_eq!(compose(Some(&often), 1_000), Err(TooLarge::Message { bytes_max: 1_000 }));
+        assert_eq!(compose(None, 600), Err(TooLarge::Message { bytes_max: 600 }));
+        let places = serde_json::json!({ "a": vec!["{{event.id}}"; 301] });
+        assert_eq!(compose(Some(&places), 100_000), Err(TooLarge::Event));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use crate::rules::rule::Guard;
 
 /// Conditions kept; when there are more, all are let go and compiled again as they are met.
-const CONDITIONS_MAX: usize = 10_000;
+const CONDITIONS_MAX: usize = 1_000;
 
 /// The compiled conditions of all tenants.
 #[derive(Default)]

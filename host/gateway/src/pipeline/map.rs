@@ -11,7 +11,7 @@ use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, Report, R
 use super::{
     WorkError, Worker,
     binding::{self, Bound, Failed},
-    compose::{self, TooLarge, compose},
+    compose::{self, Budget, TooLarge, compose},
 };
 use crate::{
     gateway::Gateway,
@@ -166,9 +166,10 @@ impl Mapping<'_> {
             version: version.cloned(),
             ..ended_well()
         };
+        let mut budget = Budget::default();
         for decision in evaluation.decisions {
             let message = match decision.verdict {
-                Verdict::Fires => self.message(&decision).transpose(),
+                Verdict::Fires => self.message(&decision, &mut budget).transpose(),
                 Verdict::Skipped(_) => Ok(None),
             };
             let mut row = row(decision, version);
@@ -204,7 +205,7 @@ impl Mapping<'_> {
     }
 
     /// The message of a rule that fires; none if the rule is gone.
-    fn message(&self, decision: &Decision) -> Option<Result<Message, TooLarge>> {
+    fn message(&self, decision: &Decision, budget: &mut Budget) -> Option<Result<Message, TooLarge>> {
         let rule = self.rules.iter().find(|rule| rule.key == decision.rule_key)?;
         let received_at = self.event.received_at.to_string();
         let scope = compose::Scope {
@@ -215,7 +216,7 @@ impl Mapping<'_> {
             event_id: self.event.id.as_str(),
             received_at: &received_at,
         };
-        let payload = compose(rule.template.as_ref(), &scope, self.gateway.config.payload_bytes_max);
+        let payload = compose(rule.template.as_ref(), &scope, self.gateway.config.payload_bytes_max, budget);
         Some(payload.map(|payload| Message {
             id: self.gateway.minter.mint(),
             app: self.event.app.clone(),

@@ -5,6 +5,9 @@ use crate::call::log;
 use crate::json::{self, JsonError};
 use crate::{Contact, Failure, FailureCode, Limits, Outcome, RuleMatch};
 
+/// Bytes of a reason that are kept.
+const PROSE_BYTES_MAX: usize = 4 * 1024;
+
 /// Bytes that wasmtime may copy for a result of allowed size: its texts, and the records of a list around them.
 pub(crate) fn result_bytes_max(limits: &Limits, wide_strings: bool) -> usize {
     let texts = limits.output_bytes_max.saturating_mul(if wide_strings { 2 } else { 1 });
@@ -59,10 +62,14 @@ fn failed(limits: &Limits, failure: v1_0::Failure) -> Result<Outcome, Failure> {
     }
 }
 
-/// A text for people: escaped as a log line is, never cut.
+/// A text for people: escaped as a log line is, and cut where it is too long for a reason.
 fn prose(limits: &Limits, text: &str) -> Result<String, Failure> {
     check_size(limits, text.len())?;
-    Ok(log::escape(text, usize::MAX).0)
+    let (mut escaped, cut) = log::escape(text, PROSE_BYTES_MAX);
+    if cut {
+        escaped.push_str(" … (cut)");
+    }
+    Ok(escaped)
 }
 
 fn check_size(limits: &Limits, bytes: usize) -> Result<(), Failure> {

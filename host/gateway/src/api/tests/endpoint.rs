@@ -7,12 +7,23 @@ use crate::{
 };
 
 #[tokio::test]
+async fn the_name_that_older_clients_use_for_event_types_is_taken() {
+    let api = Api::start().await;
+    api.app("a").await;
+    let made =
+        api.post("/app/a/endpoint", json!({"url": "https://example.com/", "uid": "e", "filterTypes": ["x.y"]})).await;
+    assert_eq!(made.json()["eventTypes"], json!(["x.y"]));
+    let patched = api.patch("/app/a/endpoint/e", json!({"filterTypes": ["z"]})).await;
+    assert_eq!(patched.json()["eventTypes"], json!(["z"]));
+}
+
+#[tokio::test]
 async fn an_endpoint_is_made_read_changed_and_deleted() {
     let api = Api::start().await;
     api.app("acme").await;
     let input = json!({
         "url": "https://example.com/hook", "uid": "main", "description": "d", "eventTypes": ["a.b", "c.*", "a.b"],
-        "channels": ["one"], "throttleRate": 9, "metadata": {"k": "v"}, "secret": null, "filterTypes": ["ignored"],
+        "channels": ["one"], "throttleRate": 9, "metadata": {"k": "v"}, "secret": null, "filterTypes": ["passed.over"],
     });
     let made = api.post("/app/acme/endpoint", input).await.ok(201);
     assert_eq!((&made["eventTypes"], &made["disabled"]), (&json!(["a.b", "c.*"]), &json!(false)));
