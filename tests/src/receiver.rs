@@ -24,7 +24,7 @@ pub enum Reaction {
     Status(u16),
     /// Answers with this status and this `Retry-After` in seconds.
     RetryAfter(u16, u32),
-    /// Answers `302` to this address.
+    /// Answers `307`, which asks for the same POST at this address.
     Redirect(String),
     /// Doesn't answer for this long, then 200.
     Silence(Duration),
@@ -136,7 +136,7 @@ async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap
     match reaction {
         Reaction::Status(code) => (status(code), format!("scripted {code}")).into_response(),
         Reaction::RetryAfter(code, seconds) => (status(code), [("retry-after", seconds.to_string())]).into_response(),
-        Reaction::Redirect(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
+        Reaction::Redirect(to) => (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response(),
         Reaction::Silence(duration) => {
             tokio::time::sleep(duration).await;
             StatusCode::OK.into_response()
