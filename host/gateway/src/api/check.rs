@@ -71,8 +71,13 @@ pub fn event_type(text: String) -> Result<String, Problem> {
 /// The event types that an endpoint wants: names, `prefix.*` or `*`.
 pub fn event_types(texts: Vec<String>) -> Result<Vec<String>, Problem> {
     set(texts, usize::MAX, |text| {
-        let bare = text.strip_suffix(".*").unwrap_or(&text).to_owned();
-        if text == "*" { Ok(text) } else { token(bare, NAME_BYTES_MAX - 2).map(|_| text) }
+        if text == "*" {
+            return Ok(text);
+        }
+        match text.strip_suffix(".*") {
+            Some(prefix) => token(prefix.to_owned(), NAME_BYTES_MAX - 2).map(|_| text),
+            None => event_type(text),
+        }
     })
 }
 
@@ -217,6 +222,10 @@ mod tests {
         check("*.inbound", false);
         check("mess*", false);
         check("message.**", false);
+        check(&"a".repeat(256), true);
+        check(&"a".repeat(257), false);
+        check(&format!("{}.*", "a".repeat(254)), true);
+        check(&format!("{}.*", "a".repeat(255)), false);
         assert_eq!(event_types(vec![]).unwrap_err().path, Vec::<String>::new());
         assert_eq!(event_types(vec!["a".into(), "b c".into()]).unwrap_err().path, ["1"]);
         assert_eq!(event_types(vec!["a".into(), "a".into()]).unwrap(), ["a"]);
