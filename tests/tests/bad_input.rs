@@ -3,6 +3,7 @@
 use hookloom_tests::{gateway::TestGateway, plugins, receiver::Receiver};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -40,6 +41,25 @@ async fn inbound_requests_that_are_wrong_get_their_status_and_a_reason() {
         .await;
     let events = tenant.client.get(&tenant.path("inbound")).await.expect(200);
     assert_eq!(events["data"], json!([]), "nothing was accepted");
+}
+
+#[tokio::test]
+async fn a_request_that_never_arrives_in_full_is_ended() {
+    let gateway = TestGateway::start_with("[server]\nrequest_timeout_ms = 200\n").await;
+    let tenant = gateway.tenant("acme").await;
+    let source = tenant.source(&json!({ "name": "CRM" })).await;
+    let address = gateway.server().address();
+    let path = source.split_once(&address.to_string()).unwrap().1;
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    // Reads to the end: the gateway closes the connection, whose rest can't be told from a next request.
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"timeout\""), "{answer}");
+    let events = tenant.client.get(&tenant.path("inbound")).await.expect(200);
+    assert_eq!(events["data"], json!([]));
 }
 
 #[tokio::test]

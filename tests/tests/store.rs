@@ -1,4 +1,4 @@
-//! What every store promises, as one suite. A new implementation adds a line to `stores`.
+//! What every store promises. The suite sees only the trait; `Kit` is the one place that names an implementation.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{sync::Arc, time::Duration};

@@ -20,6 +20,9 @@ use std::thread;
 use artifact::Artifact;
 use thiserror::Error;
 
+/// What the script's last line begins with when it fails.
+const SETUP_ERROR: &str = "wasm toolchain: error: ";
+
 const SETUP_SCRIPT: &str = include_str!("toolchain/setup-wasm-toolchain.sh");
 
 /// Where a toolchain of one's own lies; see [`prefix`].
@@ -158,14 +161,17 @@ pub fn setup(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, Tool
     let mut last = String::new();
     let (succeeded, stdout) = run(command, |line| {
         let line = line.trim();
-        progress(line);
+        // The error itself is the caller's to tell, once.
+        if !line.starts_with(SETUP_ERROR) {
+            progress(line);
+        }
         line.clone_into(&mut last);
     })?;
     let guest_cargo = stdout.trim();
     if succeeded && !guest_cargo.is_empty() {
         return Ok(PathBuf::from(guest_cargo));
     }
-    let detail = last.strip_prefix("wasm toolchain: error: ").unwrap_or(&last).to_owned();
+    let detail = last.strip_prefix(SETUP_ERROR).unwrap_or(&last).to_owned();
     Err(ToolchainError::Setup { detail })
 }
 

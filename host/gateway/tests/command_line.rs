@@ -48,6 +48,32 @@ fn what_stands_in_the_demos_way_is_said_in_one_line() {
 }
 
 #[test]
+fn a_missing_toolchain_is_said_in_one_line_with_the_commands_that_install_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // A machine with the plainest tools only: neither rustup nor a rustc that knows WebAssembly.
+    let tools = folder.path().join("bin");
+    std::fs::create_dir(&tools).unwrap();
+    for tool in ["bash", "mkdir", "sed", "flock", "cat", "rm", "id"] {
+        let found = ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(tool));
+        let found = found.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{tool} is missing"));
+        std::os::unix::fs::symlink(found, tools.join(tool)).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_hookloom"))
+        .args(["demo", "--once", "--data"])
+        .arg(folder.path().join("data"))
+        .env("PATH", &tools)
+        .env("HOOKLOOM_WASM_TOOLCHAIN", "rustup")
+        .env("HOOKLOOM_TOOLCHAIN_DIR", folder.path().join("toolchain"))
+        .output()
+        .unwrap();
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    let lines: Vec<&str> =
+        err.lines().filter(|line| line.contains("rustup target add wasm32-unknown-unknown")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("apt-get install rustc-web"), "{err}");
+}
+
+#[test]
 fn wrong_arguments_and_settings_are_explained() {
     check(&["serv"], 2, "unrecognized subcommand");
     check(&["key", "create"], 2, "--operator");

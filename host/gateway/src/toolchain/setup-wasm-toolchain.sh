@@ -101,7 +101,7 @@ has_component_linker() {
 
 use_rustup() {
   if ! has_target; then
-    command -v rustup >/dev/null || die "rustc has no std for $TARGET, and there is no rustup that could add it"
+    command -v rustup >/dev/null || die "rustc has no std for $TARGET, and there is no rustup to add it: as root on Debian \`apt-get install rustc-web cargo-web rust-web-src\` and HOOKLOOM_WASM_TOOLCHAIN=debian, elsewhere install rustup and run \`rustup target add $TARGET\`"
     say "rustup target add $TARGET"
     rustup target add $TARGET >&2 || die "\`rustup target add $TARGET\` failed; on Debian, HOOKLOOM_WASM_TOOLCHAIN=debian as root needs no rustup"
     has_target || die "rustup added $TARGET, but $(command -v rustc) doesn't see it"

@@ -98,3 +98,18 @@ impl From<v1_0::RuleMatch> for RuleMatch {
         RuleMatch { rule: found.rule, contact: Contact { id, name, phone, email }, variables: found.variables }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_escaped_and_cut() {
+        let limits = Limits::default();
+        assert_eq!(prose(&limits, "no\x1b"), Ok("no\\u{1b}".to_owned()));
+        let long = prose(&limits, &"\x1b".repeat(100_000)).unwrap();
+        assert!(long.len() < PROSE_BYTES_MAX + 20 && long.ends_with(" … (cut)"), "{}", long.len());
+        let too_long = prose(&limits, &"x".repeat(limits.output_bytes_max + 1)).unwrap_err();
+        assert_eq!(too_long.code, FailureCode::OutputTooLarge);
+    }
+}
