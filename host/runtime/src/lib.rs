@@ -45,7 +45,8 @@
 //! - Nothing that a guest does is an `Err` or a panic of the host.
 //!
 //! In reading order: `values` (what goes in), `outcome` (what comes out), `limits`, `engine` (once a process), `compile` (once a
-//! component), `plugin`, `call` (once a call), `bindings` (the contract as types), `json` (output checks), `executor`, `digest`.
+//! component), `plugin`, `call` (once a call), `bindings` (the contract as types), `json` (output checks), `executor`, `digest`, `replay`
+//! (past calls as files).
 
 mod bindings;
 mod call;
@@ -57,6 +58,7 @@ mod json;
 mod limits;
 mod outcome;
 mod plugin;
+mod replay;
 mod values;
 
 pub use compile::CompileError;
@@ -66,4 +68,8 @@ pub use executor::{Busy, BusyReason, Executor, ExecutorConfig, Ticket};
 pub use limits::Limits;
 pub use outcome::{Failure, FailureCode, LogLevel, LogLine, Logs, Outcome, Report};
 pub use plugin::{Exports, Plugin};
+pub use replay::{
+    Comparison, EngineIdentity, Mismatch, MismatchKind, REPLAY_FORMAT, REPLAY_VERSION, Recorded, Replay,
+    ReplayComponent, ReplayDigests, ReplayError, Sameness,
+};
 pub use values::{Contact, Header, InboundEvent, Input, MapInput, Message, Origin, Request, Rule, RuleMatch, Source};
