@@ -12,6 +12,7 @@ pub mod binding;
 pub mod compose;
 pub mod conditions;
 pub mod fan_out;
+pub mod invoke;
 pub mod map;
 
 use std::{pin::pin, sync::Arc, time::Duration};

@@ -6,17 +6,18 @@
 
 use std::collections::HashMap;
 
-use hookloom_runtime::{Input, Outcome, Report};
+use hookloom_runtime::{Input, Outcome};
 
 use super::{WorkError, Worker};
 use crate::{
     gateway::Gateway,
     id::{EndpointId, PluginId, VersionId},
-    pipeline::binding::{self, Bound, Failed},
+    pipeline::{
+        binding::Failed,
+        invoke::{Subject, invoke},
+    },
     store::{
-        flow::{
-            Call, Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Message, NewDelivery, WorkKind,
-        },
+        flow::{Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Message, NewDelivery, WorkKind},
         resource::{App, Endpoint, FailurePolicy, PluginBinding},
     },
 };
@@ -149,35 +150,13 @@ impl Round<'_> {
         if let Some(reshaped) = self.reshaped.get(plugin) {
             return Ok(reshaped.clone());
         }
-        let reshaped = match binding::resolve(self.gateway, &self.message.app, plugin).await? {
-            Bound::Missing(failed) => Reshaped { version: None, result: ReshapeResult::Failed(failed) },
-            Bound::Version(version) => {
-                let input = Input::Reshape(input(self.message));
-                let result = match binding::call(self.gateway, &self.message.app, &version, input).await? {
-                    Ok(report) => {
-                        self.end.calls.push(self.call(plugin, &version.id, &report));
-                        result(report.outcome)
-                    }
-                    Err(failed) => ReshapeResult::Failed(failed),
-                };
-                Reshaped { version: Some(version.id), result }
-            }
-        };
+        let subject = Subject::Message(self.message.id.clone());
+        let input = Input::Reshape(input(self.message));
+        let invoked = invoke(self.gateway, &self.message.app, plugin, &subject, input).await?;
+        self.end.calls.extend(invoked.call);
+        let reshaped = Reshaped { version: invoked.version, result: result(invoked.outcome) };
         self.reshaped.insert(plugin.clone(), reshaped.clone());
         Ok(reshaped)
-    }
-
-    fn call(&self, plugin: &PluginId, version: &VersionId, report: &Report) -> Call {
-        Call {
-            id: self.gateway.minter.mint(),
-            app: self.message.app.clone(),
-            plugin: plugin.clone(),
-            version: version.clone(),
-            event: None,
-            message: Some(self.message.id.clone()),
-            record: report.into(),
-            created_at: self.gateway.clock.now(),
-        }
     }
 
     /// Notes a dead letter for the plugin's failure, once however many endpoints it holds up.
@@ -236,16 +215,17 @@ fn input(message: &Message) -> hookloom_runtime::Message {
     }
 }
 
-fn result(outcome: Outcome) -> ReshapeResult {
+fn result(outcome: Result<Outcome, Failed>) -> ReshapeResult {
     match outcome {
-        Outcome::Unchanged => ReshapeResult::Send(DeliveryBody::Original),
-        Outcome::Replaced(text) => ReshapeResult::Send(DeliveryBody::Replaced(text.into())),
-        Outcome::Dropped(reason) => ReshapeResult::Dropped(reason),
-        Outcome::InvalidPayload(detail) => ReshapeResult::Failed(Failed::new("invalid_payload", detail)),
-        Outcome::Failed(failure) => ReshapeResult::Failed(Failed::of(failure)),
-        Outcome::Mapped(_) => {
+        Ok(Outcome::Unchanged) => ReshapeResult::Send(DeliveryBody::Original),
+        Ok(Outcome::Replaced(text)) => ReshapeResult::Send(DeliveryBody::Replaced(text.into())),
+        Ok(Outcome::Dropped(reason)) => ReshapeResult::Dropped(reason),
+        Ok(Outcome::InvalidPayload(detail)) => ReshapeResult::Failed(Failed::new("invalid_payload", detail)),
+        Ok(Outcome::Mapped(_)) => {
             ReshapeResult::Failed(Failed::new("invalid_output", "the plugin answered a mapping to a reshaping"))
         }
+        Ok(Outcome::Failed(failure)) => ReshapeResult::Failed(Failed::of(failure)),
+        Err(failed) => ReshapeResult::Failed(failed),
     }
 }
 

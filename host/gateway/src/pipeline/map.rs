@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, Report, RuleMatch, Source as SourceInput};
+use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, RuleMatch, Source as SourceInput};
 
 use super::{
     WorkError, Worker,
-    binding::{self, Bound, Failed},
+    binding::Failed,
     compose::{self, Budget, TooLarge, compose},
+    invoke::{Invoked, Subject, invoke},
 };
 use crate::{
     gateway::Gateway,
@@ -23,7 +24,7 @@ use crate::{
     store::{
         StoreError,
         flow::{Call, Claim, DeadLetter, Event, EventState, MappingEnd, MatchRow, MatchState, Message, WorkKind},
-        resource::{App, FailurePolicy, PluginBinding, RuleRow, Source, Version},
+        resource::{App, FailurePolicy, PluginBinding, RuleRow, Source},
     },
 };
 
@@ -76,40 +77,26 @@ impl Mapping<'_> {
         let Some(binding) = self.source.mapper.as_ref().or(app.default_mapper.as_ref()) else {
             return self.evaluate(None, None).await;
         };
-        match binding::resolve(self.gateway, &self.event.app, &binding.plugin).await? {
-            Bound::Missing(failed) => self.fail(binding, None, None, failed).await,
-            Bound::Version(version) => {
-                let input = Input::Map(self.input());
-                match binding::call(self.gateway, &self.event.app, &version, input).await? {
-                    Ok(report) => self.called(binding, &version, report).await,
-                    Err(failed) => self.fail(binding, Some(&version.id), None, failed).await,
-                }
-            }
-        }
+        let subject = Subject::Event(self.event.id.clone());
+        let input = Input::Map(self.input());
+        let invoked = invoke(self.gateway, &self.event.app, &binding.plugin, &subject, input).await?;
+        self.called(binding, invoked).await
     }
 
     /// Goes on from what the mapper answered.
-    async fn called(
-        &self,
-        binding: &PluginBinding,
-        version: &Version,
-        report: Report,
-    ) -> Result<MappingEnd, WorkError> {
-        let call = self.call(binding, version, &report);
-        let failed = match report.outcome {
-            Outcome::Mapped(matches) => {
-                return Ok(MappingEnd { call: Some(call), ..self.evaluate(Some(matches), Some(&version.id)).await? });
+    async fn called(&self, binding: &PluginBinding, invoked: Invoked) -> Result<MappingEnd, WorkError> {
+        let Invoked { version, call, outcome } = invoked;
+        let failed = match outcome {
+            Ok(Outcome::Mapped(matches)) => {
+                return Ok(MappingEnd { call, ..self.evaluate(Some(matches), version.as_ref()).await? });
             }
-            Outcome::InvalidPayload(detail) => {
-                let rejected = ended(EventState::Rejected, &detail);
-                return Ok(MappingEnd { version: Some(version.id.clone()), call: Some(call), ..rejected });
+            Ok(Outcome::InvalidPayload(detail)) => {
+                return Ok(MappingEnd { version, call, ..ended(EventState::Rejected, &detail) });
             }
-            Outcome::Failed(failure) => Failed::of(failure),
-            Outcome::Unchanged | Outcome::Replaced(_) | Outcome::Dropped(_) => {
-                Failed::new("invalid_output", "the plugin answered a reshaping to a mapping")
-            }
+            Ok(_) => Failed::new("invalid_output", "the plugin answered a reshaping to a mapping"),
+            Err(failed) => failed,
         };
-        self.fail(binding, Some(&version.id), Some(call), failed).await
+        self.fail(binding, version.as_ref(), call, failed).await
     }
 
     /// Does what the binding's policy says of a failure.
@@ -230,19 +217,6 @@ impl Mapping<'_> {
             event: Some(self.event.id.clone()),
             payload,
         }))
-    }
-
-    fn call(&self, binding: &PluginBinding, version: &Version, report: &Report) -> Call {
-        Call {
-            id: self.gateway.minter.mint(),
-            app: self.event.app.clone(),
-            plugin: binding.plugin.clone(),
-            version: version.id.clone(),
-            event: Some(self.event.id.clone()),
-            message: None,
-            record: report.into(),
-            created_at: self.gateway.clock.now(),
-        }
     }
 
     fn input(&self) -> MapInput {
