@@ -8,6 +8,7 @@
 mod application;
 mod attempt;
 pub mod auth;
+mod backtest;
 mod binding;
 mod call;
 mod check;
@@ -16,6 +17,7 @@ mod delivery;
 mod edit;
 mod endpoint;
 mod event_type;
+mod export;
 mod extract;
 mod fields;
 mod inbound;
@@ -117,11 +119,18 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
         .route("/plugin/{plugin_id}/version/{version_id}", get(version::get).delete(version::delete))
         .route("/plugin/{plugin_id}/version/{version_id}/activate", post(version::activate))
         .route("/plugin/{plugin_id}/version/{version_id}/try", post(trial::run))
+        .route("/plugin/{plugin_id}/version/{version_id}/component", get(export::component))
+        .route("/plugin/{plugin_id}/version/{version_id}/backtest", get(backtest::list).post(backtest::create))
+        .route(
+            "/plugin/{plugin_id}/version/{version_id}/backtest/{backtest_id}",
+            get(backtest::get).delete(backtest::delete),
+        )
         .route("/inbound", get(inbound::list))
         .route("/inbound/{event_id}", get(inbound::get))
         .route("/inbound/{event_id}/reprocess", post(inbound::reprocess))
         .route("/call", get(call::list))
         .route("/call/{call_id}", get(call::get))
+        .route("/call/{call_id}/export", get(export::call))
         .route("/dead-letter", get(dead_letter::list))
         .route("/dead-letter/reprocess", post(dead_letter::reprocess_all))
         .route("/dead-letter/{dead_letter_id}", get(dead_letter::get))

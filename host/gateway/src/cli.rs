@@ -1,7 +1,8 @@
 //! The command line; a file a subcommand.
 //!
 //! Exit codes: 0 done · 1 it failed, the reason stands on standard error · 2 the arguments are wrong · 3 the plugin was
-//! refused or its call failed (`plugin check`, `plugin run`).
+//! refused or its call failed (`plugin check`, `plugin run`) · 4 a replayed call ended otherwise · 5 a replay file can't be
+//! used, or component, engine or architecture are not those of the recorded call (`plugin replay`).
 
 mod demo;
 mod key;
@@ -17,10 +18,14 @@ use crate::config::Config;
 
 /// Exit code for a plugin that was refused or failed.
 const PLUGIN_FAILED: u8 = 3;
+/// Exit code for a replayed call that ended otherwise.
+const REPLAY_DIFFERS: u8 = 4;
+/// Exit code for a replay that is no proof of anything: an unusable file, another component, engine or architecture.
+const REPLAY_MISMATCH: u8 = 5;
 
 /// Multi-tenant webhook gateway with tenant-supplied WebAssembly transforms.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None, after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 plugin refused or failed.")]
+#[command(version, about, long_about = None, after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 plugin refused or failed, 4 replay ended otherwise, 5 replay file unusable or not of this component and engine.")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

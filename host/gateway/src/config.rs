@@ -13,7 +13,10 @@ use std::{
 use hookloom_runtime::Limits;
 use ipnet::IpNet;
 
-use crate::delivery::{egress::EgressPolicy, schedule::Schedule};
+use crate::{
+    delivery::{egress::EgressPolicy, schedule::Schedule},
+    store::evidence::KeepBounds,
+};
 
 /// What is wrong with a configuration: all of it, one line each.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,8 @@ pub struct Config {
     pub tenant_in_flight_max: usize,
     pub component_bytes_max: usize,
     pub compiled_max: usize,
+    pub failed_inputs: KeepBounds,
+    pub backtests_max: usize,
     pub limits: Limits,
     pub log_format: LogFormat,
     pub log_filter: String,
@@ -135,6 +140,11 @@ impl Check {
             tenant_in_flight_max: self.count("runtime.tenant_in_flight_max", file.runtime.tenant_in_flight_max),
             component_bytes_max: self.count("runtime.component_bytes_max", file.runtime.component_bytes_max),
             compiled_max: self.count("runtime.compiled_max", file.runtime.compiled_max),
+            failed_inputs: KeepBounds {
+                count_max: usize::try_from(file.runtime.failed_inputs_max).unwrap_or(usize::MAX),
+                bytes_max: usize::try_from(file.runtime.failed_inputs_bytes_max).unwrap_or(usize::MAX),
+            },
+            backtests_max: self.count("runtime.backtests_max", file.runtime.backtests_max),
             limits,
             log_format: log_format?,
             log_filter: file.log.filter.clone(),

@@ -43,6 +43,7 @@ pub struct Bells {
     map: Notify,
     fan_out: Notify,
     deliver: Notify,
+    backtest: Notify,
 }
 
 impl Bells {
@@ -57,6 +58,7 @@ impl Bells {
             WorkKind::Map => &self.map,
             WorkKind::FanOut => &self.fan_out,
             WorkKind::Deliver => &self.deliver,
+            WorkKind::Backtest => &self.backtest,
         }
     }
 }

@@ -109,6 +109,8 @@ ids! {
     AttemptId = "atmpt_";
     /// One run of a plugin.
     CallId = "call_";
+    /// A run of a version over recorded inputs.
+    BacktestId = "bt_";
     /// Something that is held until somebody acts.
     DeadLetterId = "dead_";
 }

@@ -3,12 +3,14 @@
 //! - [`server`] wires the parts, starts and stops them; [`gateway`] is what they share; [`config`] what can be set.
 //! - [`ingest`] accepts third parties' events, [`api`] the management requests and the platform's messages.
 //! - [`pipeline`] takes what was accepted: event → mapper → [`rules`] → message → fan-out → reshaper → delivery.
+//! - [`backtest`] is what a version would have made of recorded inputs.
 //! - [`delivery`] signs, sends, records and schedules the next attempt.
 //! - [`store`] keeps everything; work resumes from it alone.
 //! - [`plugins`] runs tenants' code on `hookloom-runtime`; [`toolchain`] builds it.
 //! - [`secret`], [`id`], [`clock`], [`json`] are the small things underneath; [`cli`] is the command line.
 
 pub mod api;
+pub mod backtest;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -5,15 +5,18 @@
 //! 2. [`fan_out`]: a message → its subscribed endpoints → their reshaper plugins → deliveries with their exact bytes.
 //! 3. [`crate::delivery::worker`]: a delivery → signed → sent → recorded → its next attempt.
 //!
-//! [`run`] is the loop that all three share. It never holds state that the store doesn't have: whoever is killed in the
+//! [`mod@backtest`] runs versions over what was recorded, beside all that. [`run`] is the loop that all share. It never holds state that the store doesn't have: whoever is killed in the
 //! middle leaves a claim that comes back.
 
+pub mod backtest;
 pub mod binding;
 pub mod compose;
 pub mod conditions;
+pub mod evidence;
 pub mod fan_out;
 pub mod invoke;
 pub mod map;
+pub mod outcome;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 

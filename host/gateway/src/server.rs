@@ -24,7 +24,7 @@ use crate::{
     delivery::{egress, worker::Deliver},
     gateway::{Bells, Gateway},
     ingest,
-    pipeline::{self, conditions::Conditions, fan_out::FanOut, map::Map},
+    pipeline::{self, backtest::RunBacktest, conditions::Conditions, fan_out::FanOut, map::Map},
     plugins::Plugins,
     secret::{SecretError, SecretKeyring},
     store::{StoreError, sqlite::SqliteStore},
@@ -113,6 +113,7 @@ impl Server {
         tasks.spawn(pipeline::run::<Map>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<FanOut>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Deliver>(gateway.clone(), stop.clone()));
+        tasks.spawn(pipeline::run::<RunBacktest>(gateway.clone(), stop.clone()));
         tasks.spawn(listen::serve(listener, router(&gateway), gateway.config.request_timeout, stop.clone()));
         tracing::info!(%address, "listening");
         Ok(Self { gateway, address, stop, tasks })

@@ -9,6 +9,7 @@
 //!
 //! Only this folder knows SQL.
 
+pub mod evidence;
 pub mod flow;
 pub mod resource;
 pub mod sqlite;
@@ -21,6 +22,7 @@ use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, SourceId},
 };
+use evidence::{OutputParts, RecordedCall, RecordedFilter};
 use flow::{
     Accepted, Attempt, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryJob, DeliveryState, Event, EventState,
     FanOutEnd, Idempotency, MappingEnd, MatchRow, Message, NewEvent, WorkKind,
@@ -118,6 +120,17 @@ pub enum Write {
         digest: String,
         /// The bytes as uploaded.
         bytes: Vec<u8>,
+    },
+    /// Adds work, or makes the work on this subject due again.
+    Work {
+        /// What to do.
+        kind: WorkKind,
+        /// Whose.
+        app: AppId,
+        /// On what.
+        subject: String,
+        /// When.
+        due: Timestamp,
     },
 }
 
@@ -323,6 +336,12 @@ pub trait Store: Send + Sync {
     async fn call(&self, app: &AppId, id: &CallId) -> Result<Option<Call>>;
     /// A page of calls.
     async fn calls(&self, app: &AppId, filter: CallFilter, page: PageRequest) -> Result<Page<Call>>;
+    /// One call with all that is left of what it was made with.
+    async fn recorded_call(&self, app: &AppId, id: &CallId) -> Result<Option<RecordedCall>>;
+    /// What may still hold a call's output: rows that later work may have replaced, to be checked by its digest.
+    async fn output_parts(&self, app: &AppId, id: &CallId) -> Result<OutputParts>;
+    /// The ids of a tenant's recorded inputs, the newest first.
+    async fn recorded(&self, app: &AppId, filter: RecordedFilter) -> Result<Vec<String>>;
     /// One dead letter.
     async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<Option<DeadLetter>>;
     /// A page of dead letters, of one plugin if named.

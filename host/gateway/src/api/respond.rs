@@ -44,6 +44,13 @@ pub enum ApiError {
         /// What is not there.
         detail: String,
     },
+    /// It was there, and what is asked of it is no longer there: 410.
+    Gone {
+        /// Its code.
+        code: &'static str,
+        /// What is gone, and why.
+        detail: String,
+    },
     /// The path knows other methods: 405.
     MethodNotAllowed {
         /// Them, separated by commas; empty where the router has named them already.
@@ -148,6 +155,7 @@ impl ApiError {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Gone { .. } => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict { .. } => StatusCode::CONFLICT,
@@ -163,9 +171,10 @@ impl ApiError {
         let told = |code: &str, detail: &str| json!({ "code": code, "detail": detail });
         match self {
             Self::Validation(items) => json!({ "detail": items }),
-            Self::Invalid { code, detail } | Self::Unprocessable { code, detail } | Self::Conflict { code, detail } => {
-                told(code, detail)
-            }
+            Self::Invalid { code, detail }
+            | Self::Unprocessable { code, detail }
+            | Self::Gone { code, detail }
+            | Self::Conflict { code, detail } => told(code, detail),
             Self::Unauthorized => told("authentication_failed", "send a valid API key as `Authorization: Bearer hl_…`"),
             Self::Forbidden => told("permission_denied", "the role of this API key may not do that"),
             Self::NotFound { detail } => told("not_found", detail),

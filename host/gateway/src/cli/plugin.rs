@@ -1,4 +1,6 @@
-//! `hookloom plugin build | check | run`: the same engine, limits and messages as the gateway.
+//! `hookloom plugin build | check | run | replay`: the same engine, limits and messages as the gateway.
+
+mod replay;
 
 use std::{
     io::Read as _,
@@ -41,6 +43,8 @@ pub enum PluginCommand {
     },
     /// Run a plugin once and show what it did.
     Run(RunArguments),
+    /// Run a past call again, from the file that a gateway exported, and say whether it ends the same way.
+    Replay(replay::ReplayArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +84,7 @@ pub fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
         PluginCommand::Build { dir } => build(&dir),
         PluginCommand::Check { file, config } => check(&config.load()?, &file),
         PluginCommand::Run(arguments) => run_once(&arguments),
+        PluginCommand::Replay(arguments) => replay::run(&arguments),
     }
 }
 

@@ -85,6 +85,9 @@ pub(super) struct Runtime {
     pub tenant_in_flight_max: u64,
     pub component_bytes_max: u64,
     pub compiled_max: u64,
+    pub failed_inputs_max: u64,
+    pub failed_inputs_bytes_max: u64,
+    pub backtests_max: u64,
     pub limits: Limits,
 }
 

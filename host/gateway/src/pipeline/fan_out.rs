@@ -203,7 +203,8 @@ impl Round<'_> {
     }
 }
 
-fn input(message: &Message) -> hookloom_runtime::Message {
+/// A message as its reshapers see it.
+pub fn input(message: &Message) -> hookloom_runtime::Message {
     hookloom_runtime::Message {
         id: message.id.to_string(),
         event_type: message.event_type.clone(),

@@ -6,6 +6,7 @@ use hookloom_runtime::{Input, Outcome, Report};
 use super::{
     WorkError,
     binding::{self, Bound, Failed},
+    evidence::Draft,
 };
 use crate::{
     gateway::Gateway,
@@ -64,10 +65,11 @@ pub async fn invoke(
         Bound::Missing(failed) => return Ok(Invoked { version: None, call: None, outcome: Err(failed) }),
         Bound::Version(version) => version,
     };
+    let evidence = Draft::of(gateway, &version, &input);
     let (call, outcome) = match binding::call(gateway, app, &version, input).await? {
         Err(failed) => (None, Err(failed)),
         Ok(report) => {
-            let call = record(gateway, app, &version, subject, &report);
+            let call = record(gateway, app, &version, subject, evidence, &report);
             let outcome = match report.outcome {
                 Outcome::Failed(failure) => Err(Failed::of(failure)),
                 outcome => Ok(outcome),
@@ -79,7 +81,14 @@ pub async fn invoke(
 }
 
 /// The call as it is kept.
-fn record(gateway: &Gateway, app: &AppId, version: &Version, subject: &Subject, report: &Report) -> Call {
+fn record(
+    gateway: &Gateway,
+    app: &AppId,
+    version: &Version,
+    subject: &Subject,
+    evidence: Option<Draft>,
+    report: &Report,
+) -> Call {
     Call {
         id: gateway.minter.mint(),
         app: app.clone(),
@@ -88,6 +97,7 @@ fn record(gateway: &Gateway, app: &AppId, version: &Version, subject: &Subject, 
         event: subject.event().cloned(),
         message: subject.message().cloned(),
         record: report.into(),
+        evidence: evidence.map(|draft| Box::new(draft.finish(gateway.config.failed_inputs, report))),
         created_at: gateway.clock.now(),
     }
 }

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use hookloom_runtime::{Contact, Failure, Header, Logs, Origin, Outcome, Report};
 use serde::{Deserialize, Serialize};
 
+use super::evidence::NewEvidence;
 use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, SourceId, VersionId},
@@ -82,6 +83,8 @@ states! {
         FanOut = "fan_out",
         /// Make an attempt; the subject is a delivery number.
         Deliver = "deliver",
+        /// Run a part of a backtest; the subject is its id.
+        Backtest = "backtest",
     }
 
     /// How a call of a plugin ended.
@@ -106,6 +109,16 @@ states! {
         Fired = "fired",
         /// It sent nothing, for the reason beside it.
         Skipped = "skipped",
+    }
+}
+
+impl CallOutcome {
+    /// The runtime's word for it, see `Outcome::kind`.
+    pub fn runtime_kind(self) -> &'static str {
+        match self {
+            Self::InvalidPayload => "invalidPayload",
+            other => other.as_str(),
+        }
     }
 }
 
@@ -362,6 +375,8 @@ pub struct Call {
     pub message: Option<MessageId>,
     /// Outcome, fuel, time, memory and logs.
     pub record: CallRecord,
+    /// What it was made with, to be kept with it. None in what the store gives back: `Store::recorded_call` reads it.
+    pub evidence: Option<Box<NewEvidence>>,
     /// When it ran.
     pub created_at: Timestamp,
 }

@@ -32,6 +32,8 @@ pub enum ResourceKind {
     Version,
     /// [`ApiKey`]
     Key,
+    /// [`Backtest`](crate::backtest::Backtest)
+    Backtest,
 }
 
 impl ResourceKind {
@@ -46,6 +48,7 @@ impl ResourceKind {
             Self::Plugin => "plugin",
             Self::Version => "version",
             Self::Key => "key",
+            Self::Backtest => "backtest",
         }
     }
 }
@@ -56,6 +59,7 @@ impl ResourceKind {
         match self {
             Self::Rule => Some(200),
             Self::Endpoint | Self::Source | Self::Plugin | Self::Key => Some(1_000),
+            Self::Backtest => Some(100),
             Self::Version => Some(10_000),
             Self::App | Self::EventType => None,
         }

@@ -5,6 +5,7 @@
 //! only then. Reads run beside it on a few connections of their own.
 
 mod accept;
+mod evidence;
 mod lists;
 mod resources;
 mod rows;
@@ -28,6 +29,7 @@ use crate::{
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId},
     store::{
         AttemptFilter, CallFilter, EventFilter, MessageFilter, Page, PageRequest, Result, Store, StoreError, Write,
+        evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
             Accepted, Attempt, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryJob, Event, FanOutEnd,
             Idempotency, MappingEnd, MatchRow, Message, NewEvent, WorkKind,
@@ -454,6 +456,21 @@ impl Store for SqliteStore {
     async fn calls(&self, app: &AppId, filter: CallFilter, page: PageRequest) -> Result<Page<Call>> {
         let app = app.clone();
         self.list(move |c| lists::calls(c, &app, &filter, &page)).await
+    }
+
+    async fn recorded_call(&self, app: &AppId, id: &CallId) -> Result<Option<RecordedCall>> {
+        let (app, id) = (app.clone(), id.clone());
+        self.list(move |c| evidence::recorded_call(c, &app, &id)).await
+    }
+
+    async fn output_parts(&self, app: &AppId, id: &CallId) -> Result<OutputParts> {
+        let (app, id) = (app.clone(), id.clone());
+        self.list(move |c| evidence::output_parts(c, &app, &id)).await
+    }
+
+    async fn recorded(&self, app: &AppId, filter: RecordedFilter) -> Result<Vec<String>> {
+        let app = app.clone();
+        self.list(move |c| Ok(evidence::recorded(c, &app, &filter))).await?
     }
 
     async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<Option<DeadLetter>> {

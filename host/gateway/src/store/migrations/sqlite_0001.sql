@@ -120,12 +120,33 @@ CREATE TABLE call (
     message_id TEXT,
     failed     INTEGER NOT NULL,
     record     TEXT NOT NULL,            -- JSON
+    context    BLOB,                     -- digest of a call_part: component, settings, limits, engine, source
+    rules      BLOB,                     -- digest of a call_part: the rules that a mapper was handed
+    exact      TEXT,                     -- JSON: digests of input and output, matches without their variables
     created_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX call_list ON call (app_id, id);
 CREATE INDEX call_plugin ON call (app_id, plugin_id, id);
 CREATE INDEX call_event ON call (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX call_message ON call (message_id) WHERE message_id IS NOT NULL;
+
+-- What calls share, once a tenant and content, by its SHA-256.
+CREATE TABLE call_part (
+    app_id TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    data   TEXT NOT NULL                 -- JSON
+);
+CREATE UNIQUE INDEX call_part_digest ON call_part (app_id, digest);
+
+-- The whole inputs of each tenant's last failed calls.
+CREATE TABLE call_input (
+    call_id TEXT NOT NULL,
+    app_id  TEXT NOT NULL,
+    bytes   INTEGER NOT NULL,
+    input   BLOB NOT NULL                -- JSON
+);
+CREATE UNIQUE INDEX call_input_call ON call_input (call_id);
+CREATE INDEX call_input_age ON call_input (app_id, call_id, bytes);
 
 -- One row a held subject and plugin; gone when settled.
 CREATE TABLE dead_letter (

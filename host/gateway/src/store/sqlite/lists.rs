@@ -249,6 +249,7 @@ fn read_call(row: &Row<'_>) -> rusqlite::Result<Call> {
         event: optional_id(row, "event_id")?,
         message: optional_id(row, "message_id")?,
         record: json(row, "record")?,
+        evidence: None,
         created_at: time(row, "created_ms")?,
     })
 }

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::rows::{Query, optional_id};
+use super::{
+    rows::{Query, optional_id},
+    work,
+};
 use crate::{
     clock::Timestamp,
     id::AppId,
@@ -39,6 +42,7 @@ pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result
                 tx.prepare_cached("INSERT OR IGNORE INTO component (digest, bytes, created_ms) VALUES (?, ?, ?)")?
                     .execute(params![digest, bytes, now.as_millis()])?;
             }
+            Write::Work { kind, app, subject, due } => work::enqueue(tx, kind, &app, &subject, due)?,
         }
     }
     if removes_versions { delete_orphaned_components(tx) } else { Ok(()) }
@@ -138,6 +142,8 @@ fn delete_app(tx: &Transaction<'_>, app: &AppId) -> Result<()> {
         "DELETE FROM delivery WHERE app_id = ?1",
         "DELETE FROM attempt WHERE app_id = ?1",
         "DELETE FROM call WHERE app_id = ?1",
+        "DELETE FROM call_part WHERE app_id = ?1",
+        "DELETE FROM call_input WHERE app_id = ?1",
         "DELETE FROM dead_letter WHERE app_id = ?1",
         "DELETE FROM idempotency WHERE app_id = ?1",
         "DELETE FROM work WHERE app_id = ?1",

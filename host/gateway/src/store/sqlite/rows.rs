@@ -40,6 +40,12 @@ pub fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Resul
     parsed(row, column, |text| serde_json::from_str(&text))
 }
 
+/// Reads a column of JSON that may be null.
+pub fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| conversion(row, column, error))).transpose()
+}
+
 /// Reads a column with a state's word.
 pub fn state<T>(row: &Row<'_>, column: &str, parse: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
     parsed(row, column, |text| parse(&text).ok_or(FromSqlError::InvalidType))

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::accept::{inconsistent, insert_body, insert_message};
-use super::rows;
+use super::{evidence, rows};
 use crate::{
     clock::Timestamp,
     id::{AppId, CallId, EndpointId, EventId, MessageId, VersionId},
@@ -308,7 +308,7 @@ fn insert_call(c: &Connection, call: &Call) -> Result<()> {
         serde_json::to_string(&call.record).map_err(inconsistent)?,
         call.created_at.as_millis(),
     ])?;
-    Ok(())
+    call.evidence.as_deref().map_or(Ok(()), |evidence| evidence::insert(c, call, evidence))
 }
 
 /// Adds a dead letter, or counts one more failure of the one that stands.

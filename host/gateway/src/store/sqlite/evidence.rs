@@ -1,0 +1,147 @@
+//! What past calls were made with.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    accept::inconsistent,
+    lists,
+    rows::{self, json},
+};
+use crate::{
+    clock::Timestamp,
+    id::{AppId, CallId},
+    store::{
+        Result,
+        evidence::{Evidence, KeepBounds, NewEvidence, OutputParts, Part, RecordedCall, RecordedFilter, RecordedKind},
+        flow::Call,
+    },
+};
+
+/// Keeps a new call's evidence; the call's row is there.
+pub fn insert(c: &Connection, call: &Call, evidence: &NewEvidence) -> Result<()> {
+    for part in [Some(&evidence.context), evidence.rules.as_ref()].into_iter().flatten() {
+        insert_part(c, &call.app, part)?;
+    }
+    c.prepare_cached("UPDATE call SET context = ?, rules = ?, exact = ? WHERE id = ?")?.execute(params![
+        evidence.context.digest.as_bytes(),
+        evidence.rules.as_ref().map(|part| *part.digest.as_bytes()),
+        serde_json::to_string(&evidence.exact).map_err(inconsistent)?,
+        call.id.as_str(),
+    ])?;
+    let Some(kept) = evidence.input.as_ref().filter(|kept| kept.text.len() <= kept.bounds.bytes_max) else {
+        return Ok(());
+    };
+    c.prepare_cached("INSERT INTO call_input (call_id, app_id, bytes, input) VALUES (?, ?, length(?3), ?3)")?
+        .execute(params![call.id.as_str(), call.app.as_str(), kept.text.as_bytes()])?;
+    evict(c, &call.app, kept.bounds)
+}
+
+/// A call with all that is left of what it was made with.
+pub fn recorded_call(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Result<Option<RecordedCall>> {
+    let Some(call) = lists::call(c, app, id)? else { return Ok(None) };
+    let evidence = c
+        .prepare_cached(
+            "SELECT exact, context.data AS context, rules.data AS rules, CAST(input AS TEXT) AS input FROM call
+             JOIN call_part AS context ON context.app_id = call.app_id AND context.digest = call.context
+             LEFT JOIN call_part AS rules ON rules.app_id = call.app_id AND rules.digest = call.rules
+             LEFT JOIN call_input ON call_id = call.id
+             WHERE call.id = ? AND call.app_id = ?",
+        )?
+        .query_row(params![id.as_str(), app.as_str()], |row| {
+            Ok(Evidence {
+                context: json(row, "context")?,
+                rules: rows::optional_json(row, "rules")?.unwrap_or_default(),
+                exact: json(row, "exact")?,
+                input: rows::optional_json(row, "input")?,
+            })
+        })
+        .optional()?;
+    let event = match &call.event {
+        Some(event) => lists::event(c, event)?.filter(|event| event.app == *app),
+        None => None,
+    };
+    let message = match &call.message {
+        Some(message) => lists::message(c, app, message.as_str())?,
+        None => None,
+    };
+    Ok(Some(RecordedCall { call, evidence, event, message }))
+}
+
+/// What may still hold a call's output.
+pub fn output_parts(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Result<OutputParts> {
+    let variables = c
+        .prepare_cached(
+            "SELECT variables FROM call JOIN match ON match.event_id = call.event_id AND match.version_id = call.version_id
+             WHERE call.id = ? AND app_id = ? ORDER BY position",
+        )?
+        .query_map(params![id.as_str(), app.as_str()], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    // A version's bytes for one message are kept once, however many endpoints get them.
+    let bodies = c
+        .prepare_cached(
+            "SELECT DISTINCT body.id, CAST(bytes AS TEXT) FROM call
+             JOIN delivery ON delivery.message_id = call.message_id AND delivery.version_id = call.version_id
+             JOIN body ON body.id = delivery.body_id WHERE call.id = ? AND call.app_id = ? LIMIT 8",
+        )?
+        .query_map(params![id.as_str(), app.as_str()], |row| row.get(1))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(OutputParts { variables, bodies })
+}
+
+/// The ids of recorded inputs, the newest first.
+pub fn recorded(c: &Connection, app: &AppId, filter: &RecordedFilter) -> Result<Vec<String>> {
+    // Ids are ASCII letters, digits and underscores: a tilde sorts behind them all.
+    let before = filter.before.as_deref().unwrap_or("~");
+    let since = filter.since.map(Timestamp::as_millis).unwrap_or(i64::MIN);
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let (sql, which) = match &filter.kind {
+        RecordedKind::Calls { plugin } => (
+            "SELECT id FROM call WHERE app_id = ?1 AND plugin_id = ?5 AND id < ?2 AND created_ms >= ?3
+             ORDER BY id DESC LIMIT ?4",
+            Some(plugin.to_string()),
+        ),
+        RecordedKind::Events { sources } => (
+            "SELECT id FROM event WHERE app_id = ?1 AND id < ?2 AND received_ms >= ?3
+                 AND (?5 IS NULL OR source_id IN (SELECT value FROM json_each(?5)))
+             ORDER BY id DESC LIMIT ?4",
+            sources.as_ref().map(serde_json::to_string).transpose().map_err(inconsistent)?,
+        ),
+        RecordedKind::Messages => (
+            "SELECT id FROM message WHERE app_id = ?1 AND id < ?2 AND created_ms >= ?3 AND ?5 IS NULL
+             ORDER BY id DESC LIMIT ?4",
+            None,
+        ),
+    };
+    let mut statement = c.prepare_cached(sql)?;
+    let ids = statement.query_map(params![app.as_str(), before, since, limit, which], |row| row.get(0))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Keeps shared content once.
+fn insert_part(c: &Connection, app: &AppId, part: &Part) -> Result<()> {
+    let known = c
+        .prepare_cached("SELECT 1 FROM call_part WHERE app_id = ? AND digest = ?")?
+        .exists(params![app.as_str(), part.digest.as_bytes()])?;
+    if !known {
+        c.prepare_cached("INSERT INTO call_part (app_id, digest, data) VALUES (?, ?, ?)")?.execute(params![
+            app.as_str(),
+            part.digest.as_bytes(),
+            part.text
+        ])?;
+    }
+    Ok(())
+}
+
+/// Removes the tenant's oldest inputs beyond its bounds.
+fn evict(c: &Connection, app: &AppId, bounds: KeepBounds) -> Result<()> {
+    let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    c.prepare_cached(
+        "DELETE FROM call_input WHERE call_id IN (
+             SELECT call_id FROM (
+                 SELECT call_id, sum(bytes) OVER newest AS total, row_number() OVER newest AS place
+                 FROM call_input WHERE app_id = ?1 WINDOW newest AS (ORDER BY call_id DESC))
+             WHERE total > ?2 OR place > ?3)",
+    )?
+    .execute(params![app.as_str(), number(bounds.bytes_max), number(bounds.count_max)])?;
+    Ok(())
+}
