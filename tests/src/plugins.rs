@@ -32,6 +32,28 @@ pub fn hostile() -> Vec<u8> {
     component(BUILT.get_or_init(|| build(&root().join("tests/guests/rust"), &["hostile"])), "hostile")
 }
 
+/// The real binary, built from the sources that this test was built from.
+///
+/// # Panics
+/// If it can't be built.
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let release = !cfg!(debug_assertions);
+        let mut command = std::process::Command::new(env!("CARGO"));
+        command.args(["build", "--quiet", "--package", "hookloom", "--bin", "hookloom"]).current_dir(root());
+        command.args(release.then_some("--release"));
+        // The test lies in `deps`, below the folder that the binary is put into.
+        let test = std::env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+        let folder = test.ancestors().nth(2).expect("a test lies in `<target>/<profile>/deps`").to_owned();
+        command.env("CARGO_TARGET_DIR", folder.parent().expect("a profile's folder lies in the target folder"));
+        let status = command.status().unwrap_or_else(|error| panic!("cargo: {error}"));
+        assert!(status.success(), "the binary `hookloom` could not be built");
+        folder.join(format!("hookloom{}", std::env::consts::EXE_SUFFIX))
+    };
+    BUILT.get_or_init(build).clone()
+}
+
 fn build(workspace: &Path, names: &[&str]) -> BTreeMap<String, Vec<u8>> {
     let built = toolchain::build_workspace(workspace, names, &mut |note| eprintln!("{note}"));
     let built = built.unwrap_or_else(|error| panic!("{error}"));

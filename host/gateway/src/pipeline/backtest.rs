@@ -164,14 +164,10 @@ impl Run<'_> {
             own.or(default.as_ref()) == Some(&backtest.plugin)
         };
         let has_bound = self.sources.iter().any(|source| is_bound(&source));
-        let by_kind = if !self.candidate.mapper {
-            Inputs::Messages
-        } else if has_bound {
-            Inputs::BoundEvents
-        } else {
-            Inputs::AllEvents
-        };
-        for inputs in [Inputs::RecordedCalls, by_kind] {
+        let events = if has_bound { Inputs::BoundEvents } else { Inputs::AllEvents };
+        let fallbacks = [(self.candidate.mapper, events), (self.candidate.reshaper, Inputs::Messages)];
+        let fallbacks = fallbacks.into_iter().filter(|(is_possible, _)| *is_possible).map(|(_, inputs)| inputs);
+        for inputs in [Inputs::RecordedCalls].into_iter().chain(fallbacks) {
             let ids = self.ids(backtest, inputs, backtest.limit).await?;
             backtest.progress.total = Some(ids.len());
             // What is recorded from now on comes before the first one, and is not looked at.

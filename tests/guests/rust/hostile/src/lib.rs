@@ -10,16 +10,27 @@ struct Settings {
     /// The rule keys that the mapper names.
     #[serde(default)]
     rules: Vec<String>,
+    /// What payloads may ask for: `{"do": "panic"}` misbehaves so if it stands here, and `{"do": "mark"}` marks the variables.
+    #[serde(default)]
+    heeds: Vec<String>,
 }
 
 #[hookloom_plugin::mapper]
 fn map(event: Event<Value>, _rules: &[Rule]) -> Result<Vec<RuleMatch>, Failure> {
     let settings: Settings = settings()?;
     misbehave(&settings.mode)?;
+    let mut payload = event.payload;
+    let told = payload["do"].as_str().unwrap_or_default().to_owned();
+    if settings.heeds.contains(&told) {
+        misbehave(&told)?;
+        if told == "mark" {
+            payload["marked"] = true.into();
+        }
+    }
     settings
         .rules
         .iter()
-        .map(|key| RuleMatch::new(key).contact(contact(&event.payload)).variables(&event.payload))
+        .map(|key| RuleMatch::new(key).contact(contact(&payload)).variables(&payload))
         .collect()
 }
 
@@ -64,6 +75,7 @@ fn misbehave(mode: &str) -> Result<(), Failure> {
         }
         "invalid" => Err(Failure::invalid_payload("told to refuse")),
         "broken" => Err(Failure::broken("told to break")),
+        "sulk" => Err(Failure::broken("told to sulk")),
         _ => Ok(()),
     }
 }
