@@ -3,6 +3,7 @@
 mod application;
 mod auth;
 mod automation;
+mod backtest;
 mod delivery;
 mod endpoint;
 mod event_type;

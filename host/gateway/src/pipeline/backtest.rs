@@ -17,7 +17,7 @@ use super::{WorkError, Worker, evidence, fan_out, outcome};
 use crate::{
     backtest::{Backtest, BacktestState, Change, Inputs, SHOWN, has_failed},
     gateway::Gateway,
-    id::VersionId,
+    id::{SourceId, VersionId},
     json::diff::Differences,
     plugins::CallError,
     store::{
@@ -80,6 +80,8 @@ struct Run<'a> {
     context: Option<CallContext>,
     rules: Vec<RuleRow>,
     sources: Vec<Source>,
+    /// Those that the plugin maps, by their own binding or by the tenant's default.
+    bound: Vec<SourceId>,
     /// Rest that is owed to live traffic.
     owed: Duration,
 }
@@ -139,7 +141,13 @@ async fn prepare<'a>(gateway: &'a Gateway, backtest: &mut Backtest) -> Result<Ru
     let rules = gateway.store.all::<RuleRow>(&backtest.app).await?;
     let sources = gateway.store.all::<Source>(&backtest.app).await?;
     let context = evidence::context(gateway, &baseline);
-    let run = Run { gateway, candidate, baseline, context, rules, sources, owed: Duration::ZERO };
+    let app = gateway.store.find::<App>(None, backtest.app.as_str()).await?;
+    let default = app.and_then(|app| app.value.default_mapper);
+    let is_bound = |source: &&Source| {
+        source.mapper.as_ref().or(default.as_ref()).is_some_and(|binding| binding.plugin == backtest.plugin)
+    };
+    let bound = sources.iter().filter(is_bound).map(|source| source.id.clone()).collect();
+    let run = Run { gateway, candidate, baseline, context, rules, sources, bound, owed: Duration::ZERO };
     if backtest.inputs.is_none() {
         run.plan(backtest).await?;
     }
@@ -157,14 +165,7 @@ async fn version(gateway: &Gateway, backtest: &Backtest, id: &VersionId) -> Resu
 impl Run<'_> {
     /// Decides what the inputs are: what the plugin was called with, else what it would have been called with.
     async fn plan(&self, backtest: &mut Backtest) -> Result<(), Stop> {
-        let default = self.gateway.store.find::<App>(None, backtest.app.as_str()).await?;
-        let default = default.and_then(|app| app.value.default_mapper).map(|binding| binding.plugin);
-        let is_bound = |source: &&Source| {
-            let own = source.mapper.as_ref().map(|binding| &binding.plugin);
-            own.or(default.as_ref()) == Some(&backtest.plugin)
-        };
-        let has_bound = self.sources.iter().any(|source| is_bound(&source));
-        let events = if has_bound { Inputs::BoundEvents } else { Inputs::AllEvents };
+        let events = if self.bound.is_empty() { Inputs::AllEvents } else { Inputs::BoundEvents };
         let fallbacks = [(self.candidate.mapper, events), (self.candidate.reshaper, Inputs::Messages)];
         let fallbacks = fallbacks.into_iter().filter(|(is_possible, _)| *is_possible).map(|(_, inputs)| inputs);
         for inputs in [Inputs::RecordedCalls].into_iter().chain(fallbacks) {
@@ -181,13 +182,9 @@ impl Run<'_> {
     }
 
     async fn ids(&self, backtest: &Backtest, inputs: Inputs, limit: usize) -> Result<Vec<String>, Stop> {
-        let own = |source: &&Source| source.mapper.as_ref().is_none_or(|binding| binding.plugin == backtest.plugin);
         let kind = match inputs {
             Inputs::RecordedCalls => RecordedKind::Calls { plugin: backtest.plugin.clone() },
-            Inputs::BoundEvents => {
-                let bound = self.sources.iter().filter(own).map(|source| source.id.clone());
-                RecordedKind::Events { sources: Some(bound.collect()) }
-            }
+            Inputs::BoundEvents => RecordedKind::Events { sources: Some(self.bound.clone()) },
             Inputs::AllEvents => RecordedKind::Events { sources: None },
             Inputs::Messages => RecordedKind::Messages,
         };

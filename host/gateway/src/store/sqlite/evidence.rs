@@ -145,3 +145,20 @@ fn evict(c: &Connection, app: &AppId, bounds: KeepBounds) -> Result<()> {
     .execute(params![app.as_str(), number(bounds.bytes_max), number(bounds.count_max)])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_calls_share_is_kept_once_for_each_tenant() {
+        let c = Connection::open_in_memory().unwrap();
+        c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
+        let app = |number| crate::id::TypedId::from_ulid(ulid::Ulid::from_parts(number, 0));
+        for (number, text) in [(1, "a"), (1, "a"), (1, "b"), (2, "a"), (2, "a")] {
+            insert_part(&c, &app(number), &Part::of(&text)).unwrap();
+        }
+        let count: i64 = c.query_row("SELECT count(*) FROM call_part", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 3);
+    }
+}
