@@ -109,6 +109,8 @@ ids! {
     AttemptId = "atmpt_";
     /// One run of a plugin.
     CallId = "call_";
+    /// Counts of a watch, a canary or a shadow.
+    RolloutId = "roll_";
     /// Something that is held until somebody acts.
     DeadLetterId = "dead_";
 }

@@ -80,6 +80,7 @@ async fn map(api: &Api, state: EventState) {
             messages: Vec::new(),
             dead_letter: (state == EventState::Held).then_some(letter),
             call: Some(call),
+            observed: None,
         };
         store.finish_mapping(&claim, end).await.unwrap();
     }
