@@ -5,9 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use hookloom::{
     clock::{ManualClock, Minter, Timestamp},
-    id::{AppId, CallId, EndpointId, MessageId, PluginId, SourceId, VersionId},
+    id::{AppId, CallId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId, VersionId},
+    rollout::{
+        compare::Verdict,
+        tally::{Counted, Fault, Observation, ShadowResult},
+    },
     store::{
-        self, AttemptFilter, EventFilter, MessageFilter, Order, PageRequest, Position, Store, StoreError, Write,
+        self, AttemptFilter, EventFilter, MessageFilter, Order, PageRequest, Position, Released, Store, StoreError,
+        VersionDigests, Write,
         evidence::{
             CallContext, Exact, KeepBounds, KeptInput, NewEvidence, OutputParts, Part, RecordedFilter, RecordedKind,
         },
@@ -16,7 +21,7 @@ use hookloom::{
             DeliveryState, Event, EventState, FanOutEnd, Idempotency, MappingEnd, MatchRow, MatchState, Message,
             NewDelivery, NewEvent, Trigger, WorkKind,
         },
-        resource::{App, Resource as _, ResourceKind, RuleRow},
+        resource::{App, Plugin, Resource as _, ResourceKind, RuleRow, Version},
         sqlite::SqliteStore,
     },
 };
@@ -74,6 +79,7 @@ impl Kit {
             created_at: at(0),
             deliver_at: None,
             event: None,
+            operational: false,
             payload: "{\"n\": 1.10}".into(),
         }
     }
@@ -232,6 +238,7 @@ fn mapped() -> MappingEnd {
         messages: Vec::new(),
         call: None,
         dead_letter: None,
+        observed: None,
     }
 }
 
@@ -704,7 +711,9 @@ async fn recorded_inputs_are_listed_newest_first_by_plugin_source_and_time() {
     assert!(listed(of(RecordedKind::Messages)).await.is_empty());
     let message = kit.message(None);
     kit.store.accept_message(message.clone(), None).await.unwrap();
-    assert_eq!(listed(of(RecordedKind::Messages)).await, [message.id.to_string()]);
+    let operational = Message { operational: true, ..kit.message(None) };
+    kit.store.accept_message(operational, None).await.unwrap();
+    assert_eq!(listed(of(RecordedKind::Messages)).await, [message.id.to_string()], "but for the gateway's own");
     let foreign = kit.store.recorded(&kit.minter.mint(), by_plugin()).await.unwrap();
     assert!(foreign.is_empty());
 }
@@ -765,4 +774,244 @@ async fn work_is_committed_with_what_it_is_about() {
     kit.store.abandon(&claim).await.unwrap();
     assert!(kit.store.write(vec![store::insert(&tenant), work()], at(0)).await.is_err());
     assert!(kit.store.claim(WorkKind::Backtest, at(100), LEASE, 10).await.unwrap().is_empty());
+}
+
+/// An id of the right kind that is the same in every run.
+fn fixed<T: std::str::FromStr<Err: std::fmt::Debug>>(prefix: &str, last: u32) -> T {
+    format!("{prefix}000000000000000000000000{last:02}").parse().unwrap()
+}
+
+impl Kit {
+    fn observation(&self, version: &VersionId, counted: Option<&RolloutId>, fails: bool) -> Observation {
+        let count = |id: &RolloutId| Counted { id: id.clone(), window_calls: 10, calls_max: None };
+        let fault = || Fault { code: "trap".into(), detail: "oh".into(), call: fixed("call_", 1) };
+        Observation {
+            app: self.app.clone(),
+            plugin: fixed("plg_", 0),
+            version: version.clone(),
+            counted: counted.map(count),
+            fault: fails.then(fault),
+            fuel_used: 5,
+            duration_us: 7,
+            at: at(0),
+        }
+    }
+
+    /// Maps one event; the call says this of its version.
+    async fn observe(&self, observed: Observation) {
+        self.store.accept_event(self.event(None)).await.unwrap();
+        let claim = self.claim_one(WorkKind::Map, at(0)).await;
+        self.store.finish_mapping(&claim, MappingEnd { observed: Some(observed), ..mapped() }).await.unwrap();
+    }
+
+    /// A held event and its dead letter of the plugin 0.
+    async fn held_event(&self) -> EventId {
+        let event = self.event(None);
+        self.store.accept_event(event.clone()).await.unwrap();
+        let claim = self.claim_one(WorkKind::Map, at(0)).await;
+        let letter =
+            DeadLetter { event: Some(event.id.clone()), message: None, ..self.dead_letter(&self.minter.mint()) };
+        let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
+        self.store.finish_mapping(&claim, held).await.unwrap();
+        event.id
+    }
+
+    fn release_write(&self) -> Write {
+        Write::Release { app: self.app.clone(), plugin: fixed("plg_", 0), until: self.minter.mint() }
+    }
+}
+
+#[tokio::test]
+async fn counts_are_committed_with_the_work_and_outlive_the_process() {
+    let kit = Kit::new();
+    let (version, counts): (VersionId, RolloutId) = (fixed("plv_", 1), fixed("roll_", 1));
+    let keep = |ids| Write::Counting { app: kit.app.clone(), plugin: fixed("plg_", 0), ids };
+    kit.store.write(vec![keep(vec![counts.clone()])], at(0)).await.unwrap();
+    assert_eq!(kit.store.tally(&counts).await.unwrap().unwrap().calls, 0);
+    for fails in [true, false, true, true] {
+        kit.observe(kit.observation(&version, Some(&counts), fails)).await;
+    }
+    let kit = kit.reopen(at(1));
+    let tally = kit.store.tally(&counts).await.unwrap().unwrap();
+    assert_eq!((tally.calls, tally.failures, tally.fuel_used, tally.duration_us), (4, 3, 20, 28));
+    assert_eq!(tally.window(), (4, 3));
+    let health = kit.store.health(&version).await.unwrap();
+    assert_eq!((health.in_row, health.last.unwrap().code.as_str()), (2, "trap"), "in a row, not in all");
+    assert_eq!(kit.claim_one(WorkKind::Review, at(1)).await.subject, "plg_00000000000000000000000000");
+
+    // Counts that are no longer kept are gone, and late news don't bring them back.
+    let keep = |ids| Write::Counting { app: kit.app.clone(), plugin: fixed("plg_", 0), ids };
+    kit.store.write(vec![keep(vec![fixed("roll_", 2)]), Write::ForgetHealth(version.clone())], at(1)).await.unwrap();
+    kit.observe(kit.observation(&version, Some(&counts), false)).await;
+    assert_eq!(kit.store.tally(&counts).await.unwrap(), None);
+    assert_eq!(kit.store.health(&version).await.unwrap().in_row, 0);
+}
+
+#[tokio::test]
+async fn work_that_lost_its_lease_counts_nothing() {
+    let kit = Kit::new();
+    let version: VersionId = fixed("plv_", 1);
+    kit.store.accept_event(kit.event(None)).await.unwrap();
+    let old = kit.claim_one(WorkKind::Map, at(0)).await;
+    kit.claim_one(WorkKind::Map, at(100)).await;
+    let end = MappingEnd { observed: Some(kit.observation(&version, None, true)), ..mapped() };
+    assert!(matches!(kit.store.finish_mapping(&old, end).await, Err(StoreError::LeaseLost { .. })));
+    assert_eq!(kit.store.health(&version).await.unwrap().in_row, 0);
+    assert!(kit.store.claim(WorkKind::Review, at(100), LEASE, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_shadow_is_counted_with_what_was_left_out() {
+    let kit = Kit::new();
+    let counts: RolloutId = fixed("roll_", 1);
+    let result = || ShadowResult {
+        verdict: Verdict::Changed,
+        same_bytes: false,
+        candidate: (3, 4),
+        active: (1, 2),
+        sample: None,
+    };
+    kit.store.observe_shadow(&counts, Some(result()), 1).await.unwrap();
+    assert_eq!(kit.store.shadow_counts(&counts).await.unwrap(), None, "nobody keeps them");
+    let keep = Write::Counting { app: kit.app.clone(), plugin: fixed("plg_", 0), ids: vec![counts.clone()] };
+    kit.store.write(vec![keep], at(0)).await.unwrap();
+    kit.store.observe_shadow(&counts, Some(result()), 0).await.unwrap();
+    kit.store.observe_shadow(&counts, None, 2).await.unwrap();
+    let kit = kit.reopen(at(1));
+    let seen = kit.store.shadow_counts(&counts).await.unwrap().unwrap();
+    assert_eq!((seen.calls, seen.changed, seen.skipped, seen.fuel_used, seen.active_fuel_used), (1, 1, 2, 3, 1));
+}
+
+#[tokio::test]
+async fn a_release_sets_the_oldest_in_motion_bit_by_bit_and_survives_a_crash() {
+    let kit = Kit::new();
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(kit.held_event().await.to_string());
+    }
+    kit.store.write(vec![kit.release_write()], at(1)).await.unwrap();
+    let later = kit.held_event().await;
+    let step = async |kit: &Kit, now: i64| {
+        let claim = kit.claim_one(WorkKind::Release, at(now)).await;
+        kit.store.release(&claim, 2, at(now), at(now + 1)).await.unwrap()
+    };
+    assert_eq!(step(&kit, 1).await, Released { events: 2, messages: 0, done: false });
+    assert!(kit.store.claim(WorkKind::Release, at(1), LEASE, 10).await.unwrap().is_empty(), "it waits");
+    // A crash in the middle of a step: it is claimed, and nothing else is known of it.
+    kit.claim_one(WorkKind::Release, at(2)).await;
+    let kit = kit.reopen(at(3));
+    assert_eq!(step(&kit, 3).await, Released { events: 2, messages: 0, done: false });
+    assert_eq!(step(&kit, 4).await, Released { events: 1, messages: 0, done: true });
+    assert!(kit.store.claim(WorkKind::Release, at(99), LEASE, 10).await.unwrap().is_empty(), "it is over");
+    let claims = kit.store.claim(WorkKind::Map, at(99), LEASE, 10).await.unwrap();
+    let moved: Vec<&str> = claims.iter().map(|claim| claim.subject.as_str()).collect();
+    assert_eq!(moved, held.iter().map(String::as_str).collect::<Vec<_>>(), "in order, each once");
+    let state = kit.store.event(&later).await.unwrap().unwrap().state;
+    assert_eq!(state, EventState::Held, "what was held after the release began is not meant");
+}
+
+#[tokio::test]
+async fn a_release_that_begins_anew_or_is_stopped_fences_off_the_step_in_hand() {
+    let kit = Kit::new();
+    kit.held_event().await;
+    kit.store.write(vec![kit.release_write()], at(1)).await.unwrap();
+    let old = kit.claim_one(WorkKind::Release, at(1)).await;
+    kit.store.write(vec![kit.release_write()], at(1)).await.unwrap();
+    let lost = kit.store.release(&old, 10, at(1), at(2)).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost { .. })), "{lost:?}");
+    assert!(kit.store.claim(WorkKind::Map, at(1), LEASE, 10).await.unwrap().is_empty(), "and changed nothing");
+    let new = kit.claim_one(WorkKind::Release, at(1)).await;
+    kit.store.stop_release(&new).await.unwrap();
+    assert!(kit.store.claim(WorkKind::Release, at(99), LEASE, 10).await.unwrap().is_empty());
+    assert!(kit.store.claim(WorkKind::Map, at(99), LEASE, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_one_holds_does_not() {
+    let kit = Kit::new();
+    let (old, new): (VersionId, VersionId) = (fixed("plv_", 1), fixed("plv_", 2));
+    let plugin = plugin(&kit, Some(new.clone()));
+    kit.store.write(vec![store::insert(&plugin)], at(0)).await.unwrap();
+    let hold = async |version: Option<&VersionId>, code: &str| {
+        let event = kit.event(None);
+        kit.store.accept_event(event.clone()).await.unwrap();
+        let claim = kit.claim_one(WorkKind::Map, at(0)).await;
+        let letter = DeadLetter {
+            event: Some(event.id.clone()),
+            message: None,
+            plugin: plugin.id.clone(),
+            version: version.cloned(),
+            code: code.into(),
+            ..kit.dead_letter(&kit.minter.mint())
+        };
+        let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
+        kit.store.finish_mapping(&claim, held).await.unwrap();
+        let again = kit.store.claim(WorkKind::Map, at(0), LEASE, 10).await.unwrap();
+        for claim in &again {
+            kit.store.finish_mapping(claim, mapped()).await.unwrap();
+        }
+        again.len()
+    };
+    assert_eq!(hold(Some(&old), "trap").await, 1, "it ran while another version was activated");
+    assert_eq!(hold(None, "plugin_inactive").await, 1);
+    assert_eq!(hold(Some(&new), "plugin_suspended").await, 1, "it was resumed meanwhile");
+    assert_eq!(hold(Some(&new), "trap").await, 0, "the active version failed itself");
+}
+
+#[tokio::test]
+async fn digests_are_known_after_a_version_is_removed_and_only_to_its_tenant() {
+    let kit = Kit::new();
+    let version = version(&kit, 1);
+    kit.store.write(vec![store::insert(&version)], at(0)).await.unwrap();
+    kit.store.write(vec![store::delete(&version)], at(0)).await.unwrap();
+    let ids = || vec![version.id.clone(), fixed("plv_", 9)];
+    let known = kit.store.version_digests(&kit.app, ids()).await.unwrap();
+    let digests = VersionDigests { version: version.digest.clone(), component: version.component.clone() };
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), [(version.id.clone(), digests)]);
+    assert!(kit.store.version_digests(&kit.minter.mint(), ids()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_of_the_gateway_is_committed_with_what_it_tells_of() {
+    let kit = Kit::new();
+    let message = Message { operational: true, origin: Origin::System, ..kit.message(None) };
+    let twin = app(&kit, Some("one"));
+    kit.store.write(vec![store::insert(&twin)], at(0)).await.unwrap();
+    let told = || Write::Message(Box::new(message.clone()));
+    kit.store.write(vec![told(), store::insert(&twin)], at(0)).await.unwrap_err();
+    assert_eq!(kit.store.message(&kit.app, message.id.as_str()).await.unwrap(), None);
+    kit.store.write(vec![told()], at(0)).await.unwrap();
+    assert_eq!(kit.store.message(&kit.app, message.id.as_str()).await.unwrap(), Some(message.clone()));
+    assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, message.id.as_str());
+}
+
+fn plugin(kit: &Kit, active_version: Option<VersionId>) -> Plugin {
+    Plugin {
+        id: kit.minter.mint(),
+        app: kit.app.clone(),
+        uid: None,
+        name: "p".into(),
+        description: String::new(),
+        active_version,
+        rollout: Default::default(),
+        created_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+fn version(kit: &Kit, number: u32) -> Version {
+    Version {
+        id: fixed("plv_", number),
+        app: kit.app.clone(),
+        plugin: fixed("plg_", 0),
+        component: "sha256:c".into(),
+        digest: "sha256:d".into(),
+        unique: format!("u{number}"),
+        contract: "1.0.0".into(),
+        mapper: true,
+        reshaper: true,
+        bytes: 1,
+        settings: "{}".into(),
+        created_at: at(0),
+    }
 }

@@ -26,6 +26,7 @@ mod message;
 mod page;
 mod plugin;
 pub mod respond;
+mod rollout;
 mod rule;
 mod source;
 mod status;
@@ -125,6 +126,17 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
             "/plugin/{plugin_id}/version/{version_id}/backtest/{backtest_id}",
             get(backtest::get).delete(backtest::delete),
         )
+        .route("/plugin/{plugin_id}/version/{version_id}/resume", post(rollout::resume))
+        .route(
+            "/plugin/{plugin_id}/version/{version_id}/shadow",
+            get(rollout::get_shadow).put(rollout::start_shadow).post(rollout::start_shadow).delete(rollout::end_shadow),
+        )
+        .route(
+            "/plugin/{plugin_id}/version/{version_id}/canary",
+            get(rollout::get_canary).put(rollout::start_canary).post(rollout::start_canary).delete(rollout::end_canary),
+        )
+        .route("/plugin/{plugin_id}/rollback", post(rollout::rollback))
+        .route("/plugin/{plugin_id}/history", get(rollout::history))
         .route("/inbound", get(inbound::list))
         .route("/inbound/{event_id}", get(inbound::get))
         .route("/inbound/{event_id}/reprocess", post(inbound::reprocess))

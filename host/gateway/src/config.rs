@@ -15,6 +15,7 @@ use ipnet::IpNet;
 
 use crate::{
     delivery::{egress::EgressPolicy, schedule::Schedule},
+    rollout::ReturnPolicy,
     store::evidence::KeepBounds,
 };
 
@@ -35,6 +36,17 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// How versions go live and are taken back; the default file says what each field means.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the commented default file is the documentation of each key")]
+pub struct Versions {
+    pub suspend_after_failures: u32,
+    /// For plugins that have none of their own.
+    pub automatic_return: ReturnPolicy,
+    pub release_per_second: u32,
+    pub shadow_waiting_max: usize,
 }
 
 /// Everything an operator can set. The default file says what each field means.
@@ -67,6 +79,7 @@ pub struct Config {
     pub failed_inputs: KeepBounds,
     pub backtests_max: usize,
     pub limits: Limits,
+    pub versions: Versions,
     pub log_format: LogFormat,
     pub log_filter: String,
 }
@@ -146,6 +159,7 @@ impl Check {
             },
             backtests_max: self.count("runtime.backtests_max", file.runtime.backtests_max),
             limits,
+            versions: self.versions(&file.runtime.versions),
             log_format: log_format?,
             log_filter: file.log.filter.clone(),
         })
@@ -165,6 +179,29 @@ impl Check {
             host_calls_max: narrow(file.host_calls_max),
             ..Limits::default()
         }
+    }
+
+    fn versions(&mut self, file: &file::Versions) -> Versions {
+        let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        let mut count = |key: &str, value| narrow(self.count(&format!("runtime.versions.{key}"), value));
+        let automatic_return = ReturnPolicy {
+            enabled: file.return_enabled,
+            failure_percent: count("return_failure_percent", file.return_failure_percent),
+            calls_min: count("return_calls_min", file.return_calls_min),
+            window_calls: count("return_window_calls", file.return_window_calls),
+            watch_calls: count("watch_calls", file.watch_calls),
+            watch_seconds: count("watch_s", file.watch_s),
+        };
+        let versions = Versions {
+            suspend_after_failures: count("suspend_after_failures", file.suspend_after_failures),
+            automatic_return,
+            release_per_second: count("release_per_second", file.release_per_second),
+            shadow_waiting_max: self.count("runtime.versions.shadow_waiting_max", file.shadow_waiting_max),
+        };
+        for problem in automatic_return.problems() {
+            self.problems.push(format!("`runtime.versions`: {problem}"));
+        }
+        versions
     }
 
     fn parse<T: FromStr<Err: Display>>(&mut self, key: &str, text: &str) -> Option<T> {

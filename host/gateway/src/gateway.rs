@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, Minter},
     config::Config,
-    pipeline::conditions::Conditions,
+    pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
     secret::SecretKeyring,
     store::{Store, flow::WorkKind},
@@ -33,6 +33,8 @@ pub struct Gateway {
     pub conditions: Conditions,
     /// Sends deliveries; refuses forbidden addresses.
     pub client: reqwest::Client,
+    /// Candidates that run beside the active version.
+    pub shadows: Shadows,
     /// Wakes the workers when there is work.
     pub bells: Bells,
 }
@@ -44,6 +46,8 @@ pub struct Bells {
     fan_out: Notify,
     deliver: Notify,
     backtest: Notify,
+    review: Notify,
+    release: Notify,
 }
 
 impl Bells {
@@ -59,6 +63,8 @@ impl Bells {
             WorkKind::FanOut => &self.fan_out,
             WorkKind::Deliver => &self.deliver,
             WorkKind::Backtest => &self.backtest,
+            WorkKind::Review => &self.review,
+            WorkKind::Release => &self.release,
         }
     }
 }

@@ -111,6 +111,8 @@ ids! {
     CallId = "call_";
     /// A run of a version over recorded inputs.
     BacktestId = "bt_";
+    /// Counts of a watch, a canary or a shadow.
+    RolloutId = "roll_";
     /// Something that is held until somebody acts.
     DeadLetterId = "dead_";
 }

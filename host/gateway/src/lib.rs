@@ -21,6 +21,7 @@ pub mod ingest;
 pub mod json;
 pub mod pipeline;
 pub mod plugins;
+pub mod rollout;
 pub mod rules;
 pub mod sealing;
 pub mod secret;

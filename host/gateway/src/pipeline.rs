@@ -5,7 +5,10 @@
 //! 2. [`fan_out`]: a message → its subscribed endpoints → their reshaper plugins → deliveries with their exact bytes.
 //! 3. [`crate::delivery::worker`]: a delivery → signed → sent → recorded → its next attempt.
 //!
-//! [`mod@backtest`] runs versions over what was recorded, beside all that. [`run`] is the loop that all share. It never holds state that the store doesn't have: whoever is killed in the
+//! Beside them: [`review`] decides what follows from a plugin's failures, [`release`] lets go on what a plugin held, and
+//! [`shadow`] runs candidates that are only compared, [`mod@backtest`] versions over what was recorded.
+//!
+//! [`run`] is the loop that all kinds of work share. It never holds state that the store doesn't have: whoever is killed in the
 //! middle leaves a claim that comes back.
 
 pub mod backtest;
@@ -17,6 +20,9 @@ pub mod fan_out;
 pub mod invoke;
 pub mod map;
 pub mod outcome;
+pub mod release;
+pub mod review;
+pub mod shadow;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 

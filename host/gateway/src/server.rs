@@ -24,7 +24,16 @@ use crate::{
     delivery::{egress, worker::Deliver},
     gateway::{Bells, Gateway},
     ingest,
-    pipeline::{self, backtest::RunBacktest, conditions::Conditions, fan_out::FanOut, map::Map},
+    pipeline::{
+        self,
+        backtest::RunBacktest,
+        conditions::Conditions,
+        fan_out::FanOut,
+        map::Map,
+        release::Release,
+        review::Review,
+        shadow::{self, Shadows},
+    },
     plugins::Plugins,
     secret::{SecretError, SecretKeyring},
     store::{StoreError, sqlite::SqliteStore},
@@ -106,6 +115,7 @@ impl Server {
             plugins,
             conditions: Conditions::default(),
             client,
+            shadows: Shadows::new(config.versions.shadow_waiting_max),
             bells: Bells::default(),
             config,
         });
@@ -114,6 +124,9 @@ impl Server {
         tasks.spawn(pipeline::run::<FanOut>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Deliver>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<RunBacktest>(gateway.clone(), stop.clone()));
+        tasks.spawn(pipeline::run::<Review>(gateway.clone(), stop.clone()));
+        tasks.spawn(pipeline::run::<Release>(gateway.clone(), stop.clone()));
+        tasks.spawn(shadow::run(gateway.clone(), stop.clone()));
         tasks.spawn(listen::serve(listener, router(&gateway), gateway.config.request_timeout, stop.clone()));
         tracing::info!(%address, "listening");
         Ok(Self { gateway, address, stop, tasks })

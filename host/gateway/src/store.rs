@@ -14,13 +14,17 @@ pub mod flow;
 pub mod resource;
 pub mod sqlite;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::{
     clock::Timestamp,
-    id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, SourceId},
+    id::{
+        AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId,
+        VersionId,
+    },
+    rollout::tally::{Health, ShadowCounts, ShadowResult, Tally},
 };
 use evidence::{OutputParts, RecordedCall, RecordedFilter};
 use flow::{
@@ -132,6 +136,48 @@ pub enum Write {
         /// When.
         due: Timestamp,
     },
+    /// Publishes a message of the gateway's own, with the work to fan it out.
+    Message(Box<Message>),
+    /// Keeps exactly these counts of a plugin: new ones begin at zero, others go.
+    Counting {
+        /// Whose.
+        app: AppId,
+        /// Of what.
+        plugin: PluginId,
+        /// The counts to keep.
+        ids: Vec<RolloutId>,
+    },
+    /// Forgets a version's failures in a row.
+    ForgetHealth(VersionId),
+    /// Sets all that a plugin holds in motion, bit by bit; one that is going on begins anew.
+    Release {
+        /// Whose.
+        app: AppId,
+        /// The plugin.
+        plugin: PluginId,
+        /// Dead letters up to this one.
+        until: DeadLetterId,
+    },
+}
+
+/// What names a version for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionDigests {
+    /// Of component, contract and settings.
+    pub version: String,
+    /// Of the component's bytes.
+    pub component: String,
+}
+
+/// What one step of a release set in motion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Events to map.
+    pub events: usize,
+    /// Messages to fan out.
+    pub messages: usize,
+    /// Nothing is left.
+    pub done: bool,
 }
 
 /// The order of a list by id, which is the order of creation.
@@ -300,6 +346,26 @@ pub trait Store: Send + Sync {
         end: AttemptEnd,
         now: Timestamp,
     ) -> Result<()>;
+
+    /// Counts one compared call of a shadow, and others that were left out. Nothing happens if its counts are gone.
+    async fn observe_shadow(&self, id: &RolloutId, result: Option<ShadowResult>, skipped: u64) -> Result<()>;
+    /// The counts of a watch or canary.
+    async fn tally(&self, id: &RolloutId) -> Result<Option<Tally>>;
+    /// The counts of a shadow.
+    async fn shadow_counts(&self, id: &RolloutId) -> Result<Option<ShadowCounts>>;
+    /// A version's failures in a row.
+    async fn health(&self, version: &VersionId) -> Result<Health>;
+    /// The digests of a tenant's versions, also of those that were removed.
+    async fn version_digests(
+        &self,
+        app: &AppId,
+        versions: Vec<VersionId>,
+    ) -> Result<BTreeMap<VersionId, VersionDigests>>;
+    /// Sets at most `limit` dead letters of the plugin that a release is about in motion, the oldest first, in one commit
+    /// with its progress; the work is due again at `next`, or done.
+    async fn release(&self, claim: &Claim, limit: usize, now: Timestamp, next: Timestamp) -> Result<Released>;
+    /// Ends a release before its end: what is held stays held.
+    async fn stop_release(&self, claim: &Claim) -> Result<()>;
 
     /// Sets a held event to be mapped again. False if it isn't held.
     async fn reprocess_event(&self, event: &EventId, now: Timestamp) -> Result<bool>;

@@ -17,32 +17,7 @@ use crate::{
     store::resource::{App, Endpoint, FailurePolicy, Plugin, PluginBinding, Source, Version},
 };
 
-/// What a binding wants a plugin to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// To map inbound events.
-    Map,
-    /// To reshape messages.
-    Reshape,
-}
-
-impl Task {
-    /// The export that does it.
-    pub fn export(self) -> &'static str {
-        match self {
-            Self::Map => "mapper",
-            Self::Reshape => "reshaper",
-        }
-    }
-
-    /// Whether a version can do it.
-    pub fn is_done_by(self, version: &Version) -> bool {
-        match self {
-            Self::Map => version.mapper,
-            Self::Reshape => version.reshaper,
-        }
-    }
-}
+pub use crate::pipeline::binding::{Task, uses};
 
 /// A binding as it is asked for; without a plugin it is removed.
 #[derive(Clone)]
@@ -185,37 +160,14 @@ pub async fn resolve(
     let Some(plugin) = gateway.store.find::<Plugin>(Some(app), &name).await? else {
         return Err(at(format!("there is no plugin `{name}`")));
     };
-    if let Some(active) = &plugin.value.active_version
-        && let Some(version) = gateway.store.find::<Version>(Some(app), active.as_str()).await?
-        && !task.is_done_by(&version.value)
-    {
-        return Err(at(format!("the active version of plugin `{name}` exports no {}", task.export())));
+    let canary = plugin.value.canary().map(|canary| &canary.version);
+    for (which, id) in [("active version", &plugin.value.active_version.as_ref()), ("canary", &canary)] {
+        if let Some(id) = id
+            && let Some(version) = gateway.store.find::<Version>(Some(app), id.as_str()).await?
+            && !task.is_done_by(&version.value)
+        {
+            return Err(at(format!("the {which} of plugin `{name}` exports no {}", task.export())));
+        }
     }
     Ok(Some(PluginBinding { plugin: plugin.value.id, on_failure }))
-}
-
-/// Where a plugin is bound: for which task, and by what, in words.
-///
-/// # Errors
-/// As the store.
-pub async fn uses(gateway: &Gateway, app: &App, plugin: &PluginId) -> Result<Vec<(Task, String)>, ApiError> {
-    let is_bound = |binding: &Option<PluginBinding>| binding.as_ref().is_some_and(|bound| bound.plugin == *plugin);
-    let mut found = Vec::new();
-    if is_bound(&app.default_mapper) {
-        found.push((Task::Map, "the application's default-mapper".to_owned()));
-    }
-    if is_bound(&app.default_reshaper) {
-        found.push((Task::Reshape, "the application's default-reshaper".to_owned()));
-    }
-    for source in gateway.store.all::<Source>(&app.id).await? {
-        if is_bound(&source.mapper) {
-            found.push((Task::Map, format!("source {}", source.id)));
-        }
-    }
-    for endpoint in gateway.store.all::<Endpoint>(&app.id).await? {
-        if is_bound(&endpoint.reshaper) {
-            found.push((Task::Reshape, format!("endpoint {}", endpoint.id)));
-        }
-    }
-    Ok(found)
 }

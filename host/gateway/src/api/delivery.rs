@@ -12,6 +12,7 @@ use super::{
     message::{self, MessageOut},
     page::{self, List},
     respond::ApiError,
+    rollout::{self, DigestsOut},
     status::{DeliveryStatusOut, MessageStatus},
 };
 use crate::{
@@ -52,6 +53,8 @@ pub struct DeliveryOut {
     reason: Option<String>,
     attempts: u32,
     plugin_version: Option<VersionId>,
+    #[serde(flatten)]
+    digests: DigestsOut,
     updated_at: String,
 }
 
@@ -128,7 +131,12 @@ pub async fn list(
     let deliveries = tenant.gateway.store.deliveries(&message.id).await?;
     let page = page::of_all(deliveries, &request, |delivery| delivery.endpoint.as_str());
     let now = tenant.gateway.clock.now();
-    let out = |delivery| Ok(delivery_out(delivery, message.deliver_at, now));
+    let versions = page.rows.iter().map(|row| row.version.as_ref());
+    let known = rollout::digests(&tenant.gateway, &tenant.app.id, versions).await?;
+    let out = |delivery: Delivery| {
+        let digests = DigestsOut::of(delivery.version.as_ref(), &known);
+        Ok(delivery_out(delivery, digests, message.deliver_at, now))
+    };
     Ok(Json(List::new(page, |delivery| delivery.endpoint.as_str(), out)?))
 }
 
@@ -159,13 +167,14 @@ fn nothing_to_send(delivery: &Delivery) -> ApiError {
     ApiError::Conflict { code: "nothing_to_send", detail: detail.into() }
 }
 
-fn delivery_out(delivery: Delivery, deliver_at: Option<Timestamp>, now: Timestamp) -> DeliveryOut {
+fn delivery_out(delivery: Delivery, digests: DigestsOut, deliver_at: Option<Timestamp>, now: Timestamp) -> DeliveryOut {
     DeliveryOut {
         status: DeliveryStatusOut::new(&delivery, deliver_at, now),
         endpoint_id: delivery.endpoint,
         reason: delivery.reason,
         attempts: delivery.attempts,
         plugin_version: delivery.version,
+        digests,
         updated_at: delivery.updated_at.to_string(),
     }
 }

@@ -1,5 +1,7 @@
 //! Inbound events, and what came of them: the answer to "why did my rule not fire".
 
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::Path, http::StatusCode};
 use hookloom_runtime::{Contact, Header};
 use serde::Serialize;
@@ -13,16 +15,20 @@ use super::{
     message::raw_json,
     page::{self, List},
     respond::ApiError,
+    rollout::{self, DigestsOut},
 };
 use crate::{
     gateway::Gateway,
     id::{AppId, EventId, MessageId, SourceId, VersionId},
     store::{
-        CallFilter, EventFilter, Order, PageRequest,
+        CallFilter, EventFilter, Order, PageRequest, VersionDigests,
         flow::{Event, EventState, MatchRow, MatchState, WorkKind},
         resource::Source,
     },
 };
+
+/// The digests of the versions that rows name.
+type Digests = BTreeMap<VersionId, VersionDigests>;
 
 /// Calls that are shown with an event, the newest.
 const CALLS_MAX: usize = 50;
@@ -37,6 +43,8 @@ pub struct EventOut {
     state: EventState,
     reason: Option<String>,
     plugin_version: Option<VersionId>,
+    #[serde(flatten)]
+    digests: DigestsOut,
 }
 
 /// An event with everything that is known of it.
@@ -63,11 +71,14 @@ pub struct MatchOut {
     reason: Option<String>,
     message_id: Option<MessageId>,
     plugin_version: Option<VersionId>,
+    #[serde(flatten)]
+    digests: DigestsOut,
 }
 
-impl From<Event> for EventOut {
-    fn from(event: Event) -> Self {
+impl EventOut {
+    fn new(event: Event, known: &Digests) -> Self {
         Self {
+            digests: DigestsOut::of(event.version.as_ref(), known),
             id: event.id,
             source_id: event.source,
             received_at: event.received_at.to_string(),
@@ -92,7 +103,9 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<Ev
         filter.source = Some(edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?.id);
     }
     let page = tenant.gateway.store.events(&tenant.app.id, filter, request).await?;
-    Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(row.into()))?))
+    let known =
+        rollout::digests(&tenant.gateway, &tenant.app.id, page.rows.iter().map(|row| row.version.as_ref())).await?;
+    Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(EventOut::new(row, &known)))?))
 }
 
 pub async fn get(
@@ -102,14 +115,16 @@ pub async fn get(
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let mut event = find(gateway, app, &id).await?;
     let matches = gateway.store.matches(&event.id).await?;
+    let versions = matches.iter().map(|row| row.version.as_ref()).chain([event.version.as_ref()]);
+    let known = rollout::digests(gateway, app, versions).await?;
     let filter = CallFilter { event: Some(event.id.clone()), ..CallFilter::default() };
     let calls = gateway.store.calls(app, filter, PageRequest::newest(CALLS_MAX)).await?;
     let (headers, payload) = (std::mem::take(&mut event.headers), std::mem::take(&mut event.body));
     Ok(Json(EventDetailOut {
-        event: event.into(),
+        event: EventOut::new(event, &known),
         headers,
         payload: raw_json(payload)?,
-        matches: matches.into_iter().map(match_out).collect::<Result<_, _>>()?,
+        matches: matches.into_iter().map(|row| match_out(row, &known)).collect::<Result<_, _>>()?,
         calls: calls.rows.into_iter().map(CallOut::from).collect(),
     }))
 }
@@ -138,8 +153,9 @@ async fn find(gateway: &Gateway, app: &AppId, id: &str) -> Result<Event, ApiErro
     event.filter(|event| event.app == *app).ok_or_else(no_such)
 }
 
-fn match_out(row: MatchRow) -> Result<MatchOut, ApiError> {
+fn match_out(row: MatchRow, known: &Digests) -> Result<MatchOut, ApiError> {
     Ok(MatchOut {
+        digests: DigestsOut::of(row.version.as_ref(), known),
         rule: row.rule_key,
         contact: row.contact,
         variables: raw_json(row.variables)?,

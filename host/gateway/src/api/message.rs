@@ -196,6 +196,7 @@ async fn accept(
         created_at: gateway.clock.now(),
         deliver_at: input.deliver_at,
         event: None,
+        operational: false,
         payload: String::from(Box::<str>::from(input.payload)),
     };
     let accepted = gateway.store.accept_message(message.clone(), idempotency).await?;

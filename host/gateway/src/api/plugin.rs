@@ -10,6 +10,7 @@ use super::{
     fields::{Fields, FromFields, Patch},
     page::{self, List},
     respond::ApiError,
+    rollout::{ReturnPolicyIn, SuspensionOut},
     version,
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     config::Config,
     gateway::Gateway,
     id::{AppId, PluginId, VersionId},
+    rollout::{ReturnPolicy, Rollout},
     store::{
         Order, delete as removal, insert,
         resource::{Plugin, Resource},
@@ -29,16 +31,18 @@ pub struct PluginIn {
     name: String,
     uid: Option<String>,
     description: String,
+    automatic_return: Option<ReturnPolicy>,
 }
 
 impl FromFields for PluginIn {
     const STRICT: bool = true;
 
-    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+    fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
         let name = fields.required("name", check::name);
         let uid = fields.optional("uid", check::uid::<PluginId>);
         let description = fields.optional("description", check::description).unwrap_or_default();
-        Some(Self { name: name?, uid, description })
+        let automatic_return = fields.optional("automaticReturn", |input| policy(input, config));
+        Some(Self { name: name?, uid, description, automatic_return })
     }
 }
 
@@ -47,16 +51,18 @@ pub struct PluginPatch {
     name: Option<String>,
     uid: Patch<String>,
     description: Option<String>,
+    automatic_return: Patch<ReturnPolicy>,
 }
 
 impl FromFields for PluginPatch {
     const STRICT: bool = true;
 
-    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+    fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
         Some(Self {
             name: fields.optional("name", check::name),
             uid: fields.patch("uid", check::uid::<PluginId>),
             description: fields.optional("description", check::description),
+            automatic_return: fields.patch("automaticReturn", |input| policy(input, config)),
         })
     }
 }
@@ -70,13 +76,38 @@ pub struct PluginOut {
     name: String,
     description: String,
     active_version: Option<VersionId>,
+    /// The active version's; none: it may run.
+    suspension: Option<SuspensionOut>,
+    canary: Option<CandidateOut>,
+    shadow: Option<CandidateOut>,
+    /// None: as the process's.
+    automatic_return: Option<ReturnPolicy>,
     created_at: String,
     updated_at: String,
 }
 
+/// A version that runs beside the active one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CandidateOut {
+    version_id: VersionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share_permille: Option<u16>,
+}
+
 impl From<Plugin> for PluginOut {
     fn from(plugin: Plugin) -> Self {
+        let suspension = plugin.active_version.as_ref().and_then(|active| plugin.suspension(active));
+        let canary = plugin.canary().map(|canary| CandidateOut {
+            version_id: canary.version.clone(),
+            share_permille: Some(canary.share_permille),
+        });
+        let shadow = plugin.shadow().map(|it| CandidateOut { version_id: it.version.clone(), share_permille: None });
         Self {
+            suspension: suspension.map(SuspensionOut::from),
+            canary,
+            shadow,
+            automatic_return: plugin.rollout.policy,
             id: plugin.id,
             uid: plugin.uid,
             name: plugin.name,
@@ -137,6 +168,7 @@ pub async fn patch(
         plugin.name = input.name.clone().unwrap_or_else(|| plugin.name.clone());
         input.uid.clone().apply(&mut plugin.uid);
         plugin.description = input.description.clone().unwrap_or_else(|| plugin.description.clone());
+        input.automatic_return.clone().apply(&mut plugin.rollout.policy);
         plugin.updated_at = now;
         Ok(())
     };
@@ -168,6 +200,7 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: PluginIn) -> Result<P
         name: String::new(),
         description: String::new(),
         active_version: None,
+        rollout: Rollout::default(),
         created_at: now,
         updated_at: now,
     };
@@ -178,5 +211,11 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: PluginIn) -> Result<P
 
 /// A plugin with everything that a full update sets.
 fn filled(plugin: Plugin, input: PluginIn, now: Timestamp) -> Plugin {
-    Plugin { name: input.name, uid: input.uid, description: input.description, updated_at: now, ..plugin }
+    let rollout = Rollout { policy: input.automatic_return, ..plugin.rollout };
+    Plugin { name: input.name, uid: input.uid, description: input.description, rollout, updated_at: now, ..plugin }
+}
+
+/// What is missing is as the process's.
+fn policy(input: ReturnPolicyIn, config: &Config) -> Result<ReturnPolicy, check::Problem> {
+    input.over(config.versions.automatic_return).map_err(check::Problem::from)
 }

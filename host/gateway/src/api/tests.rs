@@ -11,6 +11,7 @@ mod inbound;
 mod message;
 mod paging;
 mod plugin;
+mod rollout;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,7 @@ use crate::{
     config::Config,
     delivery::egress,
     gateway::{Bells, Gateway},
-    pipeline::conditions::Conditions,
+    pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
     secret::SecretKeyring,
     store::{
@@ -115,6 +116,7 @@ impl Api {
             plugins: Plugins::start(&config).unwrap(),
             conditions: Conditions::default(),
             client: egress::client(&Arc::new(config.egress.clone()), config.connect_timeout).unwrap(),
+            shadows: Shadows::new(config.versions.shadow_waiting_max),
             bells: Bells::default(),
             config,
         });

@@ -16,17 +16,19 @@ use sha2::{Digest, Sha256};
 
 use super::{
     auth::{Change, Door, Read, Tenant, UploadSlot},
-    binding, check, edit,
+    check, edit,
     extract::{self, Query},
     message::raw_json,
     page::{self, List},
     plugin::PluginOut,
     respond::{ApiError, ValidationItem},
+    rollout::{self, SuspensionOut},
 };
 use crate::{
     gateway::Gateway,
     id::{AppId, PluginId, VersionId},
     json::{self, Kind},
+    rollout::Action,
     store::{
         Order, PageRequest, StoreError, Write, delete as removal, insert,
         resource::{Plugin, Resource, Stored, Version},
@@ -73,6 +75,8 @@ pub struct VersionOut {
     bytes: u64,
     settings: Box<RawValue>,
     active: bool,
+    /// None: it may run.
+    suspension: Option<SuspensionOut>,
     created_at: String,
 }
 
@@ -84,9 +88,14 @@ pub struct ExportsOut {
 }
 
 impl VersionOut {
-    fn new(version: Version, plugin: &Plugin) -> Result<Self, ApiError> {
+    /// A version as its plugin has it.
+    ///
+    /// # Errors
+    /// [`ApiError::Bug`] if settings that were accepted are no JSON.
+    pub fn new(version: Version, plugin: &Plugin) -> Result<Self, ApiError> {
         Ok(Self {
             active: plugin.active_version.as_ref() == Some(&version.id),
+            suspension: plugin.suspension(&version.id).map(SuspensionOut::from),
             id: version.id,
             plugin_id: version.plugin,
             digest: version.digest,
@@ -176,30 +185,38 @@ pub async fn delete(
         let detail = "this version is active: activate another one first".into();
         return Err(ApiError::Conflict { code: "version_active", detail });
     }
+    let by_canary = plugin.canary().is_some_and(|canary| canary.version == version.id);
+    if by_canary || plugin.shadow().is_some_and(|shadow| shadow.version == version.id) {
+        let detail = "this version runs as a canary or a shadow: end that first".into();
+        return Err(ApiError::Conflict { code: "version_in_use", detail });
+    }
     tenant.gateway.store.write(vec![removal(&version)], tenant.gateway.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Makes a version the one that runs from the next call on. What is held stays held until it is reprocessed.
+/// Makes a version the one that runs from the next call on, and lets go on what is held. Nothing changes if it is active.
 pub async fn activate(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
 ) -> Result<Json<PluginOut>, ApiError> {
-    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
-    let (plugin, version) = find(gateway, app, &plugin, &version).await?;
-    for (task, user) in binding::uses(gateway, &tenant.app, &plugin.id).await? {
-        if !task.is_done_by(&version) {
-            let detail = format!("this version exports no {}, which {user} needs", task.export());
-            return Err(ApiError::Unprocessable { code: "missing_export", detail });
-        }
+    let gateway = &tenant.gateway;
+    let (plugin, version) = find(gateway, &tenant.app.id, &plugin, &version).await?;
+    rollout::check_exports(&tenant, &version).await?;
+    rollout::check_suspension(&plugin, &version.id)?;
+    if plugin.active_version.as_ref() == Some(&version.id) {
+        return Ok(Json(plugin.into()));
     }
-    let now = gateway.clock.now();
+    let act = rollout::act(&tenant, None);
     let edit = |plugin: &mut Plugin| {
-        plugin.active_version = Some(version.id.clone());
-        plugin.updated_at = now;
+        rollout::check_suspension(plugin, &version.id)?;
+        if plugin.active_version.as_ref() != Some(&version.id) {
+            let policy = plugin.rollout.policy.unwrap_or(gateway.config.versions.automatic_return);
+            plugin.activate(&version.id, Action::Activated, &act, gateway.minter.mint(), policy);
+        }
         Ok(())
     };
-    Ok(Json(edit::change(gateway, Some(app), plugin.id.as_str(), edit).await?.into()))
+    let forget = vec![Write::ForgetHealth(version.id.clone())];
+    Ok(Json(rollout::change(&tenant, &plugin, true, forget, edit).await?.into()))
 }
 
 /// A plugin and its version with this id or digest.

@@ -89,6 +89,21 @@ pub(super) struct Runtime {
     pub failed_inputs_bytes_max: u64,
     pub backtests_max: u64,
     pub limits: Limits,
+    pub versions: Versions,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Versions {
+    pub suspend_after_failures: u64,
+    pub return_enabled: bool,
+    pub return_failure_percent: u64,
+    pub return_calls_min: u64,
+    pub return_window_calls: u64,
+    pub watch_calls: u64,
+    pub watch_s: u64,
+    pub release_per_second: u64,
+    pub shadow_waiting_max: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,5 +1,7 @@
 //! A message → the endpoints that subscribe to it → their reshapers → deliveries with their exact bytes.
 //!
+//! Operational messages (those of the gateway itself) go only to endpoints that name their type exactly, and as they are.
+//!
 //! Each reshaper version runs once for a message, whatever the number of endpoints bound to it; its bytes are stored and
 //! every retry sends them. A message with held deliveries comes here again when somebody asks for it: then only those
 //! are worked on.
@@ -15,6 +17,7 @@ use crate::{
     pipeline::{
         binding::Failed,
         invoke::{Subject, invoke},
+        shadow::ShadowJob,
     },
     store::{
         flow::{Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Message, NewDelivery, WorkKind},
@@ -41,16 +44,28 @@ impl Worker for FanOut {
         };
         let known = gateway.store.deliveries(&message.id).await?;
         let endpoints: Vec<Endpoint> = gateway.store.all(&claim.app).await?;
-        let mut round = Round { gateway, message: &message, reshaped: HashMap::new(), end: FanOutEnd::default() };
+        let mut round = Round {
+            gateway,
+            message: &message,
+            reshaped: HashMap::new(),
+            end: FanOutEnd::default(),
+            shadows: Vec::new(),
+        };
         for endpoint in endpoints.iter().filter(|endpoint| is_due(endpoint, &message, &known)) {
             let binding = endpoint.reshaper.as_ref().or(app.value.default_reshaper.as_ref());
+            let binding = binding.filter(|_| !message.operational);
             let delivery = round.delivery(endpoint, binding).await?;
             round.end.deliveries.push(delivery);
         }
         round.cancel_orphans(&known, &endpoints);
-        let end = round.end;
+        let Round { end, shadows, .. } = round;
+        let failed = end.observed.iter().any(|observed| observed.fault.is_some());
         gateway.store.finish_fan_out(claim, end, gateway.clock.now()).await?;
         gateway.bells.ring(WorkKind::Deliver);
+        if failed {
+            gateway.bells.ring(WorkKind::Review);
+        }
+        shadows.into_iter().for_each(|shadow| gateway.shadows.offer(shadow));
         Ok(())
     }
 }
@@ -64,8 +79,13 @@ fn is_due(endpoint: &Endpoint, message: &Message, known: &[Delivery]) -> bool {
 }
 
 /// Whether an endpoint wants a message: it is on, its event types match (`*` all, `a.*` everything below `a.`), and a
-/// channel filter, where there is one, meets a channel of the message.
+/// channel filter, where there is one, meets a channel of the message. An operational message's type must be named as it
+/// is.
 fn subscribes(endpoint: &Endpoint, message: &Message) -> bool {
+    if message.operational {
+        let named = endpoint.event_types.as_ref().is_some_and(|wanted| wanted.contains(&message.event_type));
+        return named && !endpoint.disabled;
+    }
     let by_type = endpoint
         .event_types
         .as_ref()
@@ -91,6 +111,7 @@ struct Round<'a> {
     /// What each plugin made of the message; it runs once, for all endpoints bound to it.
     reshaped: HashMap<PluginId, Reshaped>,
     end: FanOutEnd,
+    shadows: Vec<ShadowJob>,
 }
 
 /// What a plugin made of a message.
@@ -154,6 +175,8 @@ impl Round<'_> {
         let input = Input::Reshape(input(self.message));
         let invoked = invoke(self.gateway, &self.message.app, plugin, &subject, input).await?;
         self.end.calls.extend(invoked.call);
+        self.end.observed.extend(invoked.observed);
+        self.shadows.extend(invoked.shadow);
         let reshaped = Reshaped { version: invoked.version, result: result(invoked.outcome) };
         self.reshaped.insert(plugin.clone(), reshaped.clone());
         Ok(reshaped)

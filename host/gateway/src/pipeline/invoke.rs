@@ -1,16 +1,19 @@
-//! One call of a bound plugin, from the binding to the record: which version runs, what it answers, and the [`Call`] that
-//! is kept of it. Mapping and fan-out both come through here, so that what is said of one call is said in one place.
+//! One call of a bound plugin, from the binding to the record: which version runs, what it answers, the [`Call`] that is
+//! kept of it, what it says of its version, and what its shadow has to be shown. Mapping and fan-out both come through
+//! here, so that what is said of one call is said in one place.
 
 use hookloom_runtime::{Input, Outcome, Report};
 
 use super::{
     WorkError,
-    binding::{self, Bound, Failed},
+    binding::{self, Failed, Target},
     evidence::Draft,
+    shadow::ShadowJob,
 };
 use crate::{
     gateway::Gateway,
-    id::{AppId, EventId, MessageId, PluginId, VersionId},
+    id::{AppId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    rollout::tally::{Counted, Fault, Observation},
     store::{flow::Call, resource::Version},
 };
 
@@ -24,17 +27,28 @@ pub enum Subject {
 }
 
 /// What came of asking a plugin.
-#[derive(Debug)]
 pub struct Invoked {
     /// The version that was to run; none if no version is active.
     pub version: Option<VersionId>,
     /// The call as it is kept; none where nothing ran.
     pub call: Option<Call>,
+    /// What it says of its version; committed with the call.
+    pub observed: Option<Observation>,
+    /// What a shadow is to be shown, once the call is committed.
+    pub shadow: Option<ShadowJob>,
     /// What it answered, or why there is no answer.
     pub outcome: Result<Outcome, Failed>,
 }
 
 impl Subject {
+    /// The id, as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Event(id) => id.as_str(),
+            Self::Message(id) => id.as_str(),
+        }
+    }
+
     fn event(&self) -> Option<&EventId> {
         match self {
             Self::Event(id) => Some(id),
@@ -61,23 +75,41 @@ pub async fn invoke(
     subject: &Subject,
     input: Input,
 ) -> Result<Invoked, WorkError> {
-    let version = match binding::resolve(gateway, app, plugin).await? {
-        Bound::Missing(failed) => return Ok(Invoked { version: None, call: None, outcome: Err(failed) }),
-        Bound::Version(version) => version,
+    let bound = binding::resolve(gateway, app, plugin, subject.as_str()).await?;
+    // Copied only where a shadow runs and has room for it.
+    let shown = bound.shadow.and_then(|shadow| gateway.shadows.admits(app, &shadow.0).then(|| (shadow, input.clone())));
+    let mut invoked = match bound.target {
+        Target::Missing { version, failed } => {
+            Invoked { version, call: None, observed: None, shadow: None, outcome: Err(failed) }
+        }
+        Target::Version { version, counted } => run(gateway, app, &version, counted, subject, input).await?,
     };
-    let evidence = Draft::of(gateway, &version, &input);
-    let (call, outcome) = match binding::call(gateway, app, &version, input).await? {
-        Err(failed) => (None, Err(failed)),
+    invoked.shadow = shown.map(|(shadow, input)| job(app, shadow, subject, input, &invoked));
+    Ok(invoked)
+}
+
+async fn run(
+    gateway: &Gateway,
+    app: &AppId,
+    version: &Version,
+    counted: Option<Counted>,
+    subject: &Subject,
+    input: Input,
+) -> Result<Invoked, WorkError> {
+    let evidence = Draft::of(gateway, version, &input);
+    let (call, observed, outcome) = match binding::call(gateway, app, version, input).await? {
+        Err(failed) => (None, None, Err(failed)),
         Ok(report) => {
-            let call = record(gateway, app, &version, subject, evidence, &report);
+            let call = record(gateway, app, version, subject, evidence, &report);
+            let observed = observe(&call, &report, counted);
             let outcome = match report.outcome {
                 Outcome::Failed(failure) => Err(Failed::of(failure)),
                 outcome => Ok(outcome),
             };
-            (Some(call), outcome)
+            (Some(call), observed, outcome)
         }
     };
-    Ok(Invoked { version: Some(version.id), call, outcome })
+    Ok(Invoked { version: Some(version.id.clone()), call, observed, shadow: None, outcome })
 }
 
 /// The call as it is kept.
@@ -99,5 +131,43 @@ fn record(
         record: report.into(),
         evidence: evidence.map(|draft| Box::new(draft.finish(gateway.config.failed_inputs, report))),
         created_at: gateway.clock.now(),
+    }
+}
+
+/// What a call says of its version: nothing where it failed through no fault of the plugin.
+fn observe(call: &Call, report: &Report, counted: Option<Counted>) -> Option<Observation> {
+    let fault = match &report.outcome {
+        Outcome::Failed(failure) if !failure.code.counts_against_plugin() => return None,
+        Outcome::Failed(failure) => Some(Fault {
+            code: failure.code.as_str().to_owned(),
+            detail: failure.detail.clone(),
+            call: call.id.clone(),
+        }),
+        _ => None,
+    };
+    Some(Observation {
+        app: call.app.clone(),
+        plugin: call.plugin.clone(),
+        version: call.version.clone(),
+        counted,
+        fault,
+        fuel_used: call.record.fuel_used,
+        duration_us: call.record.duration_us,
+        at: call.created_at,
+    })
+}
+
+fn job(app: &AppId, shadow: (RolloutId, VersionId), subject: &Subject, input: Input, invoked: &Invoked) -> ShadowJob {
+    let (rollout, candidate) = shadow;
+    let used = invoked.call.as_ref().map(|call| (call.record.fuel_used, call.record.duration_us));
+    ShadowJob {
+        app: app.clone(),
+        rollout,
+        candidate,
+        subject: subject.as_str().to_owned(),
+        input,
+        call: invoked.call.as_ref().map(|call| call.id.clone()),
+        answer: invoked.outcome.as_ref().map(Outcome::clone).map_err(|failed| failed.code.clone()),
+        used: used.unwrap_or_default(),
     }
 }

@@ -12,7 +12,8 @@ use super::{
     WorkError, Worker,
     binding::Failed,
     compose::{self, Budget, TooLarge, compose},
-    invoke::{Invoked, Subject, invoke},
+    invoke::{Subject, invoke},
+    shadow::ShadowJob,
 };
 use crate::{
     gateway::Gateway,
@@ -48,17 +49,24 @@ impl Worker for Map {
             return Ok(gateway.store.abandon(claim).await?);
         };
         let source = gateway.store.find::<Source>(Some(&claim.app), event.source.as_str()).await?;
-        let end = match source {
+        let (end, shadow) = match source {
             Some(source) => {
                 let rules = gateway.store.all::<RuleRow>(&claim.app).await?;
                 Mapping { gateway, event: &event, source: &source.value, rules: &rules }.run(&app.value).await?
             }
-            None => ended(EventState::Dropped, "the source was deleted"),
+            None => (ended(EventState::Dropped, "the source was deleted"), None),
         };
         let sends = !end.messages.is_empty();
+        let failed = end.observed.as_ref().is_some_and(|observed| observed.fault.is_some());
         gateway.store.finish_mapping(claim, end).await?;
         if sends {
             gateway.bells.ring(WorkKind::FanOut);
+        }
+        if failed {
+            gateway.bells.ring(WorkKind::Review);
+        }
+        if let Some(shadow) = shadow {
+            gateway.shadows.offer(shadow);
         }
         Ok(())
     }
@@ -73,19 +81,27 @@ struct Mapping<'a> {
 }
 
 impl Mapping<'_> {
-    async fn run(&self, app: &App) -> Result<MappingEnd, WorkError> {
+    /// What mapping comes to, and what a shadow of the mapper is to be shown once that is committed.
+    async fn run(&self, app: &App) -> Result<(MappingEnd, Option<ShadowJob>), WorkError> {
         let Some(binding) = self.source.mapper.as_ref().or(app.default_mapper.as_ref()) else {
-            return self.evaluate(None, None).await;
+            return Ok((self.evaluate(None, None).await?, None));
         };
         let subject = Subject::Event(self.event.id.clone());
         let input = Input::Map(self.input());
         let invoked = invoke(self.gateway, &self.event.app, &binding.plugin, &subject, input).await?;
-        self.called(binding, invoked).await
+        let (observed, shadow) = (invoked.observed, invoked.shadow);
+        let end = self.called(binding, invoked.version, invoked.call, invoked.outcome).await?;
+        Ok((MappingEnd { observed, ..end }, shadow))
     }
 
     /// Goes on from what the mapper answered.
-    async fn called(&self, binding: &PluginBinding, invoked: Invoked) -> Result<MappingEnd, WorkError> {
-        let Invoked { version, call, outcome } = invoked;
+    async fn called(
+        &self,
+        binding: &PluginBinding,
+        version: Option<VersionId>,
+        call: Option<Call>,
+        outcome: Result<Outcome, Failed>,
+    ) -> Result<MappingEnd, WorkError> {
         let failed = match outcome {
             Ok(Outcome::Mapped(matches)) => {
                 return Ok(MappingEnd { call, ..self.evaluate(Some(matches), version.as_ref()).await? });
@@ -215,6 +231,7 @@ impl Mapping<'_> {
             created_at: self.gateway.clock.now(),
             deliver_at: None,
             event: Some(self.event.id.clone()),
+            operational: false,
             payload,
         }))
     }
@@ -291,6 +308,7 @@ fn ended_well() -> MappingEnd {
         messages: Vec::new(),
         call: None,
         dead_letter: None,
+        observed: None,
     }
 }
 

@@ -142,7 +142,7 @@ pub enum RecordedKind {
         /// None: at any.
         sources: Option<Vec<SourceId>>,
     },
-    /// What was published; ids of messages.
+    /// What was published, the gateway's own messages left out; ids of messages.
     Messages,
 }
 

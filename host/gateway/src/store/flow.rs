@@ -10,6 +10,7 @@ use super::evidence::NewEvidence;
 use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, SourceId, VersionId},
+    rollout::tally::Observation,
 };
 
 /// A state enum whose text stands in the store and, in part, on the wire.
@@ -85,6 +86,10 @@ states! {
         Deliver = "deliver",
         /// Run a part of a backtest; the subject is its id.
         Backtest = "backtest",
+        /// Decide what follows from a plugin's failures; the subject is a plugin id.
+        Review = "review",
+        /// Let go on what a plugin held; the subject is a plugin id.
+        Release = "release",
     }
 
     /// How a call of a plugin ended.
@@ -252,6 +257,8 @@ pub struct Message {
     pub deliver_at: Option<Timestamp>,
     /// The inbound event that it comes from.
     pub event: Option<EventId>,
+    /// A message of the gateway itself: it goes only to endpoints that name its type, and is never reshaped.
+    pub operational: bool,
     /// The payload: JSON object text; empty where a list was asked for without content.
     pub payload: String,
 }
@@ -490,6 +497,8 @@ pub struct MappingEnd {
     pub call: Option<Call>,
     /// For a held event.
     pub dead_letter: Option<DeadLetter>,
+    /// What the call says of its version.
+    pub observed: Option<Observation>,
 }
 
 /// What fan-out came to; one commit.
@@ -501,4 +510,6 @@ pub struct FanOutEnd {
     pub calls: Vec<Call>,
     /// For held deliveries, one a plugin. The message's dead letters of other plugins are settled by this.
     pub dead_letters: Vec<DeadLetter>,
+    /// What the calls say of their versions.
+    pub observed: Vec<Observation>,
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     clock::Timestamp,
     id::{AppId, EndpointId, EventTypeId, KeyId, PluginId, RuleId, SourceId, VersionId},
+    rollout::Rollout,
 };
 
 /// The kinds of resource; the text stands in the store.
@@ -330,6 +331,9 @@ pub struct Plugin {
     pub description: String,
     /// The version that runs; none: bindings to it fail as `plugin_inactive` and their policy decides.
     pub active_version: Option<VersionId>,
+    /// How its versions go live.
+    #[serde(default)]
+    pub rollout: Rollout,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.

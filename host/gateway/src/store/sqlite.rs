@@ -8,10 +8,12 @@ mod accept;
 mod evidence;
 mod lists;
 mod resources;
+mod rollouts;
 mod rows;
 mod work;
 
 use std::{
+    collections::BTreeMap,
     fs::{File, TryLockError},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -26,9 +28,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::Timestamp,
-    id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId},
+    id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    rollout::tally::{Health, ShadowCounts, ShadowResult, Tally},
     store::{
-        AttemptFilter, CallFilter, EventFilter, MessageFilter, Page, PageRequest, Result, Store, StoreError, Write,
+        AttemptFilter, CallFilter, EventFilter, MessageFilter, Page, PageRequest, Released, Result, Store, StoreError,
+        VersionDigests, Write,
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
             Accepted, Attempt, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryJob, Event, FanOutEnd,
@@ -279,6 +283,10 @@ fn migrate(connection: &mut Connection) -> Result<()> {
     transaction.commit().map_err(unavailable)
 }
 
+fn read_counts<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
+    text.map(|text| serde_json::from_str(&text)).transpose().map_err(accept::inconsistent)
+}
+
 fn unavailable(error: impl ToString) -> StoreError {
     StoreError::Unavailable { detail: error.to_string() }
 }
@@ -381,6 +389,45 @@ impl Store for SqliteStore {
     ) -> Result<()> {
         let claim = claim.clone();
         self.transact(move |tx| work::finish_attempt(tx, &claim, attempt.as_ref(), &end, now)).await
+    }
+
+    async fn observe_shadow(&self, id: &RolloutId, result: Option<ShadowResult>, skipped: u64) -> Result<()> {
+        let id = id.clone();
+        self.transact(move |tx| rollouts::observe_shadow(tx, &id, result, skipped)).await
+    }
+
+    async fn tally(&self, id: &RolloutId) -> Result<Option<Tally>> {
+        let id = id.clone();
+        read_counts(self.read(move |c| rollouts::counts(c, &id)).await?)
+    }
+
+    async fn shadow_counts(&self, id: &RolloutId) -> Result<Option<ShadowCounts>> {
+        let id = id.clone();
+        read_counts(self.read(move |c| rollouts::counts(c, &id)).await?)
+    }
+
+    async fn health(&self, version: &VersionId) -> Result<Health> {
+        let version = version.clone();
+        self.read(move |c| rollouts::health(c, &version)).await
+    }
+
+    async fn version_digests(
+        &self,
+        app: &AppId,
+        versions: Vec<VersionId>,
+    ) -> Result<BTreeMap<VersionId, VersionDigests>> {
+        let app = app.clone();
+        self.read(move |c| rollouts::digests(c, &app, &versions)).await
+    }
+
+    async fn release(&self, claim: &Claim, limit: usize, now: Timestamp, next: Timestamp) -> Result<Released> {
+        let claim = claim.clone();
+        self.transact(move |tx| rollouts::release_some(tx, &claim, limit, now, next)).await
+    }
+
+    async fn stop_release(&self, claim: &Claim) -> Result<()> {
+        let claim = claim.clone();
+        self.transact(move |tx| rollouts::stop_release(tx, &claim)).await
     }
 
     async fn reprocess_event(&self, event: &EventId, now: Timestamp) -> Result<bool> {

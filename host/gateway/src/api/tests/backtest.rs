@@ -95,6 +95,7 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
         messages: Vec::new(),
         call: Some(call),
         dead_letter: None,
+        observed: None,
     };
     store.finish_mapping(&claim, end).await.unwrap();
     id.to_string()

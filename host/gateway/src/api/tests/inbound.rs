@@ -47,6 +47,7 @@ async fn map(api: &Api, state: EventState) {
                 memory_peak_bytes: 65_536,
                 logs: Logs { lines: vec![log], cut: false },
             },
+            evidence: None,
             created_at: now,
         };
         let letter = DeadLetter {
@@ -80,6 +81,7 @@ async fn map(api: &Api, state: EventState) {
             messages: Vec::new(),
             dead_letter: (state == EventState::Held).then_some(letter),
             call: Some(call),
+            observed: None,
         };
         store.finish_mapping(&claim, end).await.unwrap();
     }

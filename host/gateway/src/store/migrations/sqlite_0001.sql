@@ -73,6 +73,7 @@ CREATE TABLE message (
     created_ms    INTEGER NOT NULL,
     deliver_at_ms INTEGER,
     event_id      TEXT,
+    operational   INTEGER NOT NULL,      -- 1: of the gateway itself
     body_id       INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX message_list ON message (app_id, id);
@@ -163,6 +164,7 @@ CREATE TABLE dead_letter (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX dead_letter_subject ON dead_letter (subject, plugin_id);
 CREATE INDEX dead_letter_list ON dead_letter (app_id, id);
+CREATE INDEX dead_letter_plugin ON dead_letter (app_id, plugin_id, id);
 
 CREATE TABLE idempotency (
     app_id     TEXT NOT NULL,
@@ -189,3 +191,39 @@ CREATE TABLE work (
 CREATE INDEX work_due ON work (kind, due_ms);
 CREATE UNIQUE INDEX work_subject ON work (kind, subject);
 CREATE INDEX work_claimed ON work (claimed) WHERE claimed = 1;
+
+-- A version's failures since its last call that was none. No row: none.
+CREATE TABLE version_health (
+    version_id TEXT PRIMARY KEY,
+    app_id     TEXT NOT NULL,
+    plugin_id  TEXT NOT NULL,
+    in_row     INTEGER NOT NULL,
+    last       TEXT NOT NULL             -- JSON
+) WITHOUT ROWID;
+CREATE INDEX version_health_plugin ON version_health (plugin_id);
+
+-- Counts of watches, canaries and shadows.
+CREATE TABLE rollout_count (
+    id        TEXT PRIMARY KEY,
+    app_id    TEXT NOT NULL,
+    plugin_id TEXT NOT NULL,
+    counts    TEXT NOT NULL              -- JSON
+) WITHOUT ROWID;
+CREATE INDEX rollout_count_plugin ON rollout_count (plugin_id);
+
+-- How far the release of a plugin's dead letters has come.
+CREATE TABLE release (
+    plugin_id TEXT PRIMARY KEY,
+    app_id    TEXT NOT NULL,
+    after     TEXT NOT NULL,             -- id of the last dead letter that was set in motion
+    until     TEXT NOT NULL              -- id of the last one that is meant
+) WITHOUT ROWID;
+
+-- What every version was, also after it was removed: rows name it by its id.
+CREATE TABLE version_digest (
+    version_id TEXT PRIMARY KEY,
+    app_id     TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    component  TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX version_digest_app ON version_digest (app_id);

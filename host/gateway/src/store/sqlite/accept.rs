@@ -74,8 +74,9 @@ pub fn insert_message(c: &Connection, message: &Message) -> Result<()> {
     let added = c
         .prepare_cached(
             "INSERT INTO message
-                 (id, app_id, uid, event_type, channels, origin, medium, created_ms, deliver_at_ms, event_id, body_id)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                 (id, app_id, uid, event_type, channels, origin, medium, created_ms, deliver_at_ms, event_id, operational,
+                  body_id)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             message.id.as_str(),
@@ -88,6 +89,7 @@ pub fn insert_message(c: &Connection, message: &Message) -> Result<()> {
             message.created_at.as_millis(),
             message.deliver_at.map(Timestamp::as_millis),
             message.event.as_ref().map(EventId::as_str),
+            message.operational,
             body,
         ])?;
     if added == 0 {

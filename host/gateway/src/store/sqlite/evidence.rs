@@ -108,6 +108,7 @@ pub fn recorded(c: &Connection, app: &AppId, filter: &RecordedFilter) -> Result<
         ),
         RecordedKind::Messages => (
             "SELECT id FROM message WHERE app_id = ?1 AND id < ?2 AND created_ms >= ?3 AND ?5 IS NULL
+                 AND operational = 0
              ORDER BY id DESC LIMIT ?4",
             None,
         ),

@@ -204,6 +204,7 @@ fn read_message(row: &Row<'_>, payload: String) -> rusqlite::Result<Message> {
         created_at: time(row, "created_ms")?,
         deliver_at: optional_time(row, "deliver_at_ms")?,
         event: optional_id(row, "event_id")?,
+        operational: row.get("operational")?,
         payload,
     })
 }

@@ -3,6 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
+    accept::insert_message,
+    rollouts,
     rows::{Query, optional_id},
     work,
 };
@@ -43,6 +45,10 @@ pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result
                     .execute(params![digest, bytes, now.as_millis()])?;
             }
             Write::Work { kind, app, subject, due } => work::enqueue(tx, kind, &app, &subject, due)?,
+            Write::Message(message) => insert_message(tx, &message)?,
+            Write::Counting { app, plugin, ids } => rollouts::counting(tx, &app, &plugin, &ids)?,
+            Write::ForgetHealth(version) => rollouts::forget_health(tx, &version)?,
+            Write::Release { app, plugin, until } => rollouts::release(tx, &app, &plugin, &until, now)?,
         }
     }
     if removes_versions { delete_orphaned_components(tx) } else { Ok(()) }
@@ -101,7 +107,10 @@ fn insert(tx: &Transaction<'_>, document: &Document) -> Result<()> {
             "INSERT INTO resource (id, kind, app_id, uid, data, revision) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )?
         .execute(params![id, kind.as_str(), owner(app.as_ref()), uid, data, revision])?;
-    if added == 0 { Err(exists(document)) } else { Ok(()) }
+    if added == 0 {
+        return Err(exists(document));
+    }
+    if *kind == ResourceKind::Version { rollouts::keep_digest(tx, id, owner(app.as_ref()), data) } else { Ok(()) }
 }
 
 fn update(tx: &Transaction<'_>, document: &Document) -> Result<()> {
@@ -128,7 +137,7 @@ fn update(tx: &Transaction<'_>, document: &Document) -> Result<()> {
 fn delete(tx: &Transaction<'_>, kind: ResourceKind, id: &str) -> Result<()> {
     tx.prepare_cached("DELETE FROM resource WHERE id = ? AND kind = ?")?.execute(params![id, kind.as_str()])?;
     tx.prepare_cached("DELETE FROM handle WHERE id = ?")?.execute([id])?;
-    Ok(())
+    rollouts::forget(tx, kind, id)
 }
 
 fn delete_app(tx: &Transaction<'_>, app: &AppId) -> Result<()> {
@@ -145,6 +154,10 @@ fn delete_app(tx: &Transaction<'_>, app: &AppId) -> Result<()> {
         "DELETE FROM call_part WHERE app_id = ?1",
         "DELETE FROM call_input WHERE app_id = ?1",
         "DELETE FROM dead_letter WHERE app_id = ?1",
+        "DELETE FROM version_health WHERE app_id = ?1",
+        "DELETE FROM rollout_count WHERE app_id = ?1",
+        "DELETE FROM release WHERE app_id = ?1",
+        "DELETE FROM version_digest WHERE app_id = ?1",
         "DELETE FROM idempotency WHERE app_id = ?1",
         "DELETE FROM work WHERE app_id = ?1",
         "DELETE FROM resource WHERE app_id = ?1 OR id = ?1",

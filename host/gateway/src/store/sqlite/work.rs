@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::accept::{inconsistent, insert_body, insert_message};
-use super::{evidence, rows};
+use super::{evidence, rollouts, rows};
 use crate::{
     clock::Timestamp,
     id::{AppId, CallId, EndpointId, EventId, MessageId, VersionId},
@@ -98,9 +98,11 @@ pub fn finish_mapping(c: &Connection, claim: &Claim, end: &MappingEnd) -> Result
     if let Some(call) = &end.call {
         insert_call(c, call)?;
     }
+    rollouts::observe(c, end.observed.as_slice())?;
     let dead_letters = end.dead_letter.as_slice();
     settle(c, &claim.subject, dead_letters)?;
-    dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))
+    dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))?;
+    rollouts::release_overtaken(c, dead_letters)
 }
 
 pub fn finish_fan_out(c: &Connection, claim: &Claim, end: &FanOutEnd, now: Timestamp) -> Result<()> {
@@ -129,8 +131,10 @@ pub fn finish_fan_out(c: &Connection, claim: &Claim, end: &FanOutEnd, now: Times
     for call in &end.calls {
         insert_call(c, call)?;
     }
+    rollouts::observe(c, &end.observed)?;
     settle(c, &claim.subject, &end.dead_letters)?;
-    end.dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))
+    end.dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))?;
+    rollouts::release_overtaken(c, &end.dead_letters)
 }
 
 pub fn finish_attempt(

@@ -1,0 +1,229 @@
+//! Counts of versions, their health, and what is released when a good one is active again.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::accept::inconsistent;
+use super::{rows, work};
+use crate::{
+    clock::Timestamp,
+    id::{AppId, DeadLetterId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    rollout::tally::{Fault, Health, Observation, ShadowCounts, ShadowResult, Tally},
+    store::{
+        Released, Result, VersionDigests,
+        flow::{Claim, DeadLetter, WorkKind},
+        resource::{Plugin, ResourceKind},
+    },
+};
+
+/// Counts calls. A failure brings the work to decide what follows from it.
+pub fn observe(c: &Connection, observations: &[Observation]) -> Result<()> {
+    for it in observations {
+        match &it.fault {
+            None => {
+                c.prepare_cached("UPDATE version_health SET in_row = 0 WHERE version_id = ? AND in_row > 0")?
+                    .execute([it.version.as_str()])?;
+            }
+            Some(fault) => {
+                c.prepare_cached(
+                    "INSERT INTO version_health (version_id, app_id, plugin_id, in_row, last) VALUES (?, ?, ?, 1, ?)
+                     ON CONFLICT (version_id) DO UPDATE SET in_row = in_row + 1, last = excluded.last",
+                )?
+                .execute(params![
+                    it.version.as_str(),
+                    it.app.as_str(),
+                    it.plugin.as_str(),
+                    serde_json::to_string(fault).map_err(inconsistent)?,
+                ])?;
+                work::enqueue(c, WorkKind::Review, &it.app, it.plugin.as_str(), it.at)?;
+            }
+        }
+        if let Some(counted) = &it.counted {
+            change::<Tally>(c, &counted.id, |tally| tally.observe(it, counted))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn observe_shadow(c: &Connection, id: &RolloutId, result: Option<ShadowResult>, skipped: u64) -> Result<()> {
+    change::<ShadowCounts>(c, id, |counts| {
+        counts.skipped += skipped;
+        if let Some(result) = result {
+            counts.observe(result);
+        }
+    })
+}
+
+/// Changes counts that are still kept; late news of others is lost on purpose.
+fn change<T: Serialize + DeserializeOwned>(c: &Connection, id: &RolloutId, change: impl FnOnce(&mut T)) -> Result<()> {
+    let Some(text) = counts(c, id)? else { return Ok(()) };
+    let mut counts: T = serde_json::from_str(&text).map_err(inconsistent)?;
+    change(&mut counts);
+    let text = serde_json::to_string(&counts).map_err(inconsistent)?;
+    c.prepare_cached("UPDATE rollout_count SET counts = ? WHERE id = ?")?.execute([text.as_str(), id.as_str()])?;
+    Ok(())
+}
+
+pub fn counts(c: &Connection, id: &RolloutId) -> rusqlite::Result<Option<String>> {
+    c.prepare_cached("SELECT counts FROM rollout_count WHERE id = ?")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()
+}
+
+pub fn health(c: &Connection, version: &VersionId) -> rusqlite::Result<Health> {
+    let found = c
+        .prepare_cached("SELECT in_row, last FROM version_health WHERE version_id = ?")?
+        .query_row([version.as_str()], |row| {
+            let last: Option<Fault> = rows::json(row, "last")?;
+            Ok(Health { in_row: row.get("in_row")?, last })
+        })
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+pub fn forget_health(c: &Connection, version: &VersionId) -> Result<()> {
+    c.prepare_cached("DELETE FROM version_health WHERE version_id = ?")?.execute([version.as_str()])?;
+    Ok(())
+}
+
+/// Keeps exactly these counts of a plugin: new ones begin at zero, others go.
+pub fn counting(c: &Connection, app: &AppId, plugin: &PluginId, ids: &[RolloutId]) -> Result<()> {
+    for id in ids {
+        c.prepare_cached("INSERT OR IGNORE INTO rollout_count (id, app_id, plugin_id, counts) VALUES (?, ?, ?, '{}')")?
+            .execute([id.as_str(), app.as_str(), plugin.as_str()])?;
+    }
+    let ids: Vec<&str> = ids.iter().map(RolloutId::as_str).collect();
+    let ids = serde_json::to_string(&ids).map_err(inconsistent)?;
+    c.prepare_cached("DELETE FROM rollout_count WHERE plugin_id = ? AND id NOT IN (SELECT value FROM json_each(?))")?
+        .execute(params![plugin.as_str(), ids])?;
+    Ok(())
+}
+
+/// Sets the release of a plugin's dead letters in motion, or begins it anew.
+pub fn release(c: &Connection, app: &AppId, plugin: &PluginId, until: &DeadLetterId, now: Timestamp) -> Result<()> {
+    c.prepare_cached("INSERT OR REPLACE INTO release (plugin_id, app_id, after, until) VALUES (?, ?, '', ?)")?
+        .execute([plugin.as_str(), app.as_str(), until.as_str()])?;
+    work::enqueue(c, WorkKind::Release, app, plugin.as_str(), now)
+}
+
+/// Sets the next dead letters of a release in motion, the oldest first.
+pub fn release_some(c: &Connection, claim: &Claim, limit: usize, now: Timestamp, next: Timestamp) -> Result<Released> {
+    let (plugin, mut released) = (&claim.subject, Released::default());
+    let range: Option<(String, String)> = c
+        .prepare_cached("SELECT after, until FROM release WHERE plugin_id = ?")?
+        .query_row([plugin], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((after, until)) = range else {
+        work::done(c, claim)?;
+        return Ok(Released { done: true, ..released });
+    };
+    let limit_sql = i64::try_from(limit).unwrap_or(i64::MAX);
+    let letters = c
+        .prepare_cached(
+            "SELECT id, subject FROM dead_letter WHERE app_id = ? AND plugin_id = ? AND id > ? AND id <= ?
+             ORDER BY id LIMIT ?",
+        )?
+        .query_map(params![claim.app.as_str(), plugin, after, until, limit_sql], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    released.done = letters.len() < limit;
+    // The check of the fencing token comes before every change.
+    if released.done {
+        work::done(c, claim)?;
+        c.prepare_cached("DELETE FROM release WHERE plugin_id = ?")?.execute([plugin])?;
+    } else {
+        work::postpone(c, claim, next)?;
+        let last = letters.last().map_or("", |(id, _)| id);
+        c.prepare_cached("UPDATE release SET after = ? WHERE plugin_id = ?")?.execute([last, plugin])?;
+    }
+    for (_, subject) in &letters {
+        match again(c, subject, now)? {
+            Some(WorkKind::Map) => released.events += 1,
+            Some(_) => released.messages += 1,
+            None => {}
+        }
+    }
+    Ok(released)
+}
+
+/// Gives up a release: what is held stays held.
+pub fn stop_release(c: &Connection, claim: &Claim) -> Result<()> {
+    work::done(c, claim)?;
+    c.prepare_cached("DELETE FROM release WHERE plugin_id = ?")?.execute([&claim.subject])?;
+    Ok(())
+}
+
+/// Sets a held subject in motion; answers what work that is, none if it isn't held.
+fn again(c: &Connection, subject: &str, now: Timestamp) -> Result<Option<WorkKind>> {
+    if let Ok(event) = subject.parse::<EventId>() {
+        return Ok(work::reprocess_event(c, &event, now)?.then_some(WorkKind::Map));
+    }
+    let message: MessageId = subject.parse().map_err(inconsistent)?;
+    Ok(work::reprocess_message(c, &message, now)?.then_some(WorkKind::FanOut))
+}
+
+/// Lets what was held go on at once where the version that held it was replaced while it ran: nobody would release it.
+pub fn release_overtaken(c: &Connection, letters: &[DeadLetter]) -> Result<()> {
+    for letter in letters {
+        let data: Option<String> = c
+            .prepare_cached("SELECT data FROM resource WHERE id = ? AND kind = ?")?
+            .query_row([letter.plugin.as_str(), ResourceKind::Plugin.as_str()], |row| row.get(0))
+            .optional()?;
+        let Some(data) = data else { continue };
+        let plugin: Plugin = serde_json::from_str(&data).map_err(inconsistent)?;
+        if plugin.overtakes(letter) {
+            let event = letter.event.as_ref().map(EventId::as_str);
+            let subject = event.or(letter.message.as_ref().map(MessageId::as_str)).unwrap_or_default();
+            again(c, subject, letter.created_at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Remembers the digests of a version for as long as its tenant is here: rows name it after it was removed.
+pub fn keep_digest(c: &Connection, version: &str, app: &str, data: &str) -> Result<()> {
+    c.prepare_cached(
+        "INSERT OR IGNORE INTO version_digest (version_id, app_id, digest, component)
+         VALUES (?1, ?2, json_extract(?3, '$.digest'), json_extract(?3, '$.component'))",
+    )?
+    .execute([version, app, data])?;
+    Ok(())
+}
+
+pub fn digests(
+    c: &Connection,
+    app: &AppId,
+    versions: &[VersionId],
+) -> rusqlite::Result<BTreeMap<VersionId, VersionDigests>> {
+    let ids: Vec<&str> = versions.iter().map(VersionId::as_str).collect();
+    let ids = serde_json::Value::from(ids).to_string();
+    c.prepare_cached(
+        "SELECT version_id, digest, component FROM version_digest
+         WHERE version_id IN (SELECT value FROM json_each(?)) AND app_id = ?",
+    )?
+    .query_map(params![ids, app.as_str()], |row| {
+        let digests = VersionDigests { version: row.get("digest")?, component: row.get("component")? };
+        Ok((rows::id(row, "version_id")?, digests))
+    })?
+    .collect()
+}
+
+/// Removes what is kept of a plugin or a version beside its document.
+pub fn forget(c: &Connection, kind: ResourceKind, id: &str) -> Result<()> {
+    let statements: &[&str] = match kind {
+        ResourceKind::Plugin => &[
+            "DELETE FROM rollout_count WHERE plugin_id = ?",
+            "DELETE FROM version_health WHERE plugin_id = ?",
+            "DELETE FROM release WHERE plugin_id = ?",
+        ],
+        ResourceKind::Version => &["DELETE FROM version_health WHERE version_id = ?"],
+        _ => &[],
+    };
+    for sql in statements {
+        c.prepare_cached(sql)?.execute([id])?;
+    }
+    Ok(())
+}
