@@ -18,26 +18,6 @@ fn assert_limit(report: &Report, code: FailureCode, used: u64, allowed: u64) {
 }
 
 #[test]
-fn an_endless_loop_ends_with_the_same_fuel_each_time() {
-    let loops = [
-        "(loop $l (br $l)) unreachable",
-        "(loop $l (memory.fill (i32.const 0) (i32.const 0) (i32.const 65536)) (br $l)) unreachable",
-        "(loop $l (drop (memory.grow (i32.const 0))) (br $l)) unreachable",
-        "(loop $l (drop (memory.grow (i32.const 1))) (br $l)) unreachable",
-        "(loop $l (call $log (i32.const 1) (i32.const 0) (i32.const 65536)) (br $l)) unreachable",
-    ];
-    for body in loops {
-        let plugin = compile(&reshaper(MEMORY, body));
-        let limits = Limits { fuel: 1_000_000, ..Limits::default() };
-        let reports: Vec<Report> = (0..3).map(|_| reshape(&plugin, limits.clone())).collect();
-        for report in &reports {
-            assert_limit(report, FailureCode::FuelExhausted, 1_000_000, 1_000_000);
-            assert_eq!((report.fuel_used, &report.logs), (1_000_000, &reports[0].logs), "{body}");
-        }
-    }
-}
-
-#[test]
 fn the_fuel_of_a_call_that_ends_well_is_the_same_each_time_and_does_not_depend_on_the_limit() {
     let body = "(local $i i32)
         (loop $l (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (i32.const 1000))))
@@ -63,18 +43,6 @@ fn growing_memory_is_charged_by_the_page() {
 }
 
 #[test]
-fn an_endless_loop_before_the_call_is_stopped_too() {
-    let component = reshaper(&format!("{MEMORY} (func $spin (loop $l (br $l))) (start $spin)"), "(call $unchanged)");
-    let plugin = compile(&component);
-    for _ in 0..2 {
-        let report = reshape(&plugin, Limits { fuel: 50_000, ..Limits::default() });
-        assert_limit(&report, FailureCode::FuelExhausted, 50_000, 50_000);
-    }
-    let report = reshape(&plugin, Limits { fuel: ENDLESS, deadline: Duration::from_millis(30), ..Limits::default() });
-    assert_eq!(failure(&report).code, FailureCode::Deadline);
-}
-
-#[test]
 fn a_deadline_ends_what_fuel_does_not() {
     let plugin = compile(&reshaper(MEMORY, "(loop $l (br $l)) unreachable"));
     for deadline in [0, 1, 60] {
@@ -96,15 +64,6 @@ fn a_deadline_works_after_the_runtime_is_dropped() {
     drop(own);
     let report = reshape(&plugin, Limits { fuel: ENDLESS, deadline: Duration::from_millis(20), ..Limits::default() });
     assert_eq!(failure(&report).code, FailureCode::Deadline);
-}
-
-#[test]
-fn endless_recursion_overflows_the_guests_stack_only() {
-    let module = format!("{MEMORY} (func $f (param i32) (result i32) (i32.add (call $f (local.get 0)) (i32.const 1)))");
-    let plugin = compile(&reshaper(&module, "(drop (call $f (i32.const 1))) unreachable"));
-    for _ in 0..3 {
-        assert_limit(&reshape(&plugin, Limits::default()), FailureCode::StackOverflow, 512 << 10, 512 << 10);
-    }
 }
 
 #[test]
