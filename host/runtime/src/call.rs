@@ -9,6 +9,7 @@
 //! 5. The store is dropped: its memory is cleared and its slot is free again.
 
 mod classify;
+mod fault;
 mod log;
 mod output;
 mod state;

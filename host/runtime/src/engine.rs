@@ -31,7 +31,8 @@ pub(crate) const MEMORIES_MAX: u32 = 4;
 pub(crate) const TABLES_MAX: u32 = 24;
 
 /// Frames of a backtrace: enough to find a place, bounded since each is looked up in the guest's debug information.
-const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16).expect("16 is not zero");
+pub(crate) const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize =
+    std::num::NonZeroUsize::new(16).expect("16 is not zero");
 
 /// Fuel for `memory.grow`, and for each page that it asks for: the most that the engine can be told. A page costs the host a
 /// system call, a page fault or more, and clearing 64 KiB afterwards.

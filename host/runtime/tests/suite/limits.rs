@@ -135,3 +135,95 @@ fn an_input_that_is_too_large_never_reaches_the_guest() {
     assert_limit(&report, FailureCode::InputTooLarge, bytes as u64, bytes as u64 - 1);
     assert!(!failure(&report).code.counts_against_plugin());
 }
+
+/// Takes memory until it is refused.
+const HOG: &str = "(loop $hog (br_if $hog (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
+
+#[test]
+fn a_trap_after_a_refused_growth_is_the_limits_only_where_the_refusal_is_the_cause() {
+    let panic = |text: &str| {
+        format!(
+            r#"(data (i32.const 1024) "{text}")
+               (func $panic (call $log (i32.const 3) (i32.const 1024) (i32.const {})) unreachable)"#,
+            text.len()
+        )
+    };
+    let out_of_memory = panic("panicked at src/lib.rs:1:1: memory allocation of 9 bytes failed");
+    let out_of_bounds = panic("panicked at src/lib.rs:1:1: index out of bounds: the len is 3 but the index is 7");
+    let page = "(i32.mul (memory.size) (i32.const 65536))";
+    let (limit, trap) = (FailureCode::MemoryLimit, FailureCode::Trap);
+    let cases = [
+        // It gives up, without a word or with one about memory.
+        ("", format!("{HOG} unreachable"), limit),
+        (&out_of_memory, format!("{HOG} (call $panic) unreachable"), limit),
+        // It uses what it was refused: behind the end, or at -1 times the page size.
+        ("", format!("{HOG} (i32.store {page} (i32.const 1)) unreachable"), limit),
+        (
+            "",
+            format!(
+                "{HOG} (i32.store (i32.mul (memory.grow (i32.const 16)) (i32.const 65536)) (i32.const 1)) unreachable"
+            ),
+            limit,
+        ),
+        // It copes and fails for another reason.
+        (&out_of_bounds, format!("{HOG} (call $panic) unreachable"), trap),
+        ("", format!("{HOG} (drop (i32.div_u (i32.const 1) (i32.const 0))) unreachable"), trap),
+        ("", format!("{HOG} (drop (i32.load (i32.const 0x7fff0000))) unreachable"), trap),
+        ("", format!("{HOG} (drop (memory.grow (i32.const 1))) unreachable"), trap),
+        // Nothing was refused.
+        (&out_of_memory, "(call $panic) unreachable".to_owned(), trap),
+        ("", format!("(i32.store {page} (i32.const 1)) unreachable"), trap),
+    ];
+    for (module, body, code) in cases {
+        let limits = Limits { memory_bytes_max: 4 << 20, ..Limits::default() };
+        let report = reshape(&compile(&reshaper(&format!("{MEMORY} {module}"), &body)), limits);
+        assert_eq!(failure(&report).code, code, "{body}: {report:?}");
+    }
+}
+
+#[test]
+fn a_table_that_was_refused_and_is_used_all_the_same_is_the_limits() {
+    let module = format!("{MEMORY} (table $t 10 funcref)");
+    let hog = "(loop $l (br_if $l (i32.ne (table.grow $t (ref.null func) (i32.const 100)) (i32.const -1))))";
+    for (then, code) in [
+        ("(table.set $t (table.size $t) (ref.null func))", FailureCode::TableLimit),
+        ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", FailureCode::Trap),
+    ] {
+        let plugin = compile(&reshaper(&module, &format!("{hog} {then} unreachable")));
+        let report = reshape(&plugin, Limits { table_elements_max: 1000, ..Limits::default() });
+        assert_eq!(failure(&report).code, code, "{report:?}");
+    }
+}
+
+#[test]
+fn a_stack_in_linear_memory_that_overflows_is_recognized() {
+    // As compilers make it: the stack lies below everything else and grows downwards, a frame at a time.
+    let module = r#"(memory (export "memory") 2) (global $stack (mut i32) (i32.const 65536))
+        (func $deep (param $frame i32) (local $at i32)
+            (global.set $stack (local.tee $at (i32.sub (global.get $stack) (local.get $frame))))
+            (i64.store offset=8 (local.get $at) (i64.const 1))
+            (call $deep (local.get $frame))
+            (global.set $stack (i32.add (local.get $at) (local.get $frame))))"#;
+    let call = |frame: u32| {
+        let plugin = compile(&reshaper(module, &format!("(call $deep (i32.const {frame})) unreachable")));
+        failure(&reshape(&plugin, Limits::default())).clone()
+    };
+    for frame in [256, 1024, 2000] {
+        let failure = call(frame);
+        assert_eq!(failure.code, FailureCode::StackOverflow, "{failure:?}");
+        assert!(failure.detail.contains("in its own memory"), "{failure:?}");
+    }
+    // One frame that has no room, without any recursion.
+    let failure = call(200_000);
+    assert_eq!(failure.code, FailureCode::Trap);
+    assert!(failure.detail.contains("too large for the stack"), "{failure:?}");
+    // Recursion that misses the memory elsewhere is an ordinary trap.
+    let module =
+        module.replace("(i64.store offset=8 (local.get $at)", "(i64.store (i32.shl (local.get $at) (i32.const 8))");
+    let plugin = compile(&reshaper(&module, "(call $deep (i32.const 1024)) unreachable"));
+    assert_eq!(failure_of(&plugin), FailureCode::Trap);
+}
+
+fn failure_of(plugin: &hookloom_runtime::Plugin) -> FailureCode {
+    failure(&reshape(plugin, Limits::default())).code
+}
