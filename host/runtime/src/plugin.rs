@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
+use crate::bindings::Adapter;
 use crate::call::{self, CallState};
 use crate::engine::Shared;
 use crate::{Digest, Report, Request};
@@ -31,6 +32,8 @@ pub struct Exports {
 pub(crate) struct Prepared {
     pub(crate) shared: Arc<Shared>,
     pub(crate) instance_pre: InstancePre<CallState>,
+    /// Who serves the version of the contract that it was built for.
+    pub(crate) adapter: &'static dyn Adapter,
     /// The function `map`, found once.
     pub(crate) map: Option<ComponentExportIndex>,
     /// The function `reshape`, found once.

@@ -7,6 +7,7 @@
 mod compile;
 mod contract;
 mod executor;
+mod golden;
 mod guest;
 mod limits;
 mod logs;
