@@ -227,3 +227,25 @@ fn a_stack_in_linear_memory_that_overflows_is_recognized() {
 fn failure_of(plugin: &hookloom_runtime::Plugin) -> FailureCode {
     failure(&reshape(plugin, Limits::default())).code
 }
+
+#[test]
+fn fuel_is_the_same_on_every_run_and_every_thread() {
+    // A plugin as the SDK builds it, with an allocator, parsing and logs; fresh for half of the calls.
+    const PLUGIN: &[u8] = include_bytes!("../../../../tests/golden/v1.0/plugin.wasm");
+    let shared = compile(PLUGIN);
+    let expected = reshape(&shared, Limits::default());
+    assert!(expected.fuel_used > 10_000);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (shared, expected) = (&shared, &expected);
+            scope.spawn(move || {
+                let own = if thread % 2 == 0 { shared.clone() } else { compile(PLUGIN) };
+                for _ in 0..25 {
+                    let report = reshape(&own, Limits::default());
+                    assert_eq!((report.fuel_used, &report.outcome), (expected.fuel_used, &expected.outcome));
+                    assert_eq!(report.memory_peak_bytes, expected.memory_peak_bytes);
+                }
+            });
+        }
+    });
+}

@@ -11,4 +11,5 @@ mod golden;
 mod guest;
 mod limits;
 mod logs;
+mod observer;
 mod output;
