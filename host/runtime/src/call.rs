@@ -4,11 +4,12 @@
 //!
 //! 1. [`admit`]: does the plugin export what is asked, is the input small enough.
 //! 2. [`new_store`]: fuel, deadline, memory, tables and copies are bounded before the instance exists.
-//! 3. [`enter`]: instantiate, call the export.
+//! 3. `bindings.rs`, by the version of the contract: instantiate, [`call`] the export.
 //! 4. `output.rs` measures and checks the result, or `classify.rs` finds the cause of the failure.
 //! 5. The store is dropped: its memory is cleared and its slot is free again.
 
 mod classify;
+mod fault;
 mod log;
 mod output;
 mod state;
@@ -22,7 +23,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use self::classify::Circumstances;
 pub(crate) use self::state::CallState;
-use crate::bindings::v1_0;
+use crate::bindings::Returned;
 use crate::plugin::Prepared;
 use crate::{Failure, FailureCode, Input, Limits, Outcome, Report, Request};
 
@@ -62,7 +63,9 @@ fn attempt(plugin: &Prepared, request: &Request, start: Instant) -> Report {
         Ok(store) => store,
         Err(error) => return Report::not_run(Failure::new(FailureCode::Internal, format!("{error:#}"))),
     };
-    let outcome = enter(plugin, &mut store, &request.input)
+    let outcome = plugin
+        .adapter
+        .enter(plugin, &mut store, &request.input)
         .map_err(|error| {
             let elapsed = start.elapsed();
             let stack_bytes = plugin.shared.config.stack_bytes;
@@ -117,27 +120,8 @@ fn new_store(
     Ok(store)
 }
 
-/// What an export returned, not yet checked.
-enum Returned {
-    Map(v1_0::MapResult),
-    Reshape(v1_0::ReshapeResult),
-}
-
-/// Instantiates the component and calls the export that the input is for.
-fn enter(plugin: &Prepared, store: &mut Store<CallState>, input: &Input) -> wasmtime::Result<Returned> {
-    match input {
-        Input::Map(input) => {
-            let params = (v1_0::event(&input.event), &*v1_0::rules(input));
-            call::<v1_0::MapParams<'_>, _>(plugin, store, plugin.map.as_ref(), params).map(Returned::Map)
-        }
-        Input::Reshape(message) => {
-            let params = (v1_0::message(message),);
-            call::<v1_0::ReshapeParams<'_>, _>(plugin, store, plugin.reshape.as_ref(), params).map(Returned::Reshape)
-        }
-    }
-}
-
-fn call<Params, Return>(
+/// Instantiates the component and calls an export of it: what each version of the contract does with its own types.
+pub(crate) fn call<Params, Return>(
     plugin: &Prepared,
     store: &mut Store<CallState>,
     export: Option<&ComponentExportIndex>,

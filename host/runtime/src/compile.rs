@@ -12,12 +12,11 @@ mod structure;
 
 use std::sync::Arc;
 
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, Lift, Lower};
+use wasmtime::component::Component;
 
 pub use self::error::CompileError;
 use self::structure::Structure;
-use crate::bindings::v1_0;
+use crate::bindings::{self, Exported, v1_0};
 use crate::engine::Shared;
 use crate::plugin::Prepared;
 use crate::{Digest, Plugin};
@@ -45,8 +44,10 @@ fn prepare(
     structure: Structure,
     bytes: &[u8],
 ) -> Result<Plugin, CompileError> {
-    let map = find::<v1_0::MapParams<'_>, v1_0::MapResult>(component, v1_0::MAPPING, "map")?;
-    let reshape = find::<v1_0::ReshapeParams<'_>, v1_0::ReshapeResult>(component, v1_0::RESHAPING, "reshape")?;
+    let unknown =
+        || CompileError::UnknownContract { found: structure.contract.clone(), supported: bindings::NEWEST.to_owned() };
+    let adapter = bindings::adapter(&structure.contract).ok_or_else(unknown)?;
+    let Exported { map, reshape } = adapter.exports(component)?;
     let instance_pre = shared
         .linker
         .instantiate_pre(component)
@@ -54,6 +55,7 @@ fn prepare(
     Ok(Plugin::new(Prepared {
         shared: Arc::clone(shared),
         instance_pre,
+        adapter,
         map,
         reshape,
         wide_strings: structure.wide_strings,
@@ -61,28 +63,4 @@ fn prepare(
         contract: structure.contract,
         bytes_len: bytes.len(),
     }))
-}
-
-/// Finds the function `name` of the interface `interface`, where the component exports the interface, and checks its type.
-fn find<Params, Return>(
-    component: &Component,
-    interface: &'static str,
-    name: &str,
-) -> Result<Option<ComponentExportIndex>, CompileError>
-where
-    Params: ComponentNamedList + Lower,
-    Return: ComponentNamedList + Lift,
-{
-    let Some(instance) = component.get_export_index(None, interface) else { return Ok(None) };
-    let wrong = |detail: String| CompileError::WrongType { item: format!("{interface}#{name}"), detail };
-    let Some((item, index)) = component.get_export(Some(&instance), name) else {
-        return Err(wrong("there is no such function".to_owned()));
-    };
-    let ComponentItem::ComponentFunc(function) = item else { return Err(wrong("it is no function".to_owned())) };
-    if function.async_() {
-        return Err(wrong("it is asynchronous".to_owned()));
-    }
-    let types = component.component_type();
-    function.typecheck::<Params, Return>(&types.instance_type()).map_err(|error| wrong(format!("{error:#}")))?;
-    Ok(Some(index))
 }

@@ -16,7 +16,7 @@ use wasmtime::{
 };
 
 use crate::call::CallState;
-use crate::{CompileError, Limits, Plugin, bindings, compile};
+use crate::{CompileError, Limits, ObserverHandle, Plugin, bindings, compile};
 
 /// The largest [`RuntimeConfig::stack_bytes`]: a call runs on the caller's thread, whose stack must hold it.
 pub const STACK_BYTES_MAX: usize = 1 << 20;
@@ -31,7 +31,8 @@ pub(crate) const MEMORIES_MAX: u32 = 4;
 pub(crate) const TABLES_MAX: u32 = 24;
 
 /// Frames of a backtrace: enough to find a place, bounded since each is looked up in the guest's debug information.
-const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16).expect("16 is not zero");
+pub(crate) const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize =
+    std::num::NonZeroUsize::new(16).expect("16 is not zero");
 
 /// Fuel for `memory.grow`, and for each page that it asks for: the most that the engine can be told. A page costs the host a
 /// system call, a page fault or more, and clearing 64 KiB afterwards.
@@ -65,6 +66,8 @@ pub struct RuntimeConfig {
     ///
     /// A thread that calls [`Plugin::call`] needs this and some 200 KiB of stack of its own.
     pub stack_bytes: usize,
+    /// Who is told of calls and compilations. Default: nobody.
+    pub observer: ObserverHandle,
 }
 
 /// The plugin runtime of a process: compiles components, which then can be called.
@@ -117,7 +120,7 @@ impl Runtime {
     /// # Errors
     /// [`CompileError`]: each variant is one thing that its author can mend.
     pub fn compile(&self, bytes: &[u8]) -> Result<Plugin, CompileError> {
-        compile::compile(&self.shared, bytes)
+        self.shared.config.observer.compiling(|| compile::compile(&self.shared, bytes))
     }
 }
 
@@ -129,6 +132,7 @@ impl Default for RuntimeConfig {
             limits_max: Limits { memory_bytes_max: 256 << 20, table_elements_max: 100_000, ..Limits::default() },
             epoch_tick: Duration::from_millis(5),
             stack_bytes: 512 << 10,
+            observer: ObserverHandle::default(),
         }
     }
 }

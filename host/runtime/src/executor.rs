@@ -121,8 +121,17 @@ impl Executor {
     /// # Errors
     /// [`Busy`] when the queue or the tenant's share of it is full, or after [`Executor::shutdown`].
     pub fn submit(&self, tenant: &str, plugin: &Plugin, request: Request) -> Result<Ticket, Busy> {
-        let plugin = plugin.clone();
-        self.submit_call(tenant, Box::new(move || plugin.call(&request)))
+        let watch = plugin.observer().watch(tenant, plugin.digest());
+        let (watched, plugin) = (watch.clone(), plugin.clone());
+        let call = move || match watched {
+            Some(watch) => watch.run(|| plugin.call(&request)),
+            None => plugin.call(&request),
+        };
+        let ticket = self.submit_call(tenant, Box::new(call));
+        if let (Err(busy), Some(watch)) = (&ticket, watch) {
+            watch.refused(busy.reason);
+        }
+        ticket
     }
 
     fn submit_call(&self, tenant: &str, call: Box<dyn FnOnce() -> Report + Send>) -> Result<Ticket, Busy> {

@@ -45,17 +45,20 @@
 //! - Nothing that a guest does is an `Err` or a panic of the host.
 //!
 //! In reading order: `values` (what goes in), `outcome` (what comes out), `limits`, `engine` (once a process), `compile` (once a
-//! component), `plugin`, `call` (once a call), `bindings` (the contract as types), `json` (output checks), `executor`, `digest`, `replay`
-//! (past calls as files).
+//! component), `plugin`, `call` (once a call), `bindings` (the contract as types), `json` (output checks), `executor`, `observer`,
+//! `digest`, `replay` (past calls as files). How to embed it, in an axum service too, is in [`embedding`].
 
 mod bindings;
 mod call;
 mod compile;
 mod digest;
+#[doc = include_str!("../docs/embedding.md")]
+pub mod embedding {}
 mod engine;
 mod executor;
 mod json;
 mod limits;
+mod observer;
 mod outcome;
 mod plugin;
 mod replay;
@@ -66,6 +69,7 @@ pub use digest::{Digest, DigestError};
 pub use engine::{Runtime, RuntimeConfig, RuntimeError, STACK_BYTES_MAX};
 pub use executor::{Busy, BusyReason, Executor, ExecutorConfig, Ticket};
 pub use limits::Limits;
+pub use observer::{CacheEvent, CallInfo, Observer, ObserverHandle};
 pub use outcome::{Failure, FailureCode, LogLevel, LogLine, Logs, Outcome, Report};
 pub use plugin::{Exports, Plugin};
 pub use replay::{

@@ -74,7 +74,7 @@ pub enum FailureCode {
     FuelExhausted,
     /// Limit in milliseconds.
     Deadline,
-    /// Limit in bytes of the guest's call stack.
+    /// Limit in bytes of the guest's call stack; without figures where it is the stack that the guest keeps in its own memory.
     StackOverflow,
     /// Limit in bytes of linear memory.
     MemoryLimit,

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
+use crate::bindings::Adapter;
 use crate::call::{self, CallState};
 use crate::engine::Shared;
+use crate::observer::ObserverHandle;
 use crate::{Digest, Report, Request};
 
 /// A compiled plugin. Cheap to clone; clones share the compiled code.
@@ -31,6 +33,8 @@ pub struct Exports {
 pub(crate) struct Prepared {
     pub(crate) shared: Arc<Shared>,
     pub(crate) instance_pre: InstancePre<CallState>,
+    /// Who serves the version of the contract that it was built for.
+    pub(crate) adapter: &'static dyn Adapter,
     /// The function `map`, found once.
     pub(crate) map: Option<ComponentExportIndex>,
     /// The function `reshape`, found once.
@@ -65,6 +69,10 @@ impl Plugin {
     /// The length of the component in bytes, before it was compiled.
     pub fn bytes_len(&self) -> usize {
         self.inner.bytes_len
+    }
+
+    pub(crate) fn observer(&self) -> &ObserverHandle {
+        &self.inner.shared.config.observer
     }
 
     /// Runs the plugin once, in a fresh instance, on the caller's thread, whose stack must have room for

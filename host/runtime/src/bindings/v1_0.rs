@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, WasmStr};
 
+use super::{Contract, Refusal};
 use crate::call::CallState;
 use crate::{InboundEvent, LogLevel, MapInput, Message};
 
@@ -18,6 +19,9 @@ pub(crate) const HOST: &str = "hookloom:plugin/host@1.0.0";
 pub(crate) const MAPPING: &str = "hookloom:plugin/mapping@1.0.0";
 /// The interface of a reshaper.
 pub(crate) const RESHAPING: &str = "hookloom:plugin/reshaping@1.0.0";
+
+/// The contract 1.0.
+pub(crate) struct V1_0;
 
 /// The parameters of `map`.
 pub(crate) type MapParams<'a> = (Event<'a>, &'a [Rule<'a>]);
@@ -155,6 +159,41 @@ pub(crate) enum Level {
     Error,
 }
 
+impl Contract for V1_0 {
+    const MAPPING: &'static str = MAPPING;
+    const RESHAPING: &'static str = RESHAPING;
+    type MapParams<'a> = MapParams<'a>;
+    type MapResult = MapResult;
+    type ReshapeParams<'a> = ReshapeParams<'a>;
+    type ReshapeResult = ReshapeResult;
+
+    /// 1.0 with any patch number: within one minor version, only texts differ.
+    fn speaks(version: &str) -> bool {
+        let Some(patch) = version.strip_prefix("1.0.") else { return false };
+        !patch.is_empty() && patch.bytes().all(|digit| digit.is_ascii_digit())
+    }
+
+    fn lend_map<R>(input: &MapInput, call: impl FnOnce(MapParams<'_>) -> R) -> R {
+        call((event(&input.event), &rules(input)))
+    }
+
+    fn lend_reshape<R>(message: &Message, call: impl FnOnce(ReshapeParams<'_>) -> R) -> R {
+        call((self::message(message),))
+    }
+
+    fn mapped((result,): MapResult) -> Result<Vec<crate::RuleMatch>, Refusal> {
+        Ok(result?.into_iter().map(crate::RuleMatch::from).collect())
+    }
+
+    fn reshaped((result,): ReshapeResult) -> Result<super::Reshaped, Refusal> {
+        Ok(match result? {
+            Reshaped::Unchanged => super::Reshaped::Unchanged,
+            Reshaped::Replaced(body) => super::Reshaped::Replaced(body),
+            Reshaped::Dropped(reason) => super::Reshaped::Dropped(reason),
+        })
+    }
+}
+
 /// Lends an event to `map`.
 pub(crate) fn event(event: &InboundEvent) -> Event<'_> {
     let source = Source { id: &event.source.id, name: &event.source.name, profile: &event.source.profile };
@@ -180,9 +219,9 @@ pub(crate) fn message(message: &Message) -> OutMessage<'_> {
     }
 }
 
-/// Defines the interface `host`.
-pub(crate) fn add_to(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    let mut host = linker.instance(HOST)?;
+/// Defines the interface `host` under the name that a version gives it.
+pub(crate) fn add_to(linker: &mut Linker<CallState>, name: &str) -> wasmtime::Result<()> {
+    let mut host = linker.instance(name)?;
     host.func_wrap("log", |mut store, (level, message): (Level, WasmStr)| {
         CallState::log(&mut store, level.into(), &message)
     })?;
@@ -199,6 +238,23 @@ impl From<crate::Origin> for Origin {
             crate::Origin::Ai => Origin::Ai,
             crate::Origin::Automation => Origin::Automation,
             crate::Origin::System => Origin::System,
+        }
+    }
+}
+
+impl From<RuleMatch> for crate::RuleMatch {
+    fn from(found: RuleMatch) -> crate::RuleMatch {
+        let Contact { id, name, phone, email } = found.contact;
+        let contact = crate::Contact { id, name, phone, email };
+        crate::RuleMatch { rule: found.rule, contact, variables: found.variables }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        match failure {
+            Failure::InvalidPayload(text) => Refusal::InvalidPayload(text),
+            Failure::Broken(text) => Refusal::Broken(text),
         }
     }
 }

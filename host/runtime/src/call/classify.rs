@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
+use super::fault::{self, Fault};
 use super::log;
 use super::output;
 use super::state::{CallState, Gauge, HostCallLimit};
+use crate::engine::BACKTRACE_FRAMES_MAX;
 use crate::{Failure, FailureCode, Limits};
 
 /// Lines of a backtrace, inlined functions included.
@@ -38,10 +40,10 @@ pub(crate) fn failure(store: &Store<CallState>, error: &wasmtime::Error, about: 
         let detail = format!("the plugin called the host more than {allowed} times");
         Failure::limit(FailureCode::HostCallLimit, allowed + 1, allowed, detail)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        trapped(store.data(), *trap, about)
+        trapped(store.data(), *trap, error, about)
     } else if error.root_cause().to_string().contains(TOO_MUCH_DATA) {
         output::too_large(about.limits)
-    } else if let Some(refused) = refused(store.data()) {
+    } else if let Some(refused) = memory_refused(store.data()).or_else(|| table_refused(store.data())) {
         // The instance could not even be made, or the guest had no room for its arguments.
         refused
     } else if is_ours(store.data(), error) {
@@ -55,7 +57,7 @@ pub(crate) fn failure(store: &Store<CallState>, error: &wasmtime::Error, about: 
     failure
 }
 
-fn trapped(state: &CallState, trap: Trap, about: &Circumstances<'_>) -> Failure {
+fn trapped(state: &CallState, trap: Trap, error: &wasmtime::Error, about: &Circumstances<'_>) -> Failure {
     let limits = about.limits;
     match trap {
         Trap::OutOfFuel => {
@@ -72,7 +74,7 @@ fn trapped(state: &CallState, trap: Trap, about: &Circumstances<'_>) -> Failure 
             let detail = format!("the plugin's calls nest too deeply for its {allowed} bytes of stack");
             Failure::limit(FailureCode::StackOverflow, allowed, allowed, detail)
         }
-        other => refused(state).unwrap_or_else(|| {
+        other => refused(state, other, error).or_else(|| own_stack(other, error)).unwrap_or_else(|| {
             let detail = match state.log.panic() {
                 Some(panic) => format!("{other}; {panic}"),
                 None => other.to_string(),
@@ -82,21 +84,65 @@ fn trapped(state: &CallState, trap: Trap, about: &Circumstances<'_>) -> Failure 
     }
 }
 
+/// Compiled languages keep a stack of their own in linear memory, which overflows before the engine's does where frames are large.
+fn own_stack(trap: Trap, error: &wasmtime::Error) -> Option<Failure> {
+    if trap != Trap::MemoryOutOfBounds || !Fault::of(error).is_some_and(Fault::is_below_zero) {
+        return None;
+    }
+    let recursion = error
+        .downcast_ref::<WasmBacktrace>()
+        .is_some_and(|trace| fault::is_recursion(trace, BACKTRACE_FRAMES_MAX.get()));
+    Some(if recursion {
+        let detail = "the plugin's calls nest too deeply for the stack that it keeps in its own memory, whose size its \
+                      linker chose";
+        Failure::new(FailureCode::StackOverflow, detail)
+    } else {
+        let detail = format!(
+            "{trap}, just below address 0: likely a value too large for the stack that the plugin keeps in its own memory"
+        );
+        Failure::new(FailureCode::Trap, detail)
+    })
+}
+
 /// Whether the machine failed rather than the guest: it has not run yet, or the system has no memory for it.
 fn is_ours(state: &CallState, error: &wasmtime::Error) -> bool {
     let guest_ran = state.instantiated || error.is::<WasmBacktrace>();
     !guest_ran || error.is::<std::io::Error>() || error.is::<wasmtime::error::OutOfMemory>()
 }
 
-/// A growth was refused, and the guest did not cope: the refusal is the cause, and the trap its consequence.
-fn refused(state: &CallState) -> Option<Failure> {
-    let limit = |code, gauge: &Gauge, unit: &str| {
-        let (used, allowed) = (gauge.refused()?, gauge.max());
-        let detail = format!("the plugin asked for {used} {unit}, and at most {allowed} are allowed");
-        Some(Failure::limit(code, used, allowed, detail))
-    };
+/// The failure where the last growth that the guest asked for was refused and the trap is what comes of that: the guest gave up, or
+/// used what it had not got. One that coped and fails for another reason later has trapped.
+fn refused(state: &CallState, trap: Trap, error: &wasmtime::Error) -> Option<Failure> {
+    match trap {
+        Trap::UnreachableCodeReached if state.log.panic().is_none_or(is_about_memory) => {
+            memory_refused(state).or_else(|| table_refused(state))
+        }
+        Trap::MemoryOutOfBounds => {
+            let wanted = state.meter.memory.refused()?.size;
+            Fault::of(error)?.is_in_refused(wanted).then(|| memory_refused(state))?
+        }
+        Trap::TableOutOfBounds => table_refused(state),
+        _ => None,
+    }
+}
+
+/// How the standard library of Rust says that there was no memory: when it aborts, and when a `try_reserve` is unwrapped.
+fn is_about_memory(panic: &str) -> bool {
+    panic.contains("memory allocation of ") || panic.contains("AllocError")
+}
+
+fn memory_refused(state: &CallState) -> Option<Failure> {
     limit(FailureCode::MemoryLimit, &state.meter.memory, "bytes of memory")
-        .or_else(|| limit(FailureCode::TableLimit, &state.meter.table, "elements of tables"))
+}
+
+fn table_refused(state: &CallState) -> Option<Failure> {
+    limit(FailureCode::TableLimit, &state.meter.table, "elements of tables")
+}
+
+fn limit(code: FailureCode, gauge: &Gauge, unit: &str) -> Option<Failure> {
+    let (used, allowed) = (gauge.refused()?.wanted, gauge.max());
+    let detail = format!("the plugin asked for {used} {unit}, and at most {allowed} are allowed");
+    Some(Failure::limit(code, used, allowed, detail))
 }
 
 fn backtrace(trace: &WasmBacktrace) -> Vec<String> {

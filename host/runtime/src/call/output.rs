@@ -1,9 +1,9 @@
 //! From what the guest returned to an [`Outcome`]: measured and checked before anything leaves.
 
-use crate::bindings::v1_0;
+use crate::bindings::{Refusal, Reshaped};
 use crate::call::log;
 use crate::json::{self, JsonError};
-use crate::{Contact, Failure, FailureCode, Limits, Outcome, RuleMatch};
+use crate::{Failure, FailureCode, Limits, Outcome, RuleMatch};
 
 /// Bytes of a reason that are kept.
 const PROSE_BYTES_MAX: usize = 4 * 1024;
@@ -11,7 +11,7 @@ const PROSE_BYTES_MAX: usize = 4 * 1024;
 /// Bytes that wasmtime may copy for a result of allowed size: its texts, and the records of a list around them.
 pub(crate) fn result_bytes_max(limits: &Limits, wide_strings: bool) -> usize {
     let texts = limits.output_bytes_max.saturating_mul(if wide_strings { 2 } else { 1 });
-    texts.saturating_add(limits.matches_max.saturating_mul(size_of::<v1_0::RuleMatch>()))
+    texts.saturating_add(limits.matches_max.saturating_mul(size_of::<RuleMatch>()))
 }
 
 /// The failure where the guest tried to return more than [`result_bytes_max`]; how much more is not known.
@@ -22,10 +22,10 @@ pub(crate) fn too_large(limits: &Limits) -> Failure {
 }
 
 /// Checks what `map` returned.
-pub(crate) fn mapped(limits: &Limits, (result,): v1_0::MapResult) -> Result<Outcome, Failure> {
+pub(crate) fn mapped(limits: &Limits, result: Result<Vec<RuleMatch>, Refusal>) -> Result<Outcome, Failure> {
     let matches = match result {
         Ok(matches) => matches,
-        Err(failure) => return failed(limits, failure),
+        Err(refusal) => return failed(limits, refusal),
     };
     if matches.len() > limits.matches_max {
         let (used, allowed) = (matches.len() as u64, limits.matches_max as u64);
@@ -37,28 +37,28 @@ pub(crate) fn mapped(limits: &Limits, (result,): v1_0::MapResult) -> Result<Outc
         json::check_object(&found.variables, limits.json_depth_max)
             .map_err(|error| invalid(&format!("the variables of match {}", number + 1), &error))?;
     }
-    Ok(Outcome::Mapped(matches.into_iter().map(RuleMatch::from).collect()))
+    Ok(Outcome::Mapped(matches))
 }
 
 /// Checks what `reshape` returned.
-pub(crate) fn reshaped(limits: &Limits, (result,): v1_0::ReshapeResult) -> Result<Outcome, Failure> {
+pub(crate) fn reshaped(limits: &Limits, result: Result<Reshaped, Refusal>) -> Result<Outcome, Failure> {
     match result {
-        Ok(v1_0::Reshaped::Unchanged) => Ok(Outcome::Unchanged),
-        Ok(v1_0::Reshaped::Replaced(body)) => {
+        Ok(Reshaped::Unchanged) => Ok(Outcome::Unchanged),
+        Ok(Reshaped::Replaced(body)) => {
             check_size(limits, body.len())?;
             json::check_object(&body, limits.json_depth_max).map_err(|error| invalid("the replaced body", &error))?;
             Ok(Outcome::Replaced(body))
         }
-        Ok(v1_0::Reshaped::Dropped(reason)) => Ok(Outcome::Dropped(prose(limits, &reason)?)),
-        Err(failure) => failed(limits, failure),
+        Ok(Reshaped::Dropped(reason)) => Ok(Outcome::Dropped(prose(limits, &reason)?)),
+        Err(refusal) => failed(limits, refusal),
     }
 }
 
 /// What the plugin itself calls a failure.
-fn failed(limits: &Limits, failure: v1_0::Failure) -> Result<Outcome, Failure> {
-    match failure {
-        v1_0::Failure::InvalidPayload(text) => Ok(Outcome::InvalidPayload(prose(limits, &text)?)),
-        v1_0::Failure::Broken(text) => Err(Failure::new(FailureCode::Broken, prose(limits, &text)?)),
+fn failed(limits: &Limits, refusal: Refusal) -> Result<Outcome, Failure> {
+    match refusal {
+        Refusal::InvalidPayload(text) => Ok(Outcome::InvalidPayload(prose(limits, &text)?)),
+        Refusal::Broken(text) => Err(Failure::new(FailureCode::Broken, prose(limits, &text)?)),
     }
 }
 
@@ -85,18 +85,11 @@ fn invalid(what: &str, error: &JsonError) -> Failure {
     Failure::new(FailureCode::InvalidOutput, format!("{what}: {error}"))
 }
 
-fn bytes_len(found: &v1_0::RuleMatch) -> usize {
+fn bytes_len(found: &RuleMatch) -> usize {
     let contact = &found.contact;
     let optional = [&contact.id, &contact.name, &contact.phone, &contact.email];
     let optional = optional.into_iter().flatten();
     optional.chain([&found.rule, &found.variables]).map(String::len).sum()
-}
-
-impl From<v1_0::RuleMatch> for RuleMatch {
-    fn from(found: v1_0::RuleMatch) -> RuleMatch {
-        let v1_0::Contact { id, name, phone, email } = found.contact;
-        RuleMatch { rule: found.rule, contact: Contact { id, name, phone, email }, variables: found.variables }
-    }
 }
 
 #[cfg(test)]

@@ -36,10 +36,19 @@ pub(crate) struct Gauge {
     used: u64,
     peak: u64,
     max: u64,
-    /// What the last refused growth would have come to.
-    refused: Option<u64>,
+    /// The last growth, if it was refused.
+    refused: Option<Refusal>,
     /// The last growth that was allowed, in case the engine can't do it after all.
     last: u64,
+}
+
+/// A growth that was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// What all memories, or all tables, would have come to.
+    pub(crate) wanted: u64,
+    /// What this one would have come to.
+    pub(crate) size: u64,
 }
 
 /// The memories and tables of all instances of the call together.
@@ -125,7 +134,7 @@ impl Gauge {
         self.max
     }
 
-    pub(crate) fn refused(&self) -> Option<u64> {
+    pub(crate) fn refused(&self) -> Option<Refusal> {
         self.refused
     }
 
@@ -133,9 +142,11 @@ impl Gauge {
         let more = desired.saturating_sub(current) as u64;
         let wanted = self.used.saturating_add(more);
         if wanted > self.max {
-            self.refused = Some(wanted);
+            self.refused = Some(Refusal { wanted, size: desired as u64 });
             return false;
         }
+        // Whoever gets less than it asked for first has coped.
+        self.refused = None;
         self.last = more;
         self.used = wanted;
         self.peak = self.peak.max(wanted);
@@ -205,7 +216,10 @@ mod tests {
         assert!(gauge.grow(0, 60));
         assert!(gauge.grow(0, 40), "a second memory");
         assert!(!gauge.grow(60, 61));
-        assert_eq!((gauge.used, gauge.peak, gauge.refused), (100, 100, Some(101)));
+        let refusal = Refusal { wanted: 101, size: 61 };
+        assert_eq!((gauge.used, gauge.peak, gauge.refused), (100, 100, Some(refusal)));
+        assert!(gauge.grow(60, 60));
+        assert_eq!(gauge.refused, None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use wasmparser::{
 };
 
 use super::CompileError;
-use crate::bindings::v1_0;
+use crate::bindings;
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use crate::{Limits, RuntimeConfig};
 
@@ -329,9 +329,9 @@ fn check_resources(outline: &Outline, limits_max: &Limits) -> Result<(), Compile
 fn check_versions(outline: &Outline) -> Result<(), CompileError> {
     let names = outline.imports.iter().map(|import| &import.name).chain(&outline.exports);
     for (_, version) in names.filter_map(|name| split(name)) {
-        if !is_supported(version) {
+        if bindings::adapter(version).is_none() {
             let found = if version.is_empty() { "(none)".to_owned() } else { version.to_owned() };
-            return Err(CompileError::UnknownContract { found, supported: v1_0::VERSION.to_owned() });
+            return Err(CompileError::UnknownContract { found, supported: bindings::NEWEST.to_owned() });
         }
     }
     Ok(())
@@ -366,12 +366,6 @@ fn split(name: &str) -> Option<(&str, &str)> {
     Some(rest.split_once('@').unwrap_or((rest, "")))
 }
 
-/// Whether `version` is 1.0 with any patch number: within one minor version, only texts differ.
-fn is_supported(version: &str) -> bool {
-    let Some(patch) = version.strip_prefix("1.0.") else { return false };
-    !patch.is_empty() && patch.bytes().all(|digit| digit.is_ascii_digit())
-}
-
 fn invalid(error: &wasmparser::Error) -> CompileError {
     CompileError::Invalid { detail: format!("{} (at byte {:#x})", error.message(), error.offset()) }
 }
@@ -383,6 +377,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bindings::v1_0;
 
     fn check(bytes: &[u8]) -> Result<Structure, CompileError> {
         super::check(bytes, &RuntimeConfig::default())

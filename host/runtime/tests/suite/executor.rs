@@ -75,20 +75,6 @@ fn one_tenant_can_not_fill_the_queue() {
 }
 
 #[test]
-fn a_quiet_tenant_does_not_wait_for_all_of_a_noisy_one() {
-    let executor = one_worker(100, 100);
-    let (endless, quick) = (endless(), quick());
-    let submit = |tenant, plugin, limits| executor.submit(tenant, plugin, request(message(), limits)).unwrap();
-    let mut noisy: Vec<Ticket> = (0..20).map(|_| submit("noisy", &endless, lasting(30))).collect();
-    let quiet: Vec<Ticket> = (0..5).map(|_| submit("quiet", &quick, Limits::default())).collect();
-    for ticket in quiet {
-        assert_eq!(ticket.wait().outcome, Outcome::Unchanged);
-    }
-    let waiting = noisy.iter_mut().filter_map(|ticket| is_pending(ticket).then_some(())).count();
-    assert!(waiting >= 15, "only {waiting} of the noisy tenant's calls were still to come");
-}
-
-#[test]
 fn shutting_down_finishes_what_was_taken_and_takes_no_more() {
     let executor = one_worker(100, 100);
     let plugin = endless();

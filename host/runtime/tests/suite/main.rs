@@ -1,14 +1,15 @@
 //! The runtime against guests that are written as WebAssembly text: what ordinary ones get, and what hostile ones yield.
 //!
-//! Each file is one subject; `guest.rs` builds the components, by the encoder that build tools use, from the published contract.
+//! What must survive abuse stands in the suite `abuse`, by row. Each file is one subject; `guest.rs` builds the components, by the encoder that build tools use, from the published contract.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests end the test like the tests themselves")]
 
 mod compile;
 mod contract;
 mod executor;
+mod golden;
 mod guest;
-mod isolation;
 mod limits;
 mod logs;
+mod observer;
 mod output;

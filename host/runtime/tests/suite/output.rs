@@ -1,8 +1,8 @@
 //! What a guest may return, and what of it is refused.
 
-use hookloom_runtime::{FailureCode, Limits, Outcome, Plugin, Report, RuntimeConfig};
+use hookloom_runtime::{FailureCode, Limits, Outcome, Plugin, Report};
 
-use crate::guest::{compile, event, failure, mapper, request, reshape, reshaper, runtime};
+use crate::guest::{compile, event, failure, mapper, request, reshape, reshaper};
 
 /// A reshaper that returns this text as the new body.
 fn replacing(text: &[u8]) -> Plugin {
@@ -41,33 +41,10 @@ fn assert_invalid(report: &Report, place: &str) {
     assert!(failure.detail.contains(place), "{failure:?}");
 }
 
-/// Resident bytes of this process.
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
 #[test]
 fn a_replaced_body_is_kept_byte_for_byte() {
     let body = "{ \"n\" : 1.10e0,\n\"big\":123456789012345678901234567890 }";
     assert_eq!(reshape(&replacing(body.as_bytes()), Limits::default()).outcome, Outcome::Replaced(body.to_owned()));
-}
-
-#[test]
-fn a_body_that_is_no_good_object_is_refused_with_its_place() {
-    let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-    let cases: [(&[u8], &str); 7] = [
-        (b"hello", "the replaced body: a JSON object expected, not 'h', at line 1, column 1"),
-        (b"[1]", "not '[', at line 1, column 1"),
-        (b"{\"a\":NaN}", "at line 1, column 6"),
-        (b"{\"a\":1,\n\"a\":2}", "duplicate key \"a\" at line 2, column 1"),
-        (deep.as_bytes(), "nested deeper than 64 levels at line 1, column 69"),
-        (b"", "not the end"),
-        (b"{\"a\":\"\xff\"}", "utf-8"),
-    ];
-    for (text, place) in cases {
-        assert_invalid(&reshape(&replacing(text), Limits::default()), place);
-    }
 }
 
 #[test]
@@ -82,16 +59,6 @@ fn the_variables_of_each_match_are_checked() {
     );
     let report = compile(&component).call(&request(event(), Limits::default()));
     assert_invalid(&report, "the variables of match 1: duplicate key \"a\" at line 1, column 8");
-}
-
-#[test]
-fn a_pointer_out_of_the_guests_memory_is_refused() {
-    for (address, len) in [(65_536, 1), (-1, 1), (0, 1 << 30), (0, -1)] {
-        let body = format!("(call $return (i32.const 0) (i32.const 1) (i32.const {address}) (i32.const {len}))");
-        let report = reshape(&compile(&reshaper(r#"(memory (export "memory") 1)"#, &body)), Limits::default());
-        let code = failure(&report).code;
-        assert!(matches!(code, FailureCode::InvalidOutput | FailureCode::OutputTooLarge), "{report:?}");
-    }
 }
 
 #[test]
@@ -112,34 +79,4 @@ fn the_number_of_matches_is_bounded() {
     let report = plugin.call(&request(event(), Limits { matches_max: 2, ..Limits::default() }));
     let failure = failure(&report);
     assert_eq!((failure.code, failure.used, failure.allowed), (FailureCode::OutputTooLarge, Some(3), Some(2)));
-}
-
-#[test]
-fn a_million_slices_of_the_same_bytes_cost_the_host_nothing() {
-    let plugin = compile(&flooding(1024, 1_000_000, 60_000));
-    let before = resident_bytes();
-    for _ in 0..3 {
-        let report = plugin.call(&request(event(), Limits::default()));
-        assert_eq!(failure(&report).code, FailureCode::OutputTooLarge, "{report:?}");
-    }
-    let after = resident_bytes();
-    // The guest's own 64 MiB are given back after each call.
-    assert!(after.saturating_sub(before) < 128 << 20, "from {before} to {after}");
-}
-
-#[test]
-fn a_gibibyte_of_result_costs_the_host_nothing() {
-    let limits_max = Limits { memory_bytes_max: 2 << 30, ..Limits::default() };
-    let large = runtime(RuntimeConfig { instances_max: 1, limits_max: limits_max.clone(), ..RuntimeConfig::default() });
-    let body = format!("(call $return (i32.const 0) (i32.const 1) (i32.const 65536) (i32.const {}))", 1 << 30);
-    let plugin = large.compile(&reshaper(r#"(memory (export "memory") 16400)"#, &body)).unwrap();
-    let before = resident_bytes();
-    let report = reshape(&plugin, limits_max);
-    let after = resident_bytes();
-    let failure = failure(&report);
-    assert_eq!(
-        (failure.code, failure.used, failure.allowed),
-        (FailureCode::OutputTooLarge, Some((1 << 20) + 1), Some(1 << 20))
-    );
-    assert!(after.saturating_sub(before) < 128 << 20, "from {before} to {after}");
 }
