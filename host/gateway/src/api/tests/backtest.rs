@@ -43,8 +43,17 @@ fn trap() -> Outcome {
     Outcome::Failed(serde_json::from_value::<Failure>(failure).unwrap())
 }
 
-/// A call that ended so, on an event that is in the store or not.
-async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_evidence: bool, with_event: bool) -> String {
+/// What is left of a call's event.
+#[derive(Clone, Copy, PartialEq)]
+enum Left {
+    Whole,
+    /// It is there with another payload.
+    Altered,
+    Nothing,
+}
+
+/// A call that ended so.
+async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_evidence: bool, left: Left) -> String {
     let (store, minter) = (&api.gateway.store, &api.gateway.minter);
     let version = stored_version(api, uid, version).await.value;
     let source = store.find::<Source>(Some(&version.app), "s").await.unwrap().unwrap().value;
@@ -62,12 +71,12 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
     let claim = store.claim(WorkKind::Map, api.now(), LEASE, 1).await.unwrap().remove(0);
     let other: EventId = minter.mint();
     let event = Event {
-        id: if with_event { new.id } else { other },
+        id: if left == Left::Nothing { other } else { new.id },
         app: version.app.clone(),
         source: source.id.clone(),
         received_at: api.now(),
         headers: Vec::new(),
-        body: String::from_utf8(body).unwrap(),
+        body: if left == Left::Altered { r#"{"n": 1.1}"#.into() } else { String::from_utf8(body).unwrap() },
         state: EventState::Accepted,
         reason: None,
         version: None,
@@ -105,7 +114,7 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
 async fn a_call_is_exported_as_a_replay_file() {
     let api = Api::start().await;
     let (_, version) = tenant(&api, "acme").await;
-    let id = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, true).await;
+    let id = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await;
     let answer = api.get(&format!("/app/acme/call/{id}/export")).await;
     answer.ok(200);
     assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
@@ -126,16 +135,20 @@ async fn what_is_gone_is_said_to_be_gone() {
     let api = Api::start().await;
     let (_, version) = tenant(&api, "acme").await;
     let export = async |id: &str, query: &str| api.get(&format!("/app/acme/call/{id}/export{query}")).await;
-    let old = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), false, true).await;
+    let old = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), false, Left::Whole).await;
     let answer = export(&old, "").await;
     answer.refused(410, "input_gone");
     assert!(answer.text.contains("nothing was kept"), "{answer:?}");
-    let removed = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, false).await;
+    let removed = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Nothing).await;
     let answer = export(&removed, "").await;
     answer.refused(410, "input_gone");
     assert!(answer.text.contains("was removed"), "{answer:?}");
+    let altered = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Altered).await;
+    let answer = export(&altered, "").await;
+    answer.refused(410, "input_gone");
+    assert!(answer.text.contains("has changed"), "{answer:?}");
     // The input of a failed call outlives its event.
-    let failed = call(&api, "acme", &version, trap(), true, false).await;
+    let failed = call(&api, "acme", &version, trap(), true, Left::Nothing).await;
     let replay = Replay::parse(&export(&failed, "").await.text).unwrap();
     assert_eq!(replay.recorded.output, Some(trap()));
     // The component goes with its last version.
@@ -149,9 +162,9 @@ async fn what_is_gone_is_said_to_be_gone() {
 async fn inputs_of_failed_calls_are_kept_only_as_configured() {
     let api = Api::start_with("[runtime]\nfailed_inputs_max = 0\n").await;
     let (_, version) = tenant(&api, "acme").await;
-    let failed = call(&api, "acme", &version, trap(), true, false).await;
+    let failed = call(&api, "acme", &version, trap(), true, Left::Nothing).await;
     api.get(&format!("/app/acme/call/{failed}/export")).await.refused(410, "input_gone");
-    let there = call(&api, "acme", &version, trap(), true, true).await;
+    let there = call(&api, "acme", &version, trap(), true, Left::Whole).await;
     api.get(&format!("/app/acme/call/{there}/export")).await.ok(200);
 }
 
@@ -213,8 +226,8 @@ async fn only_the_tenants_own_people_get_what_is_the_tenants() {
     let api = Api::start().await;
     let (_, version) = tenant(&api, "acme").await;
     let (_, foreign_version) = tenant(&api, "other").await;
-    let foreign_call = call(&api, "other", &foreign_version, trap(), true, true).await;
-    let own_call = call(&api, "acme", &version, trap(), true, true).await;
+    let foreign_call = call(&api, "other", &foreign_version, trap(), true, Left::Whole).await;
+    let own_call = call(&api, "acme", &version, trap(), true, Left::Whole).await;
     let backtest = |app: &str, version: &str| format!("/app/{app}/plugin/p/version/{version}/backtest");
     let foreign = api.post(&backtest("other", &foreign_version), json!({"baseline": foreign_version})).await.ok(202);
     let own = api.post(&backtest("acme", &version), json!({"baseline": version})).await.ok(202);
