@@ -7,6 +7,7 @@ mod delivery;
 mod endpoint;
 mod event_type;
 mod inbound;
+mod limits;
 mod message;
 mod paging;
 mod plugin;

@@ -8,6 +8,7 @@ use super::{Chain, WorkError};
 use crate::{
     gateway::Gateway,
     id::{AppId, PluginId},
+    limits::limits_of,
     plugins::CallError,
     store::{
         StoreError,
@@ -80,7 +81,8 @@ pub async fn call(
     version: &Version,
     input: Input,
 ) -> Result<Result<Report, Failed>, WorkError> {
-    match gateway.plugins.call(&*gateway.store, app, version, input).await {
+    let limits = limits_of(gateway, app).await?;
+    match gateway.plugins.call(&*gateway.store, app, version, limits, input).await {
         Ok(report) => Ok(Ok(report)),
         Err(error @ (CallError::Missing { .. } | CallError::Compile { .. })) => {
             let detail = Chain(&error).to_string();

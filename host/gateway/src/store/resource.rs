@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     clock::Timestamp,
     id::{AppId, EndpointId, EventTypeId, KeyId, PluginId, RuleId, SourceId, VersionId},
+    limits::TenantLimits,
 };
 
 /// The kinds of resource; the text stands in the store.
@@ -146,6 +147,9 @@ pub struct App {
     pub metadata: BTreeMap<String, String>,
     /// Messages a second over all its endpoints, if limited.
     pub throttle_rate: Option<u16>,
+    /// What an operator has lowered for its plugin calls.
+    #[serde(default)]
+    pub limits: TenantLimits,
     /// The mapper of sources that name none.
     pub default_mapper: Option<PluginBinding>,
     /// The reshaper of endpoints that name none.
