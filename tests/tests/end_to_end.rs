@@ -75,7 +75,7 @@ async fn without_a_mapper_every_enabled_rule_with_the_trigger_matches() {
 }
 
 #[tokio::test]
-async fn a_match_that_can_not_fire_is_recorded_with_its_reason_and_the_others_go_on() {
+async fn row_13_a_match_that_can_not_fire_is_recorded_with_its_reason_and_the_others_go_on() {
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let tenant = gateway.tenant("acme").await;
     let other = gateway.tenant("other").await;
@@ -457,7 +457,7 @@ async fn a_repeated_idempotency_key_gives_the_first_answer() {
 }
 
 #[tokio::test]
-async fn a_busy_neighbor_does_not_stop_a_tenant() {
+async fn row_17_a_busy_neighbor_does_not_stop_a_tenant() {
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let (noisy, quiet) = (gateway.tenant("noisy").await, gateway.tenant("quiet").await);
     let endless = noisy.plugin("endless", plugins::hostile(), &json!({ "mode": "loop" })).await;

@@ -436,6 +436,7 @@ fn app(kit: &Kit, uid: Option<&str>) -> App {
         name: "Tenant".into(),
         metadata: Default::default(),
         throttle_rate: None,
+        limits: Default::default(),
         default_mapper: None,
         default_reshaper: None,
         created_at: at(0),

@@ -22,6 +22,7 @@ mod extract;
 mod fields;
 mod inbound;
 mod key;
+mod limits;
 mod message;
 mod page;
 mod plugin;
@@ -108,6 +109,7 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
         .route("/endpoint/{endpoint_id}/reshaper", get(binding::get_reshaper).put(binding::put_reshaper))
         .route("/default-mapper", get(binding::get_default_mapper).put(binding::put_default_mapper))
         .route("/default-reshaper", get(binding::get_default_reshaper).put(binding::put_default_reshaper))
+        .route("/limits", get(limits::get).put(limits::put).delete(limits::delete))
         .route("/source", get(source::list).post(source::create))
         .route("/source/{source_id}", get(source::get).put(source::put).patch(source::patch).delete(source::delete))
         .route("/source/{source_id}/rotate", post(source::rotate))

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hookloom_runtime::Limits;
+use hookloom_runtime::{Limits, STACK_BYTES_MAX};
 use ipnet::IpNet;
 
 use crate::{
@@ -75,6 +75,7 @@ pub struct Config {
     pub queue_max: usize,
     pub tenant_in_flight_max: usize,
     pub component_bytes_max: usize,
+    pub stack_bytes: usize,
     pub compiled_max: usize,
     pub failed_inputs: KeepBounds,
     pub backtests_max: usize,
@@ -152,6 +153,7 @@ impl Check {
             queue_max: self.count("runtime.queue_max", file.runtime.queue_max),
             tenant_in_flight_max: self.count("runtime.tenant_in_flight_max", file.runtime.tenant_in_flight_max),
             component_bytes_max: self.count("runtime.component_bytes_max", file.runtime.component_bytes_max),
+            stack_bytes: self.stack(file.runtime.stack_bytes),
             compiled_max: self.count("runtime.compiled_max", file.runtime.compiled_max),
             failed_inputs: KeepBounds {
                 count_max: usize::try_from(file.runtime.failed_inputs_max).unwrap_or(usize::MAX),
@@ -171,13 +173,15 @@ impl Check {
             fuel: self.at_least_one("runtime.limits.fuel", file.fuel),
             deadline: self.millis("runtime.limits.deadline_ms", file.deadline_ms, 60_000),
             memory_bytes_max: self.at_least_one("runtime.limits.memory_bytes_max", file.memory_bytes_max),
+            table_elements_max: file.table_elements_max,
             input_bytes_max: self.count("runtime.limits.input_bytes_max", file.input_bytes_max),
             output_bytes_max: self.count("runtime.limits.output_bytes_max", file.output_bytes_max),
             matches_max: self.count("runtime.limits.matches_max", file.matches_max),
             log_lines_max: narrow(file.log_lines_max),
             log_bytes_max: usize::try_from(file.log_bytes_max).unwrap_or(usize::MAX),
+            log_line_bytes_max: usize::try_from(file.log_line_bytes_max).unwrap_or(usize::MAX),
             host_calls_max: narrow(file.host_calls_max),
-            ..Limits::default()
+            json_depth_max: self.count("runtime.limits.json_depth_max", file.json_depth_max),
         }
     }
 
@@ -261,6 +265,15 @@ impl Check {
         Duration::from_millis(value)
     }
 
+    fn stack(&mut self, value: u64) -> usize {
+        let bytes = usize::try_from(value).unwrap_or(usize::MAX);
+        if !(64 << 10..=STACK_BYTES_MAX).contains(&bytes) {
+            self.problems
+                .push(format!("`runtime.stack_bytes` must lie between 65536 and {STACK_BYTES_MAX}, not {value}"));
+        }
+        bytes
+    }
+
     fn workers(&mut self, value: u64) -> usize {
         match usize::try_from(value) {
             Ok(0) => std::thread::available_parallelism().map_or(1, Into::into),
@@ -287,7 +300,8 @@ mod tests {
         let config = Config::parse("", &[]).unwrap();
         assert_eq!(config.listen.port(), 8071);
         assert!(config.egress.allowed_subnets.is_empty());
-        assert_eq!(config.limits.fuel, Limits::default().fuel);
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.stack_bytes, hookloom_runtime::RuntimeConfig::default().stack_bytes);
         assert!(config.workers >= 1);
     }
 

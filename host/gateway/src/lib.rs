@@ -6,7 +6,7 @@
 //! - [`backtest`] is what a version would have made of recorded inputs.
 //! - [`delivery`] signs, sends, records and schedules the next attempt.
 //! - [`store`] keeps everything; work resumes from it alone.
-//! - [`plugins`] runs tenants' code on `hookloom-runtime`; [`toolchain`] builds it.
+//! - [`plugins`] runs tenants' code on `hookloom-runtime`, under each tenant's [`limits`]; [`toolchain`] builds it.
 //! - [`secret`], [`id`], [`clock`], [`json`] are the small things underneath; [`cli`] is the command line.
 
 pub mod api;
@@ -19,6 +19,7 @@ pub mod gateway;
 pub mod id;
 pub mod ingest;
 pub mod json;
+pub mod limits;
 pub mod pipeline;
 pub mod plugins;
 pub mod rollout;

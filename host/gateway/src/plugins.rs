@@ -24,7 +24,6 @@ use crate::{
 pub struct Plugins {
     runtime: Runtime,
     executor: Executor,
-    limits: Limits,
     compiled: Mutex<Compiled>,
     // Compiling takes a whole core for as long as a second or more: one at a time, so that calls go on.
     compiling: Arc<Semaphore>,
@@ -82,6 +81,7 @@ impl Plugins {
             limits_max: config.limits.clone(),
             // Each worker has one instance at a time.
             instances_max: u32::try_from(config.workers).unwrap_or(u32::MAX),
+            stack_bytes: config.stack_bytes,
             ..RuntimeConfig::default()
         })?;
         let executor = Executor::new(ExecutorConfig {
@@ -92,7 +92,6 @@ impl Plugins {
         Ok(Self {
             runtime,
             executor,
-            limits: config.limits.clone(),
             compiled: Mutex::new(Compiled::new(config.compiled_max)),
             compiling: Arc::new(Semaphore::new(1)),
         })
@@ -113,7 +112,7 @@ impl Plugins {
         Ok(slot.get_or_init(|| async { plugin }).await.clone())
     }
 
-    /// Runs a version once on an input. A failure of the plugin is in the report.
+    /// Runs a version once on an input, under the limits of its tenant. A failure of the plugin is in the report.
     ///
     /// # Errors
     /// [`CallError`] where the component can't be brought to run; that is never the plugin's fault.
@@ -122,10 +121,11 @@ impl Plugins {
         store: &dyn Store,
         app: &AppId,
         version: &Version,
+        limits: Limits,
         input: Input,
     ) -> Result<Report, CallError> {
         let plugin = self.load(store, &version.component).await?;
-        let request = Request { input, settings: version.settings.as_str().into(), limits: self.limits.clone() };
+        let request = Request { input, settings: version.settings.as_str().into(), limits };
         let ticket = self.executor.submit(app.as_str(), &plugin, request);
         let report = ticket.map_err(|busy| CallError::Busy { detail: busy.to_string() })?.await;
         match &report.outcome {

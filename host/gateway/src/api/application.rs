@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     gateway::Gateway,
     id::AppId,
+    limits::TenantLimits,
     store::{
         Order, StoreError, Write, insert,
         resource::{App, Resource},
@@ -207,6 +208,7 @@ fn new(gateway: &Gateway, input: ApplicationIn) -> App {
         name: input.name,
         metadata: input.metadata,
         throttle_rate: input.throttle_rate,
+        limits: TenantLimits::default(),
         default_mapper: None,
         default_reshaper: None,
         created_at: now,

@@ -8,6 +8,7 @@ mod delivery;
 mod endpoint;
 mod event_type;
 mod inbound;
+mod limits;
 mod message;
 mod paging;
 mod plugin;

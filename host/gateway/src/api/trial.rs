@@ -20,6 +20,7 @@ use crate::{
     gateway::Gateway,
     id::{AppId, EventId, MessageId, SourceId},
     json::{self, Kind},
+    limits::limits_of,
     plugins::CallError,
     store::{
         flow::CallRecord,
@@ -116,7 +117,8 @@ pub async fn run(
         TrialKind::Map => Input::Map(map_input(gateway, app, input).await?),
         TrialKind::Reshape => Input::Reshape(message(gateway, input)),
     };
-    let report = gateway.plugins.call(&*gateway.store, app, &version, input).await.map_err(call_error)?;
+    let limits = limits_of(gateway, app).await?;
+    let report = gateway.plugins.call(&*gateway.store, app, &version, limits, input).await.map_err(call_error)?;
     Ok(Json(TrialOut { record: (&report).into(), output: output(report.outcome)? }))
 }
 

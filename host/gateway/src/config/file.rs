@@ -84,6 +84,7 @@ pub(super) struct Runtime {
     pub queue_max: u64,
     pub tenant_in_flight_max: u64,
     pub component_bytes_max: u64,
+    pub stack_bytes: u64,
     pub compiled_max: u64,
     pub failed_inputs_max: u64,
     pub failed_inputs_bytes_max: u64,
@@ -112,12 +113,15 @@ pub(super) struct Limits {
     pub fuel: u64,
     pub deadline_ms: u64,
     pub memory_bytes_max: u64,
+    pub table_elements_max: u64,
     pub input_bytes_max: u64,
     pub output_bytes_max: u64,
     pub matches_max: u64,
     pub log_lines_max: u64,
     pub log_bytes_max: u64,
+    pub log_line_bytes_max: u64,
     pub host_calls_max: u64,
+    pub json_depth_max: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,7 @@ use super::{Chain, WorkError};
 use crate::{
     gateway::Gateway,
     id::{AppId, PluginId, RolloutId, VersionId},
+    limits::limits_of,
     plugins::CallError,
     rollout::{SUSPENDED_CODE, tally::Counted},
     store::{
@@ -153,7 +154,8 @@ pub async fn call(
     version: &Version,
     input: Input,
 ) -> Result<Result<Report, Failed>, WorkError> {
-    match gateway.plugins.call(&*gateway.store, app, version, input).await {
+    let limits = limits_of(gateway, app).await?;
+    match gateway.plugins.call(&*gateway.store, app, version, limits, input).await {
         Ok(report) => Ok(Ok(report)),
         Err(error @ (CallError::Missing { .. } | CallError::Compile { .. })) => {
             let detail = Chain(&error).to_string();

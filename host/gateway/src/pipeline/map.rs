@@ -163,6 +163,8 @@ impl Mapping<'_> {
             Ok(facts) => facts,
             Err(unreadable) => return Ok(ended(EventState::Rejected, &unreadable.to_string())),
         };
+        let conditions = self.rules.iter().filter_map(|rule| rule.condition.as_deref());
+        self.gateway.conditions.prepare(&self.event.app, conditions).await;
         let evaluation = decide(self.compiled(), facts, matches).await?;
         let mut end = MappingEnd {
             reason: evaluation.nothing.map(|nothing| nothing.to_string()),
@@ -198,7 +200,7 @@ impl Mapping<'_> {
                 key,
                 name: row.name.clone(),
                 trigger: row.trigger.clone(),
-                guard: self.gateway.conditions.guard(row.condition.as_deref()),
+                guard: self.gateway.conditions.guard(&self.event.app, row.condition.as_deref()),
                 needs: row.needs.iter().filter_map(|need| need.parse().ok()).collect(),
                 enabled: row.enabled,
             };

@@ -10,6 +10,8 @@
 //! Condition + Scope ─cost─▶ within the budget ─cel─▶ true or false
 //! ```
 //!
+//! The same condition over the same values is the same answer, in the same words: macros walk maps in the order of their keys.
+//!
 //! The language is that of the CEL specification (macros `has`, `all`, `exists`, `exists_one`, `map`, `filter`; times and
 //! durations), with two differences: no protocol buffer messages and no optional values, and `matches` takes a literal
 //! pattern in the syntax of the `regex` crate.
@@ -19,8 +21,12 @@
 mod bound;
 mod check;
 pub mod cost;
+mod order;
+#[cfg(test)]
+mod row_33;
 mod scan;
 mod scope;
+mod words;
 
 use std::{
     fmt::{self, Write},
@@ -55,6 +61,8 @@ const DETAIL_BYTES_MAX: usize = 300;
 pub struct Condition {
     source: String,
     expression: IdedExpr,
+    /// The same, with maps walked in the order of their keys: what is evaluated.
+    ordered: IdedExpr,
     patterns: Arc<Patterns>,
 }
 
@@ -153,12 +161,20 @@ impl Condition {
         let program = program.map_err(|errors| ConditionError::Syntax { detail: clipped(&errors) })?;
         let expression = program.expression().clone();
         let Checked { patterns } = check::check(&expression)?;
-        Ok(Self { source: source.to_owned(), expression, patterns: Arc::new(patterns) })
+        let ordered = order::ordered(expression.clone());
+        Ok(Self { source: source.to_owned(), expression, ordered, patterns: Arc::new(patterns) })
     }
 
     /// The text that it was compiled from.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// About how many bytes it takes, compiled.
+    pub fn bytes(&self) -> usize {
+        let patterns = self.patterns.iter().map(|(text, pattern)| 2 * text.len() + 2 * pattern.bytes).sum::<usize>();
+        // A token of two bytes may be a macro's nine nodes.
+        self.source.len() * 256 + patterns + 1_024
     }
 
     /// Evaluates the condition. The result depends on the scope only, and the time is bounded by [`cost::COST_MAX`].
@@ -181,15 +197,18 @@ impl Condition {
     }
 
     fn run(&self, scope: &Scope<'_>) -> Result<bool, ConditionError> {
-        let failed = |error: ExecutionError| ConditionError::Failed { detail: clipped(&error) };
+        let failed = |error: ExecutionError| ConditionError::Failed { detail: words::words(&error) };
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         context.set_variable_resolver(scope);
         let patterns = Arc::clone(&self.patterns);
         let matches: Function = Box::new(move |call| matches(&patterns, call));
-        context
-            .add_function("matches", matches)
-            .map_err(|error| failed(ExecutionError::InternalError(error.to_string())))?;
-        let value = Value::resolve_val(&self.expression, &context).map_err(failed)?;
+        let in_order: Function = Box::new(order::in_order);
+        for (name, function) in [("matches", matches), (order::IN_ORDER, in_order)] {
+            context
+                .add_function(name, function)
+                .map_err(|error| failed(ExecutionError::InternalError(error.to_string())))?;
+        }
+        let value = Value::resolve_val(&self.ordered, &context).map_err(failed)?;
         match value.downcast_ref::<CelBool>() {
             Some(truth) => Ok(*truth.inner()),
             None => Err(ConditionError::NotBoolean { found: value.get_type().name().to_owned() }),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     clock::Timestamp,
     id::{AppId, EndpointId, EventTypeId, KeyId, PluginId, RuleId, SourceId, VersionId},
+    limits::TenantLimits,
     rollout::Rollout,
 };
 
@@ -151,6 +152,9 @@ pub struct App {
     pub metadata: BTreeMap<String, String>,
     /// Messages a second over all its endpoints, if limited.
     pub throttle_rate: Option<u16>,
+    /// What an operator has lowered for its plugin calls.
+    #[serde(default)]
+    pub limits: TenantLimits,
     /// The mapper of sources that name none.
     pub default_mapper: Option<PluginBinding>,
     /// The reshaper of endpoints that name none.

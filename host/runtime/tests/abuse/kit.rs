@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::process::Command;
+use std::time::Duration;
 
 use hookloom_runtime::{Executor, ExecutorConfig, Failure, FailureCode, Limits, Outcome, Plugin, Report, Request};
 
@@ -12,6 +13,11 @@ pub const MEMORY: &str = r#"(memory (export "memory") 1)"#;
 
 /// Fuel that outlasts every deadline.
 pub const ENDLESS: u64 = 1 << 60;
+
+/// The limits of production, with a deadline that a loaded machine doesn't reach: for rows that another limit must end.
+pub fn patient() -> Limits {
+    Limits { deadline: Duration::from_secs(60), ..Limits::default() }
+}
 
 /// Hostile calls that are waiting or running while the neighbor makes one.
 const IN_FLIGHT: usize = 4;

@@ -3,7 +3,7 @@
 use hookloom_runtime::{FailureCode, Limits, Outcome, RuntimeConfig};
 
 use crate::guest::{compile, event, failure, mapper, request, reshaper, runtime};
-use crate::kit::{Arena, MEMORY, apart, assert_flat, same_failure};
+use crate::kit::{Arena, MEMORY, apart, assert_flat, patient, same_failure};
 
 /// A mapper that returns a list of `len` matches, each with the same `text_len` bytes as its key and its variables.
 fn slices(pages: u32, len: u32, text_len: u32) -> Vec<u8> {
@@ -43,7 +43,7 @@ fn row_05_a_gibibyte_of_result_costs_the_host_nothing() {
         let most = compile(&reshaper(&module, &replacing(largest)));
         // A gibibyte that is there, under limits that allow such a memory.
         let memory_bytes_max = 2 << 30;
-        let limits_max = Limits { memory_bytes_max, ..Limits::default() };
+        let limits_max = Limits { memory_bytes_max, ..patient() };
         let large = runtime(RuntimeConfig { limits_max: limits_max.clone(), ..RuntimeConfig::default() });
         let gibibyte = large.compile(&reshaper(r#"(memory (export "memory") 16400)"#, &replacing(1 << 30))).unwrap();
         // And one that is only claimed.
@@ -56,7 +56,7 @@ fn row_05_a_gibibyte_of_result_costs_the_host_nothing() {
                     assert_eq!(figures, (FailureCode::OutputTooLarge, Some((1 << 20) + 1), Some(1 << 20)));
                 }
             }
-            for report in arena.reshape(&claimed, Limits::default(), 4) {
+            for report in arena.reshape(&claimed, patient(), 4) {
                 let code = failure(&report).code;
                 assert!(matches!(code, FailureCode::InvalidOutput | FailureCode::OutputTooLarge), "{report:?}");
             }
@@ -75,7 +75,7 @@ fn row_05_a_million_slices_of_the_same_bytes_cost_the_host_nothing() {
         // Four guests at a time fill 62 MiB each, which is given back after the call.
         assert_flat(8, 32 << 20, 400 << 20, || {
             for plugin in [&million, &few, &empty] {
-                let reports = arena.attack(plugin, &request(event(), Limits::default()), 4);
+                let reports = arena.attack(plugin, &request(event(), patient()), 4);
                 let failure = same_failure(&reports);
                 assert_eq!((failure.code, failure.allowed), (FailureCode::OutputTooLarge, Some(1 << 20)));
             }
@@ -100,7 +100,7 @@ fn row_06_a_log_flood_is_cut_and_escaped_and_the_call_succeeds() {
             r#"(memory (export "memory") 1) (data (i32.const 1024) "\1b]0;title\07\1b[2J\u{202e}\u{9b}31m\0d\0ax")"#;
         let escapes =
             compile(&reshaper(escapes, "(call $log (i32.const 3) (i32.const 1024) (i32.const 25)) (call $unchanged)"));
-        let limits = Limits { fuel: 200_000_000, ..Limits::default() };
+        let limits = Limits { fuel: 200_000_000, ..patient() };
         assert_flat(8, 32 << 20, 400 << 20, || {
             for plugin in [&flood, &huge] {
                 for report in arena.reshape(plugin, limits.clone(), 4) {
@@ -126,7 +126,7 @@ fn row_12_a_panic_is_a_trap_with_the_guests_own_message_and_its_frames() {
     let panic = compile(&reshaper(module, "(call $parse_payload) unreachable"));
     let bare = compile(&reshaper(MEMORY, "unreachable"));
     let arena = Arena::new();
-    let reports = arena.reshape(&panic, Limits::default(), 3);
+    let reports = arena.reshape(&panic, patient(), 3);
     let failure = same_failure(&reports);
     assert_eq!(failure.code, FailureCode::Trap);
     assert_eq!(
@@ -134,7 +134,7 @@ fn row_12_a_panic_is_a_trap_with_the_guests_own_message_and_its_frames() {
         "wasm trap: wasm `unreachable` instruction executed; panicked at src/lib.rs:12:5: no such field"
     );
     assert_eq!(failure.backtrace, ["parse_payload", "reshape"]);
-    let reports = arena.reshape(&bare, Limits::default(), 3);
+    let reports = arena.reshape(&bare, patient(), 3);
     let failure = same_failure(&reports);
     assert_eq!((failure.code, failure.backtrace.as_slice()), (FailureCode::Trap, &["reshape".to_owned()][..]));
     assert!(failure.detail.contains("unreachable"), "{failure:?}");
@@ -160,7 +160,7 @@ fn row_13_output_that_is_no_good_object_is_refused_with_its_place() {
         let data: String = text.iter().map(|byte| format!("\\{byte:02x}")).collect();
         let module = format!(r#"(memory (export "memory") {pages}) (data (i32.const 65536) "{data}")"#);
         let plugin = compile(&reshaper(&module, &replacing(text.len() as u64)));
-        let reports = arena.reshape(&plugin, Limits::default(), 3);
+        let reports = arena.reshape(&plugin, patient(), 3);
         let failure = same_failure(&reports);
         assert_eq!(failure.code, code, "{failure:?}");
         assert!(failure.detail.contains(place), "{failure:?}");
@@ -172,7 +172,7 @@ fn row_13_a_pointer_out_of_the_guests_memory_is_refused() {
     let arena = Arena::new();
     for (address, len) in [(65_536, 1), (-1, 1), (0, 1 << 30), (0, -1)] {
         let body = format!("(call $return (i32.const 0) (i32.const 1) (i32.const {address}) (i32.const {len}))");
-        let reports = arena.reshape(&compile(&reshaper(MEMORY, &body)), Limits::default(), 3);
+        let reports = arena.reshape(&compile(&reshaper(MEMORY, &body)), patient(), 3);
         let code = same_failure(&reports).code;
         assert!(matches!(code, FailureCode::InvalidOutput | FailureCode::OutputTooLarge), "{code}");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hookloom_runtime::{FailureCode, Limits, Outcome};
 
 use crate::guest::{compile, failure, message, request, reshape, reshaper};
-use crate::kit::{Arena, ENDLESS, MEMORY, apart, assert_flat, assert_limit, same_failure};
+use crate::kit::{Arena, ENDLESS, MEMORY, apart, assert_flat, assert_limit, patient, same_failure};
 
 /// Bodies that never end: plain, bulk operations of every kind, growth that is granted and growth that is refused, host calls.
 const LOOPS: [&str; 12] = [
@@ -32,7 +32,7 @@ fn row_01_endless_loops_end_by_fuel_with_the_same_count_each_time() {
     let arena = Arena::new();
     for body in LOOPS {
         let plugin = compile(&reshaper(LOOPS_NEED, body));
-        let limits = Limits { fuel: 1_000_000, host_calls_max: u32::MAX, ..Limits::default() };
+        let limits = Limits { fuel: 1_000_000, host_calls_max: u32::MAX, ..patient() };
         let reports = arena.reshape(&plugin, limits, 5);
         assert_eq!(same_failure(&reports).code, FailureCode::FuelExhausted, "{body}");
         assert_limit(&reports[0], FailureCode::FuelExhausted, 1_000_000, 1_000_000);
@@ -45,12 +45,8 @@ fn row_01_endless_loops_end_by_a_short_deadline_where_fuel_lasts() {
     let arena = Arena::new();
     for body in LOOPS {
         let plugin = compile(&reshaper(LOOPS_NEED, body));
-        let limits = Limits {
-            fuel: ENDLESS,
-            deadline: Duration::from_millis(20),
-            host_calls_max: u32::MAX,
-            ..Limits::default()
-        };
+        let limits =
+            Limits { fuel: ENDLESS, deadline: Duration::from_millis(20), host_calls_max: u32::MAX, ..patient() };
         for report in arena.reshape(&plugin, limits, 2) {
             let failure = failure(&report);
             assert_eq!((failure.code, failure.allowed), (FailureCode::Deadline, Some(20)), "{body}");
@@ -63,14 +59,14 @@ fn row_01_slow_work_of_the_host_is_ended_by_the_deadline_and_paid_in_fuel() {
     // Each call hands out settings of a megabyte, which the guest's allocator has no room for twice.
     let body = "(loop $l (global.set $next (i32.const 8192)) (call $settings (i32.const 1024)) (br $l)) unreachable";
     let plugin = compile(&reshaper(r#"(memory (export "memory") 20)"#, body));
-    let mut request = request(message(), Limits { fuel: ENDLESS, host_calls_max: u32::MAX, ..Limits::default() });
+    let mut request = request(message(), Limits { fuel: ENDLESS, host_calls_max: u32::MAX, ..patient() });
     request.settings = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20)).into();
     request.limits.deadline = Duration::from_millis(50);
     let arena = Arena::new();
     for report in arena.attack(&plugin, &request, 3) {
         assert_eq!(failure(&report).code, FailureCode::Deadline);
     }
-    request.limits = Limits { fuel: 10 << 20, ..Limits::default() };
+    request.limits = Limits { fuel: 10 << 20, ..patient() };
     let reports = arena.attack(&plugin, &request, 3);
     assert_eq!(same_failure(&reports).code, FailureCode::FuelExhausted);
 }
@@ -80,9 +76,9 @@ fn row_02_an_endless_loop_before_the_call_is_stopped_by_the_same_limits() {
     let arena = Arena::new();
     let start = format!("{MEMORY} (func $spin (loop $l (br $l))) (start $spin)");
     let plugin = compile(&reshaper(&start, "(call $unchanged)"));
-    let reports = arena.reshape(&plugin, Limits { fuel: 50_000, ..Limits::default() }, 3);
+    let reports = arena.reshape(&plugin, Limits { fuel: 50_000, ..patient() }, 3);
     assert_eq!(same_failure(&reports).code, FailureCode::FuelExhausted);
-    let limits = Limits { fuel: ENDLESS, deadline: Duration::from_millis(30), ..Limits::default() };
+    let limits = Limits { fuel: ENDLESS, deadline: Duration::from_millis(30), ..patient() };
     for report in arena.reshape(&plugin, limits, 2) {
         assert_eq!(failure(&report).code, FailureCode::Deadline);
     }
@@ -113,7 +109,7 @@ fn row_03_unbounded_recursion_overflows_the_guests_stack_and_nothing_else() {
             .map(|name| compile(&reshaper(&functions, &format!("(drop (call ${name} (i32.const 1))) unreachable"))));
         assert_flat(20, 16 << 20, 32 << 20, || {
             for plugin in &plugins {
-                for report in arena.reshape(plugin, Limits::default(), 3) {
+                for report in arena.reshape(plugin, patient(), 3) {
                     assert_limit(&report, FailureCode::StackOverflow, 512 << 10, 512 << 10);
                 }
             }
@@ -134,12 +130,12 @@ fn row_04_growing_memory_and_tables_for_ever_is_refused_and_bounded() {
         let arena = Arena::new();
         // Four calls at a time, of 64 MiB each at most, all of which is given back.
         assert_flat(15, 64 << 20, 400 << 20, || {
-            let reports = arena.reshape(&memory, Limits::default(), 4);
-            let allowed = Limits::default().memory_bytes_max;
+            let reports = arena.reshape(&memory, patient(), 4);
+            let allowed = patient().memory_bytes_max;
             assert_eq!(same_failure(&reports).code, FailureCode::MemoryLimit);
             assert_limit(&reports[0], FailureCode::MemoryLimit, allowed + 65_536, allowed);
-            let failure = failure(&arena.reshape(&table, Limits::default(), 1)[0]).clone();
-            let allowed = Limits::default().table_elements_max;
+            let failure = failure(&arena.reshape(&table, patient(), 1)[0]).clone();
+            let allowed = patient().table_elements_max;
             assert_eq!((failure.code, failure.allowed), (FailureCode::TableLimit, Some(allowed)));
             assert!(failure.used.is_some_and(|used| used > allowed && used <= allowed + 100), "{failure:?}");
         });
@@ -154,7 +150,7 @@ fn row_07_a_flood_of_host_calls_is_stopped() {
         "(loop $l (global.set $next (i32.const 8192)) (call $settings (i32.const 1024)) (br $l)) unreachable",
     ] {
         let plugin = compile(&reshaper(MEMORY, body));
-        let reports = arena.reshape(&plugin, Limits::default(), 5);
+        let reports = arena.reshape(&plugin, patient(), 5);
         assert_eq!(same_failure(&reports).code, FailureCode::HostCallLimit);
         assert_limit(&reports[0], FailureCode::HostCallLimit, 10_001, 10_000);
     }
@@ -170,13 +166,13 @@ fn row_19_a_deadline_that_passes_ends_no_other_call() {
     let arena = Arena::new();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let limits = Limits { fuel: ENDLESS, deadline: Duration::from_millis(5), ..Limits::default() };
+            let limits = Limits { fuel: ENDLESS, deadline: Duration::from_millis(5), ..patient() };
             for report in arena.reshape(&spin, limits, 20) {
                 assert_eq!(failure(&report).code, FailureCode::Deadline);
             }
         });
         for _ in 0..5 {
-            let limits = Limits { deadline: Duration::from_secs(60), ..Limits::default() };
+            let limits = Limits { deadline: Duration::from_secs(60), ..patient() };
             assert_eq!(reshape(&long, limits).outcome, Outcome::Unchanged);
         }
     });
