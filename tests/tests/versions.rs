@@ -436,6 +436,7 @@ async fn a_stop_in_the_middle_of_a_call_waits_for_it_and_loses_nothing() {
     let calls = tenant.client.get(&tenant.path("call")).await.expect(200);
     let calls = calls["data"].as_array().unwrap();
     assert_eq!((calls.len(), &calls[0]["failure"]["code"]), (1, &json!("deadline")), "one call, and it is kept");
+    assert!(calls[0]["versionDigest"].as_str().unwrap().starts_with("sha256:"), "{calls:?}");
     tenant.activate(&plugin, plugins::hostile(), &json!({ "mode": "good" })).await;
     tenant.delivered(&message, "delivered").await;
     assert_eq!(receiver.received().len(), 1);
