@@ -123,7 +123,11 @@ async fn versions_change_under_load_and_no_event_is_lost_or_handled_twice() {
         // One version made it, and every call that came to something is by that one.
         let version = text(&matches[0], "pluginVersion");
         let worked = found["calls"].as_array().unwrap().iter().filter(|call| call["outcome"] == "mapped");
-        assert_eq!(worked.map(|call| text(call, "versionId")).collect::<Vec<_>>(), [version.clone()], "{found}");
+        assert_eq!(
+            worked.map(|call| text(call, "versionId")).collect::<Vec<_>>(),
+            std::slice::from_ref(&version),
+            "{found}"
+        );
         *by_version.entry(version).or_default() += 1;
     }
     receiver.wait_for(EVENTS).await;
@@ -361,8 +365,6 @@ async fn a_suspended_version_runs_no_more_its_tenant_is_told_and_what_is_held_go
     let (hook, ops, prefix) = (arrived(&received, "/hook"), arrived(&received, "/ops"), arrived(&received, "/prefix"));
     assert_eq!((hook.len(), ops.len(), prefix.len()), (6, 1, 0), "{received:?}");
     assert!(hook.values().all(|requests| requests.len() == 1), "each once");
-    let order: Vec<&str> = received.iter().filter(|it| it.path == "/hook").map(|it| it.header("webhook-id")).collect();
-    assert_eq!(order.len(), 6);
     assert!(held(&tenant).await.is_empty());
 }
 
@@ -436,6 +438,7 @@ async fn a_stop_in_the_middle_of_a_call_waits_for_it_and_loses_nothing() {
     let calls = tenant.client.get(&tenant.path("call")).await.expect(200);
     let calls = calls["data"].as_array().unwrap();
     assert_eq!((calls.len(), &calls[0]["failure"]["code"]), (1, &json!("deadline")), "one call, and it is kept");
+    assert!(calls[0]["versionDigest"].as_str().unwrap().starts_with("sha256:"), "{calls:?}");
     tenant.activate(&plugin, plugins::hostile(), &json!({ "mode": "good" })).await;
     tenant.delivered(&message, "delivered").await;
     assert_eq!(receiver.received().len(), 1);

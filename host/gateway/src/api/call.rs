@@ -9,6 +9,7 @@ use super::{
     extract::Query,
     page::{self, List},
     respond::ApiError,
+    rollout::{self, Digests, DigestsOut},
 };
 use crate::{
     id::{CallId, EventId, MessageId, PluginId, VersionId},
@@ -26,6 +27,8 @@ pub struct CallOut {
     id: CallId,
     plugin_id: PluginId,
     version_id: VersionId,
+    #[serde(flatten)]
+    digests: DigestsOut,
     #[serde(skip_serializing_if = "Option::is_none")]
     inbound_event_id: Option<EventId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,9 +38,11 @@ pub struct CallOut {
     created_at: String,
 }
 
-impl From<Call> for CallOut {
-    fn from(call: Call) -> Self {
+impl CallOut {
+    /// A call with its version's digests out of those that were read.
+    pub fn new(call: Call, known: &Digests) -> Self {
         Self {
+            digests: DigestsOut::of(Some(&call.version), known),
             id: call.id,
             plugin_id: call.plugin,
             version_id: call.version,
@@ -63,12 +68,15 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<Ca
         filter.plugin = Some(edit::find::<Plugin>(&tenant.gateway, &tenant.app.id, &name).await?.id);
     }
     let page = tenant.gateway.store.calls(&tenant.app.id, filter, request).await?;
-    Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(row.into()))?))
+    let versions = page.rows.iter().map(|row| Some(&row.version));
+    let known = rollout::digests(&tenant.gateway, &tenant.app.id, versions).await?;
+    Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(CallOut::new(row, &known)))?))
 }
 
 pub async fn get(tenant: Tenant<Read>, Path((_, id)): Path<(String, String)>) -> Result<Json<CallOut>, ApiError> {
     let no_such = || ApiError::no_such("call");
     let id: CallId = id.parse().map_err(|_| no_such())?;
     let call = tenant.gateway.store.call(&tenant.app.id, &id).await?.ok_or_else(no_such)?;
-    Ok(Json(call.into()))
+    let known = rollout::digests(&tenant.gateway, &tenant.app.id, [Some(&call.version)]).await?;
+    Ok(Json(CallOut::new(call, &known)))
 }

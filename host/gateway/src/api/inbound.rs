@@ -1,7 +1,5 @@
 //! Inbound events, and what came of them: the answer to "why did my rule not fire".
 
-use std::collections::BTreeMap;
-
 use axum::{Json, extract::Path, http::StatusCode};
 use hookloom_runtime::{Contact, Header};
 use serde::Serialize;
@@ -15,20 +13,17 @@ use super::{
     message::raw_json,
     page::{self, List},
     respond::ApiError,
-    rollout::{self, DigestsOut},
+    rollout::{self, Digests, DigestsOut},
 };
 use crate::{
     gateway::Gateway,
     id::{AppId, EventId, MessageId, SourceId, VersionId},
     store::{
-        CallFilter, EventFilter, Order, PageRequest, VersionDigests,
+        CallFilter, EventFilter, Order, PageRequest,
         flow::{Event, EventState, MatchRow, MatchState, WorkKind},
         resource::Source,
     },
 };
-
-/// The digests of the versions that rows name.
-type Digests = BTreeMap<VersionId, VersionDigests>;
 
 /// Calls that are shown with an event, the newest.
 const CALLS_MAX: usize = 50;
@@ -115,17 +110,18 @@ pub async fn get(
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let mut event = find(gateway, app, &id).await?;
     let matches = gateway.store.matches(&event.id).await?;
-    let versions = matches.iter().map(|row| row.version.as_ref()).chain([event.version.as_ref()]);
-    let known = rollout::digests(gateway, app, versions).await?;
     let filter = CallFilter { event: Some(event.id.clone()), ..CallFilter::default() };
     let calls = gateway.store.calls(app, filter, PageRequest::newest(CALLS_MAX)).await?;
+    let made = matches.iter().map(|row| row.version.as_ref()).chain([event.version.as_ref()]);
+    let versions = made.chain(calls.rows.iter().map(|call| Some(&call.version)));
+    let known = rollout::digests(gateway, app, versions).await?;
     let (headers, payload) = (std::mem::take(&mut event.headers), std::mem::take(&mut event.body));
     Ok(Json(EventDetailOut {
         event: EventOut::new(event, &known),
         headers,
         payload: raw_json(payload)?,
         matches: matches.into_iter().map(|row| match_out(row, &known)).collect::<Result<_, _>>()?,
-        calls: calls.rows.into_iter().map(CallOut::from).collect(),
+        calls: calls.rows.into_iter().map(|call| CallOut::new(call, &known)).collect(),
     }))
 }
 

@@ -33,6 +33,9 @@ use crate::{
     },
 };
 
+/// The digests of the versions that rows name.
+pub type Digests = BTreeMap<VersionId, VersionDigests>;
+
 /// A policy as it is asked for: what is missing is as the process's, or the plugin's.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -210,7 +213,7 @@ impl From<Tally> for TallyOut {
 
 impl DigestsOut {
     /// The digests of a version out of those that were read.
-    pub fn of(version: Option<&VersionId>, known: &BTreeMap<VersionId, VersionDigests>) -> Self {
+    pub fn of(version: Option<&VersionId>, known: &Digests) -> Self {
         let found = version.and_then(|version| known.get(version));
         Self {
             version_digest: found.map(|digests| digests.version.clone()),
@@ -227,12 +230,12 @@ pub async fn digests<'a>(
     gateway: &Gateway,
     app: &crate::id::AppId,
     versions: impl IntoIterator<Item = Option<&'a VersionId>>,
-) -> Result<BTreeMap<VersionId, VersionDigests>, ApiError> {
+) -> Result<Digests, ApiError> {
     let mut versions: Vec<VersionId> = versions.into_iter().flatten().cloned().collect();
     versions.sort();
     versions.dedup();
     if versions.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(Digests::new());
     }
     Ok(gateway.store.version_digests(app, versions).await?)
 }
