@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use hookloom_runtime::{Digest, FailureCode, Input, Outcome, Report};
+use hookloom_runtime::{Digest, FailureCode, Input, Limits, Outcome, Report};
 use tokio::time::{Instant, sleep};
 
 use super::{WorkError, Worker, evidence, fan_out, outcome};
@@ -19,6 +19,7 @@ use crate::{
     gateway::Gateway,
     id::{SourceId, VersionId},
     json::diff::Differences,
+    limits::limits_of,
     plugins::CallError,
     store::{
         StoreError,
@@ -76,6 +77,8 @@ struct Run<'a> {
     gateway: &'a Gateway,
     candidate: Version,
     baseline: Version,
+    /// The tenant's, when this part of the backtest began.
+    limits: Limits,
     /// What calls of the baseline have in common now.
     context: Option<CallContext>,
     rules: Vec<RuleRow>,
@@ -140,14 +143,15 @@ async fn prepare<'a>(gateway: &'a Gateway, backtest: &mut Backtest) -> Result<Ru
     let baseline = version(gateway, backtest, &backtest.baseline).await?;
     let rules = gateway.store.all::<RuleRow>(&backtest.app).await?;
     let sources = gateway.store.all::<Source>(&backtest.app).await?;
-    let context = evidence::context(gateway, &baseline);
+    let limits = limits_of(gateway, &backtest.app).await?;
+    let context = evidence::context(&baseline, &limits);
     let app = gateway.store.find::<App>(None, backtest.app.as_str()).await?;
     let default = app.and_then(|app| app.value.default_mapper);
     let is_bound = |source: &&Source| {
         source.mapper.as_ref().or(default.as_ref()).is_some_and(|binding| binding.plugin == backtest.plugin)
     };
     let bound = sources.iter().filter(is_bound).map(|source| source.id.clone()).collect();
-    let run = Run { gateway, candidate, baseline, context, rules, sources, bound, owed: Duration::ZERO };
+    let run = Run { gateway, candidate, baseline, limits, context, rules, sources, bound, owed: Duration::ZERO };
     if backtest.inputs.is_none() {
         run.plan(backtest).await?;
     }
@@ -310,7 +314,11 @@ impl Run<'_> {
         let (gateway, start) = (self.gateway, Instant::now());
         let mut wait = BUSY_WAIT;
         for _ in 0..BUSY_TRIES {
-            match gateway.plugins.call(&*gateway.store, &backtest.app, version, input.clone()).await {
+            match gateway
+                .plugins
+                .call(&*gateway.store, &backtest.app, version, self.limits.clone(), input.clone())
+                .await
+            {
                 Ok(report) => {
                     self.rest(start.elapsed()).await;
                     return Ok(Some(report));

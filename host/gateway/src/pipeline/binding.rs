@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use hookloom_runtime::{Failure, Input, Report};
+use hookloom_runtime::{Failure, Input, Limits, Report};
 
 use super::{Chain, WorkError};
 use crate::{
     gateway::Gateway,
     id::{AppId, PluginId, RolloutId, VersionId},
-    limits::limits_of,
     plugins::CallError,
     rollout::{SUSPENDED_CODE, tally::Counted},
     store::{
@@ -152,9 +151,9 @@ pub async fn call(
     gateway: &Gateway,
     app: &AppId,
     version: &Version,
+    limits: Limits,
     input: Input,
 ) -> Result<Result<Report, Failed>, WorkError> {
-    let limits = limits_of(gateway, app).await?;
     match gateway.plugins.call(&*gateway.store, app, version, limits, input).await {
         Ok(report) => Ok(Ok(report)),
         Err(error @ (CallError::Missing { .. } | CallError::Compile { .. })) => {

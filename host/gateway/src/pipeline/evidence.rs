@@ -4,19 +4,17 @@
 //! left, and only an input with the noted digest counts: a call that is exported or tested again is that call, to the byte.
 
 use hookloom_runtime::{
-    Digest, EngineIdentity, InboundEvent, Input, MapInput, Outcome, Report, Rule, RuleMatch, Source as SourceInput,
+    Digest, EngineIdentity, InboundEvent, Input, Limits, MapInput, Outcome, Report, Rule, RuleMatch,
+    Source as SourceInput,
 };
 
 use super::fan_out;
-use crate::{
-    gateway::Gateway,
-    store::{
-        evidence::{
-            CallContext, Evidence, Exact, KeepBounds, KeptInput, Named, NewEvidence, OutputParts, Part, RecordedCall,
-        },
-        flow::{CallOutcome, Event},
-        resource::{RuleRow, Source, Version},
+use crate::store::{
+    evidence::{
+        CallContext, Evidence, Exact, KeepBounds, KeptInput, Named, NewEvidence, OutputParts, Part, RecordedCall,
     },
+    flow::{CallOutcome, Event},
+    resource::{RuleRow, Source, Version},
 };
 
 /// The evidence of a call that is about to be made.
@@ -42,12 +40,12 @@ pub enum Gone {
 
 impl Draft {
     /// Notes what a version is called with. None for a version whose component has no proper digest.
-    pub fn of(gateway: &Gateway, version: &Version, input: &Input) -> Option<Self> {
+    pub fn of(version: &Version, limits: &Limits, input: &Input) -> Option<Self> {
         let (rules, source) = match input {
             Input::Map(input) => (Some(Part::of(&input.rules)), Some(input.event.source.clone())),
             Input::Reshape(_) => (None, None),
         };
-        let context = CallContext { source, ..context(gateway, version)? };
+        let context = CallContext { source, ..context(version, limits)? };
         let input = serde_json::to_string(input).expect("texts, numbers and lists always serialize");
         Some(Self { context: Part::of(&context), rules, input })
     }
@@ -73,13 +71,13 @@ impl Draft {
     }
 }
 
-/// What every call of a version has in common now.
-pub fn context(gateway: &Gateway, version: &Version) -> Option<CallContext> {
+/// What every call of a version under these limits has in common now.
+pub fn context(version: &Version, limits: &Limits) -> Option<CallContext> {
     Some(CallContext {
         component: version.component.parse().ok()?,
         contract: version.contract.clone(),
         settings: version.settings.clone(),
-        limits: gateway.config.limits.clone(),
+        limits: limits.clone(),
         engine: EngineIdentity::current(),
         source: None,
     })

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     gateway::Gateway,
     id::{AppId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    limits::limits_of,
     rollout::tally::{Counted, Fault, Observation},
     store::{flow::Call, resource::Version},
 };
@@ -96,8 +97,9 @@ async fn run(
     subject: &Subject,
     input: Input,
 ) -> Result<Invoked, WorkError> {
-    let evidence = Draft::of(gateway, version, &input);
-    let (call, observed, outcome) = match binding::call(gateway, app, version, input).await? {
+    let limits = limits_of(gateway, app).await?;
+    let evidence = Draft::of(version, &limits, &input);
+    let (call, observed, outcome) = match binding::call(gateway, app, version, limits, input).await? {
         Err(failed) => (None, None, Err(failed)),
         Ok(report) => {
             let call = record(gateway, app, version, subject, evidence, &report);

@@ -19,6 +19,7 @@ use super::Chain;
 use crate::{
     gateway::Gateway,
     id::{AppId, CallId, RolloutId, VersionId},
+    limits::limits_of,
     plugins::CallError,
     rollout::{
         compare::{Answer, Verdict, compare},
@@ -199,7 +200,8 @@ async fn shadow(gateway: &Gateway, job: ShadowJob) -> Result<(), StoreError> {
     let Some(version) = gateway.store.find::<Version>(Some(&job.app), job.candidate.as_str()).await? else {
         return Ok(());
     };
-    let called = gateway.plugins.call(&*gateway.store, &job.app, &version.value, job.input).await;
+    let limits = limits_of(gateway, &job.app).await?;
+    let called = gateway.plugins.call(&*gateway.store, &job.app, &version.value, limits, job.input).await;
     let (outcome, candidate) = match called {
         Ok(report) => {
             let duration_us = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
