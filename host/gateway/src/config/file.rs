@@ -84,8 +84,31 @@ pub(super) struct Runtime {
     pub queue_max: u64,
     pub tenant_in_flight_max: u64,
     pub component_bytes_max: u64,
-    pub compiled_max: u64,
+    pub compiled_bytes_max: u64,
     pub limits: Limits,
+    pub compile: Compile,
+    pub cache: Cache,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Compile {
+    pub slots: u64,
+    pub uploads_max: u64,
+    pub memory_bytes_max: u64,
+    pub cpu_ms: u64,
+    pub cpu_per_mib_ms: u64,
+    pub functions_max: u64,
+    pub function_bytes_max: u64,
+    pub types_max: u64,
+    pub dangerous_in_process: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cache {
+    pub path: String,
+    pub bytes_max: u64,
 }
 
 #[derive(Debug, Deserialize)]
