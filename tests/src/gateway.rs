@@ -93,6 +93,9 @@ async fn start(folder: &Path, settings: &str) -> Server {
     config.listen = ([127, 0, 0, 1], 0).into();
     config.store_path = folder.join("hookloom.db");
     config.secret_key_file = folder.join("secret.key");
+    config.cache_path = folder.join("cache");
+    // The test's program has a `main` that is not ours; the suites of the gateway's own crate compile in children.
+    config.compile_in_process = true;
     config.schedule = Schedule::try_new(vec![Duration::from_millis(20); 3]).expect("20 ms is a valid delay");
     Server::start(config, Arc::new(SystemClock)).await.unwrap_or_else(|error| panic!("{error:?}"))
 }

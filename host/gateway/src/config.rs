@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hookloom_runtime::{Limits, STACK_BYTES_MAX};
+use hookloom_runtime::{ChildCompiler, CompileLimits, Limits, STACK_BYTES_MAX};
 use ipnet::IpNet;
 
 use crate::{
@@ -76,11 +76,19 @@ pub struct Config {
     pub tenant_in_flight_max: usize,
     pub component_bytes_max: usize,
     pub stack_bytes: usize,
-    pub compiled_max: usize,
     pub failed_inputs: KeepBounds,
     pub backtests_max: usize,
     pub limits: Limits,
     pub versions: Versions,
+    pub compiled_bytes_max: usize,
+    /// At least one.
+    pub compile_slots: usize,
+    pub uploads_max: usize,
+    pub compile_limits: CompileLimits,
+    pub compiler: ChildCompiler,
+    pub compile_in_process: bool,
+    pub cache_path: PathBuf,
+    pub cache_bytes_max: u64,
     pub log_format: LogFormat,
     pub log_filter: String,
 }
@@ -154,7 +162,6 @@ impl Check {
             tenant_in_flight_max: self.count("runtime.tenant_in_flight_max", file.runtime.tenant_in_flight_max),
             component_bytes_max: self.count("runtime.component_bytes_max", file.runtime.component_bytes_max),
             stack_bytes: self.stack(file.runtime.stack_bytes),
-            compiled_max: self.count("runtime.compiled_max", file.runtime.compiled_max),
             failed_inputs: KeepBounds {
                 count_max: usize::try_from(file.runtime.failed_inputs_max).unwrap_or(usize::MAX),
                 bytes_max: usize::try_from(file.runtime.failed_inputs_bytes_max).unwrap_or(usize::MAX),
@@ -162,6 +169,14 @@ impl Check {
             backtests_max: self.count("runtime.backtests_max", file.runtime.backtests_max),
             limits,
             versions: self.versions(&file.runtime.versions),
+            compiled_bytes_max: self.count("runtime.compiled_bytes_max", file.runtime.compiled_bytes_max),
+            compile_slots: self.compile_slots(file.runtime.compile.slots),
+            uploads_max: self.count("runtime.compile.uploads_max", file.runtime.compile.uploads_max),
+            compile_limits: self.compile_limits(&file.runtime.compile),
+            compiler: self.compiler(&file.runtime.compile),
+            compile_in_process: file.runtime.compile.dangerous_in_process,
+            cache_path: self.path("runtime.cache.path", &file.runtime.cache.path),
+            cache_bytes_max: self.at_least_one("runtime.cache.bytes_max", file.runtime.cache.bytes_max),
             log_format: log_format?,
             log_filter: file.log.filter.clone(),
         })
@@ -272,6 +287,36 @@ impl Check {
                 .push(format!("`runtime.stack_bytes` must lie between 65536 and {STACK_BYTES_MAX}, not {value}"));
         }
         bytes
+    }
+
+    fn compile_limits(&mut self, file: &file::Compile) -> CompileLimits {
+        CompileLimits {
+            functions_max: self.at_least_one("runtime.compile.functions_max", file.functions_max),
+            function_bytes_max: self.at_least_one("runtime.compile.function_bytes_max", file.function_bytes_max),
+            types_max: self.at_least_one("runtime.compile.types_max", file.types_max),
+            ..CompileLimits::default()
+        }
+    }
+
+    fn compiler(&mut self, file: &file::Compile) -> ChildCompiler {
+        ChildCompiler {
+            memory_bytes_max: self.at_least_one("runtime.compile.memory_bytes_max", file.memory_bytes_max),
+            cpu: self.millis("runtime.compile.cpu_ms", file.cpu_ms, 3_600_000),
+            cpu_per_mib: self.millis("runtime.compile.cpu_per_mib_ms", file.cpu_per_mib_ms, 600_000),
+            ..ChildCompiler::default()
+        }
+    }
+
+    /// 0: half of the processors, so that calls go on beside it.
+    fn compile_slots(&mut self, value: u64) -> usize {
+        match usize::try_from(value) {
+            Ok(0) => std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).max(1)),
+            Ok(count) if count <= 256 => count,
+            _ => {
+                self.problems.push(format!("`runtime.compile.slots` must be at most 256, not {value}"));
+                1
+            }
+        }
     }
 
     fn workers(&mut self, value: u64) -> usize {

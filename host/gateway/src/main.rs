@@ -6,6 +6,8 @@ use clap::Parser;
 use hookloom::cli::{self, Arguments};
 
 fn main() -> ExitCode {
+    // Before anything else: this program compiles plugins in children of its own kind.
+    hookloom_runtime::run_if_compile_child();
     let arguments = Arguments::parse();
     match cli::run(arguments) {
         Ok(code) => code,

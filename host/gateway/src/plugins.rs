@@ -1,32 +1,67 @@
-//! Plugins as the gateway uses them: compiles components, keeps the compiled ones, runs calls on the fair executor.
+//! Plugins as the gateway uses them: takes uploads in, keeps the compiled ones, runs calls on the fair executor.
 //!
-//! A component is compiled once and shared by all tenants that uploaded the same bytes. The compiled form lives in
-//! memory only; after a restart it is made again from the bytes in the store when it is first needed.
+//! A component is compiled once and shared by all tenants that uploaded the same bytes. Its compiled form rests in the cache on
+//! disk, so a restart compiles nothing; what runs is in memory, within a bound on bytes (`compiled.rs`). Compiling, which the cache
+//! makes rare, happens in a child process, one at a time for a tenant and few in all (`lane.rs`): uploads in one lane,
+//! components that were accepted before in another, so that no flood of uploads keeps a tenant's events waiting.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+mod compiled;
+mod lane;
+mod symbols;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
 use hookloom_runtime::{
-    CompileError, Digest, Executor, ExecutorConfig, FailureCode, Input, Limits, Outcome, Plugin, Report, Request,
-    Runtime, RuntimeConfig, RuntimeError,
+    CacheConfig, CacheCounters, CacheKey, CompileError, Compiler, Digest, Executor, ExecutorConfig, Failure,
+    FailureCode, Input, Limits, Outcome, Plugin, Report, Request, Runtime, RuntimeConfig, RuntimeError,
 };
-use tokio::sync::{OnceCell, Semaphore};
 
+use self::{
+    compiled::Compiled,
+    lane::{Full, Lane},
+    symbols::Symbols,
+};
 use crate::{
     config::Config,
     id::AppId,
     store::{Store, StoreError, resource::Version},
 };
 
+/// Components that wait to be compiled again, of all tenants together. More are put off.
+const LOADS_WAITING_MAX: usize = 64;
+
 /// Compiles, keeps and runs plugins.
 pub struct Plugins {
     runtime: Runtime,
     executor: Executor,
-    compiled: Mutex<Compiled>,
-    // Compiling takes a whole core for as long as a second or more: one at a time, so that calls go on.
-    compiling: Arc<Semaphore>,
+    compiled: Mutex<Compiled<Plugin>>,
+    uploads: Lane,
+    loads: Lane,
+    symbols: Symbols,
+}
+
+/// Why an upload is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The component is not acceptable: its author must act.
+    #[error(transparent)]
+    Refused(CompileError),
+    /// It doesn't even start within the limits of a call: its author must act.
+    #[error("the plugin fails as soon as it is started, before anything of it is called [{}]: {}", .0.code, .0.detail)]
+    SelfTest(Failure),
+    /// Too many are being compiled: trying again later helps.
+    #[error("busy: {detail}")]
+    Busy {
+        /// With what.
+        detail: String,
+    },
+    /// The compiler could not be run: the operator must act.
+    #[error("could not compile: {detail}")]
+    Failed {
+        /// What happened.
+        detail: String,
+    },
 }
 
 /// Why a call could not be made; the plugin is not to blame.
@@ -71,16 +106,28 @@ pub enum CallError {
 }
 
 impl Plugins {
-    /// Starts the runtime and its workers.
+    /// Starts the runtime and its workers. `cache_key` authenticates what lies in the cache's folder.
     ///
     /// # Errors
-    /// [`RuntimeError`] if the engine or its pool can't be set up on this machine.
-    pub fn start(config: &Config) -> Result<Self, RuntimeError> {
+    /// [`RuntimeError`] if the engine, its pool or its cache can't be set up on this machine.
+    pub fn start(config: &Config, cache_key: [u8; 32]) -> Result<Self, RuntimeError> {
+        let compiler = match config.compile_in_process {
+            true => Compiler::InProcess,
+            false => Compiler::Child(config.compiler.clone()),
+        };
+        let cache = CacheConfig {
+            folder: config.cache_path.clone(),
+            key: CacheKey::new(cache_key),
+            bytes_max: config.cache_bytes_max,
+        };
         let runtime = Runtime::new(RuntimeConfig {
             component_bytes_max: config.component_bytes_max,
             limits_max: config.limits.clone(),
-            // Each worker has one instance at a time.
-            instances_max: u32::try_from(config.workers).unwrap_or(u32::MAX),
+            // Each worker has one instance at a time, and so has each upload that is being tested.
+            instances_max: u32::try_from(config.workers + config.compile_slots).unwrap_or(u32::MAX),
+            compile_limits: config.compile_limits.clone(),
+            compiler,
+            cache: Some(cache),
             stack_bytes: config.stack_bytes,
             ..RuntimeConfig::default()
         })?;
@@ -92,24 +139,28 @@ impl Plugins {
         Ok(Self {
             runtime,
             executor,
-            compiled: Mutex::new(Compiled::new(config.compiled_max)),
-            compiling: Arc::new(Semaphore::new(1)),
+            compiled: Mutex::new(Compiled::new(config.compiled_bytes_max)),
+            uploads: Lane::new(config.compile_slots, config.uploads_max),
+            loads: Lane::new(config.compile_slots, LOADS_WAITING_MAX),
+            symbols: Symbols::default(),
         })
     }
 
-    /// Checks and compiles an upload; the result is kept for the calls to come.
+    /// Checks and compiles an upload of a tenant, and tests it under the tenant's limits; the result is kept for the calls to come.
     ///
     /// # Errors
-    /// [`CompileError`] with the reason to refuse it.
-    pub async fn compile(&self, bytes: Vec<u8>) -> Result<Plugin, CompileError> {
-        let digest = Digest::of(&bytes).to_string();
-        if let Some(plugin) = self.kept().peek(&digest) {
-            return Ok(plugin);
-        }
-        // Only what was accepted takes a place among the compiled ones.
-        let plugin = self.compile_apart(bytes).await?;
-        let slot = self.slot(&digest);
-        Ok(slot.get_or_init(|| async { plugin }).await.clone())
+    /// [`UploadError`]; nothing is kept then.
+    pub async fn upload(&self, app: &AppId, limits: Limits, bytes: Bytes) -> Result<Plugin, UploadError> {
+        let place = self.uploads.enter(app).await?;
+        let runtime = self.runtime.clone();
+        let compiled = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            let plugin = runtime.compile(&bytes)?;
+            plugin.self_test(&limits)?;
+            Ok(plugin)
+        });
+        let plugin = compiled.await.unwrap_or_else(|panic| Err(UploadError::Failed { detail: panic.to_string() }))?;
+        Ok(self.keep(app, plugin))
     }
 
     /// Runs a version once on an input, under the limits of its tenant. A failure of the plugin is in the report.
@@ -124,84 +175,112 @@ impl Plugins {
         limits: Limits,
         input: Input,
     ) -> Result<Report, CallError> {
-        let plugin = self.load(store, &version.component).await?;
+        let plugin = self.load(store, app, &version.component).await?;
         let request = Request { input, settings: version.settings.as_str().into(), limits };
         let ticket = self.executor.submit(app.as_str(), &plugin, request);
-        let report = ticket.map_err(|busy| CallError::Busy { detail: busy.to_string() })?.await;
-        match &report.outcome {
+        let mut report = ticket.map_err(|busy| CallError::Busy { detail: busy.to_string() })?.await;
+        match &mut report.outcome {
             Outcome::Failed(failure) if failure.code == FailureCode::Busy => {
-                Err(CallError::Busy { detail: failure.detail.clone() })
+                return Err(CallError::Busy { detail: failure.detail.clone() });
             }
             Outcome::Failed(failure) if failure.code == FailureCode::Internal => {
-                Err(CallError::Internal { detail: failure.detail.clone() })
+                return Err(CallError::Internal { detail: failure.detail.clone() });
             }
-            _ => Ok(report),
+            Outcome::Failed(failure) if plugin.has_debug_info() && !failure.frames.is_empty() => {
+                self.symbols.show(&self.runtime, store, app, plugin.digest(), failure).await;
+            }
+            _ => {}
+        }
+        Ok(report)
+    }
+
+    /// What the cache on disk has done since the start.
+    pub fn cache_counters(&self) -> CacheCounters {
+        self.runtime.cache_counters()
+    }
+
+    async fn load(&self, store: &dyn Store, app: &AppId, digest: &str) -> Result<Plugin, CallError> {
+        let slot = self.kept().slot(app, digest);
+        if let Some(plugin) = slot.get() {
+            return Ok(plugin.clone());
+        }
+        // Several calls that need the same component wait for one load.
+        let loaded = slot.get_or_try_init(|| self.load_anew(store, app, digest)).await.cloned();
+        match loaded {
+            Ok(plugin) => Ok(self.keep(app, plugin)),
+            Err(error) => {
+                self.kept().forget(digest);
+                Err(error)
+            }
         }
     }
 
-    async fn load(&self, store: &dyn Store, digest: &str) -> Result<Plugin, CallError> {
-        let slot = self.slot(digest);
-        // Several calls that need the same component wait for one compilation.
-        let loaded = slot.get_or_try_init(|| async {
-            let missing = || CallError::Missing { digest: digest.to_owned() };
-            let read = |source| CallError::Store { digest: digest.to_owned(), source };
-            let bytes = store.component(digest).await.map_err(read)?.ok_or_else(missing)?;
-            self.compile_apart(bytes)
-                .await
-                .map_err(|error| CallError::Compile { digest: digest.to_owned(), source: Arc::new(error) })
-        });
-        loaded.await.cloned()
-    }
-
-    async fn compile_apart(&self, bytes: Vec<u8>) -> Result<Plugin, CompileError> {
-        let permit = self.compiling.clone().acquire_owned().await;
+    /// From the cache, or compiled again from the bytes in the store.
+    async fn load_anew(&self, store: &dyn Store, app: &AppId, digest: &str) -> Result<Plugin, CallError> {
+        let missing = || CallError::Missing { digest: digest.to_owned() };
+        let id: Digest = digest.parse().map_err(|_| missing())?;
         let runtime = self.runtime.clone();
-        let compiled = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+        if let Some(plugin) = self.blocking(digest, move || runtime.cached(&id)).await? {
+            return Ok(plugin);
+        }
+        let place = self.loads.enter(app).await.map_err(|full| CallError::Busy { detail: full.to_string() })?;
+        let read = |source| CallError::Store { digest: digest.to_owned(), source };
+        let bytes = store.component(digest).await.map_err(read)?.ok_or_else(missing)?;
+        let runtime = self.runtime.clone();
+        self.blocking(digest, move || {
+            let _place = place;
             runtime.compile(&bytes)
-        });
-        compiled.await.unwrap_or_else(|panic| Err(CompileError::Compile { detail: panic.to_string() }))
+        })
+        .await
     }
 
-    fn slot(&self, digest: &str) -> Arc<OnceCell<Plugin>> {
-        self.kept().slot(digest)
+    async fn blocking<T: Send + 'static>(
+        &self,
+        digest: &str,
+        work: impl FnOnce() -> Result<T, CompileError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(done)) => Ok(done),
+            // It was compiled before, so the machine is to blame, and may do better next time.
+            Ok(Err(error @ (CompileError::Compiler { .. } | CompileError::Limit { .. }))) => {
+                Err(CallError::Internal { detail: error.to_string() })
+            }
+            Ok(Err(error)) => Err(CallError::Compile { digest: digest.to_owned(), source: Arc::new(error) }),
+            Err(panic) => Err(CallError::Internal { detail: panic.to_string() }),
+        }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Compiled> {
+    fn keep(&self, app: &AppId, plugin: Plugin) -> Plugin {
+        let (digest, bytes) = (plugin.digest().to_string(), plugin.artefact_bytes());
+        self.kept().keep(app, &digest, bytes, plugin)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Compiled<Plugin>> {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The compiled components, the least recently used leaving first.
-struct Compiled {
-    max: usize,
-    uses: u64,
-    slots: HashMap<String, (u64, Arc<OnceCell<Plugin>>)>,
+impl From<CompileError> for UploadError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Compiler { detail } => Self::Failed { detail },
+            refused => Self::Refused(refused),
+        }
+    }
 }
 
-impl Compiled {
-    fn new(max: usize) -> Self {
-        Self { max, uses: 0, slots: HashMap::new() }
-    }
-
-    /// The compiled component, if it is here already.
-    fn peek(&self, digest: &str) -> Option<Plugin> {
-        self.slots.get(digest)?.1.get().cloned()
-    }
-
-    fn slot(&mut self, digest: &str) -> Arc<OnceCell<Plugin>> {
-        self.uses += 1;
-        if let Some((used, slot)) = self.slots.get_mut(digest) {
-            *used = self.uses;
-            return slot.clone();
+impl From<Failure> for UploadError {
+    fn from(failure: Failure) -> Self {
+        match failure.code {
+            FailureCode::Busy => Self::Busy { detail: failure.detail },
+            FailureCode::Internal => Self::Failed { detail: failure.detail },
+            _ => Self::SelfTest(failure),
         }
-        if self.slots.len() >= self.max
-            && let Some(oldest) = self.slots.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| digest.clone())
-        {
-            self.slots.remove(&oldest);
-        }
-        let slot = Arc::new(OnceCell::new());
-        self.slots.insert(digest.to_owned(), (self.uses, slot.clone()));
-        slot
+    }
+}
+
+impl From<Full> for UploadError {
+    fn from(full: Full) -> Self {
+        Self::Busy { detail: full.to_string() }
     }
 }

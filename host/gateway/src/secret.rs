@@ -15,6 +15,7 @@ use chacha20poly1305::{
     Key, KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
+use hmac::{Hmac, Mac as _};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -34,6 +35,8 @@ pub struct SecretKeyring {
 
 struct SealingKey {
     id: [u8; KEY_ID_BYTES],
+    /// Of which other keys are derived, so that they tell nothing about this one.
+    root: Hmac<Sha256>,
     cipher: XChaCha20Poly1305,
 }
 
@@ -139,6 +142,14 @@ impl SecretKeyring {
         Ok(Self { keys })
     }
 
+    /// A key for another purpose, of the first key: the same for the same purpose, and telling nothing about any other.
+    ///
+    /// Source: RFC 5869 §2.3 (HKDF-Expand, one block).
+    pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        let root = self.keys[0].root.clone();
+        root.chain_update(purpose).chain_update([1_u8]).finalize().into_bytes().into()
+    }
+
     /// Encrypts `plaintext` for one place in the store. `context` names that place (table and row id); the value opens
     /// nowhere else, so nobody who can write to the store can move a secret to a row that he may read.
     pub fn seal(&self, plaintext: &[u8], context: &str) -> Vec<u8> {
@@ -195,7 +206,8 @@ impl SealingKey {
         let digest = Sha256::new().chain_update("hookloom key id").chain_update(key).finalize();
         let mut id = [0; KEY_ID_BYTES];
         id.copy_from_slice(&digest[..KEY_ID_BYTES]);
-        Self { id, cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
+        let root = Hmac::new_from_slice(key).expect("HMAC takes keys of every length");
+        Self { id, root, cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
     }
 }
 

@@ -42,6 +42,9 @@ use crate::{
 /// Environment variable that holds the key for secrets instead of the key file.
 pub const SECRET_KEY_VARIABLE: &str = "HOOKLOOM_SECRET_KEY";
 
+/// What the key of the cache of compiled plugins is derived for.
+const CACHE_KEY_PURPOSE: &str = "cache of compiled plugins";
+
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -100,7 +103,7 @@ impl Server {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config, &*clock).await?;
         let keyring = open_keyring(&config)?;
-        let plugins = Plugins::start(&config)?;
+        let plugins = Plugins::start(&config, keyring.derive(CACHE_KEY_PURPOSE))?;
         let client = egress::client(&Arc::new(config.egress.clone()), config.connect_timeout)?;
         let address = config.listen;
         let listen = |source| StartError::Listen { address, source };

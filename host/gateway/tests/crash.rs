@@ -77,9 +77,10 @@ fn free_address() -> String {
 
 fn write_config(folder: &Path, address: &str) -> std::path::PathBuf {
     let path = folder.join("hookloom.toml");
-    let (store, key) = (folder.join("hookloom.db"), folder.join("secret.key"));
+    let (store, key, cache) = (folder.join("hookloom.db"), folder.join("secret.key"), folder.join("cache"));
     let text = format!(
         "[server]\nlisten = {address:?}\n[store]\npath = {store:?}\n[secrets]\nkey_file = {key:?}\n\
+         [runtime.cache]\npath = {cache:?}\n\
          [egress]\nallow_subnets = [\"127.0.0.0/8\"]\ndangerous_allow_http = true\n\
          [delivery]\nschedule_s = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     );

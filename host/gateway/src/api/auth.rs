@@ -7,7 +7,11 @@
 //! Another tenant's application answers 404 as one that doesn't exist; a role that may not do something in its own
 //! application answers 403.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    collections::HashSet,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use axum::{
     extract::{FromRequestParts, RawPathParams},
@@ -35,14 +39,17 @@ pub const KEY_PREFIX: &str = "hl_";
 /// Characters of a key that are kept for people to recognize it by.
 const HINT_CHARS: usize = 7;
 
-/// Plugins that are uploaded at the same time; each upload may hold a whole component in memory.
-const UPLOADS_MAX: usize = 4;
-
 /// The state of the routes: the gateway behind the checks of this module.
 #[derive(Clone)]
 pub struct Door {
     gateway: Arc<Gateway>,
-    uploads: Arc<Semaphore>,
+    uploads: Arc<Uploads>,
+}
+
+/// Who is uploading, so that each upload has its bound memory, and no tenant takes the places of others.
+struct Uploads {
+    places: Arc<Semaphore>,
+    tenants: Mutex<HashSet<AppId>>,
 }
 
 /// Something that a role may do or not.
@@ -105,9 +112,30 @@ pub enum Prospect<P> {
     Absent(Instance<Operate>, String),
 }
 
-/// The right to hold one uploaded component in memory, for callers with a key that may change something.
+/// The right to hold one uploaded component in memory: one a tenant, and so many in all. Asked for after [`Tenant`], which says
+/// who it is.
 pub struct UploadSlot {
     _permit: OwnedSemaphorePermit,
+    uploads: Arc<Uploads>,
+    app: AppId,
+}
+
+impl Drop for UploadSlot {
+    fn drop(&mut self) {
+        self.uploads.tenants().remove(&self.app);
+    }
+}
+
+impl Uploads {
+    fn tenants(&self) -> MutexGuard<'_, HashSet<AppId>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(self: &Arc<Self>, app: &AppId) -> Option<UploadSlot> {
+        let permit = self.places.clone().try_acquire_owned().ok()?;
+        let is_new = self.tenants().insert(app.clone());
+        is_new.then(|| UploadSlot { _permit: permit, uploads: self.clone(), app: app.clone() })
+    }
 }
 
 impl<P> Prospect<P> {
@@ -123,7 +151,8 @@ impl<P> Prospect<P> {
 impl Door {
     /// Stands before this gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        Self { gateway, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) }
+        let places = Arc::new(Semaphore::new(gateway.config.uploads_max));
+        Self { gateway, uploads: Arc::new(Uploads { places, tenants: Mutex::default() }) }
     }
 
     async fn caller(&self, parts: &Parts) -> Result<ApiKey, ApiError> {
@@ -165,7 +194,9 @@ impl<P: Permission> FromRequestParts<Door> for Tenant<P> {
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
         let key = door.caller(parts).await?;
         let name = app_name(parts, door).await?;
-        door.tenant(key, &name).await?.map_err(|_| ApiError::no_such("application"))
+        let tenant = door.tenant(key, &name).await?.map_err(|_| ApiError::no_such("application"))?;
+        parts.extensions.insert(tenant.app.id.clone());
+        Ok(tenant)
     }
 }
 
@@ -195,9 +226,10 @@ impl<P: Permission> FromRequestParts<Door> for Instance<P> {
 impl FromRequestParts<Door> for UploadSlot {
     type Rejection = ApiError;
 
-    async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        let permit = door.uploads.clone().try_acquire_owned();
-        permit.map(|permit| Self { _permit: permit }).map_err(|_| ApiError::TooMany { retry_after: 1 })
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
+        let bug = || ApiError::Bug { detail: "an upload's route asks for its slot before its tenant".into() };
+        let app = parts.extensions.get::<AppId>().ok_or_else(bug)?;
+        door.uploads.take(app).ok_or(ApiError::TooMany { retry_after: 1 })
     }
 }
 

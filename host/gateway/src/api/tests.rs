@@ -104,7 +104,10 @@ impl Api {
     async fn start_with(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let environment = [("HOOKLOOM_RUNTIME__WORKERS".to_owned(), "1".to_owned())];
-        let config = Config::parse(config, &environment).unwrap();
+        let mut config = Config::parse(config, &environment).unwrap();
+        // The program that runs these tests has a `main` that is not ours.
+        config.compile_in_process = true;
+        config.cache_path = folder.path().join("cache");
         let clock = ManualClock::new(Timestamp::parse("2026-06-30T17:40:00Z").unwrap());
         let shared = Arc::new(clock.clone());
         let store = SqliteStore::open(&folder.path().join("store.db"), Timestamp::from_millis(0)).unwrap();
@@ -114,7 +117,7 @@ impl Api {
             minter: Minter::new(shared.clone()),
             clock: shared,
             keyring: SecretKeyring::open(&folder.path().join("secret.key")).unwrap(),
-            plugins: Plugins::start(&config).unwrap(),
+            plugins: Plugins::start(&config, [0; 32]).unwrap(),
             conditions: Conditions::default(),
             client: egress::client(&Arc::new(config.egress.clone()), config.connect_timeout).unwrap(),
             shadows: Shadows::new(config.versions.shadow_waiting_max),

@@ -28,6 +28,8 @@ use crate::{
     gateway::Gateway,
     id::{AppId, PluginId, VersionId},
     json::{self, Kind},
+    limits::limits_of,
+    plugins::UploadError,
     rollout::Action,
     store::{
         Order, PageRequest, StoreError, Write, delete as removal, insert,
@@ -138,7 +140,8 @@ pub async fn upload(
     query.finish()?;
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let plugin = edit::find::<Plugin>(gateway, app, &name).await?;
-    let compiled = gateway.plugins.compile(bytes.to_vec()).await.map_err(refused)?;
+    let limits = limits_of(gateway, app).await?;
+    let compiled = gateway.plugins.upload(app, limits, bytes.clone()).await.map_err(refused)?;
     let component = compiled.digest().to_string();
     let digest = version_digest(&component, compiled.contract(), &settings);
     let unique = unique(&plugin.id, &digest);
@@ -240,11 +243,14 @@ pub async fn all_of(gateway: &Gateway, app: &AppId, plugin: &PluginId) -> Result
     Ok(versions)
 }
 
-fn refused(error: CompileError) -> ApiError {
+fn refused(error: UploadError) -> ApiError {
     let detail = error.to_string();
     match error {
-        CompileError::TooLarge { .. } => ApiError::TooLarge { detail },
-        other => ApiError::Unprocessable { code: other.code(), detail },
+        UploadError::Refused(CompileError::TooLarge { .. }) => ApiError::TooLarge { detail },
+        UploadError::Refused(other) => ApiError::Unprocessable { code: other.code(), detail },
+        UploadError::SelfTest(_) => ApiError::Unprocessable { code: "self_test_failed", detail },
+        UploadError::Busy { .. } => ApiError::TooMany { retry_after: 5 },
+        UploadError::Failed { .. } => ApiError::Unavailable { detail },
     }
 }
 

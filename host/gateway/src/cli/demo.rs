@@ -78,6 +78,7 @@ fn config(arguments: &DemoArguments) -> anyhow::Result<Config> {
     config.listen = arguments.listen;
     config.store_path = arguments.data.join("hookloom.db");
     config.secret_key_file = arguments.data.join("secret.key");
+    config.cache_path = arguments.data.join("cache");
     Ok(config)
 }
 

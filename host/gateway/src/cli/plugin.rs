@@ -24,6 +24,7 @@ use super::{
 use crate::{
     clock::{Clock as _, SystemClock},
     config::Config,
+    plugins::UploadError,
     toolchain,
 };
 
@@ -141,10 +142,17 @@ fn compile(config: &Config, file: &Path) -> anyhow::Result<Result<Plugin, ExitCo
         limits_max: config.limits.clone(),
         ..RuntimeConfig::default()
     })?;
-    Ok(runtime.compile(&bytes).map_err(|error| {
-        anstream::eprintln!("{ERROR}refused{RESET} [{}]: {error}", error.code());
-        ExitCode::from(PLUGIN_FAILED)
-    }))
+    let refused = |code: &str, detail: String| {
+        anstream::eprintln!("{ERROR}refused{RESET} [{code}]: {detail}");
+        Err(ExitCode::from(PLUGIN_FAILED))
+    };
+    Ok(match runtime.compile(&bytes) {
+        Err(error) => refused(error.code(), error.to_string()),
+        Ok(plugin) => match plugin.self_test(&config.limits) {
+            Err(failure) => refused("self_test_failed", UploadError::SelfTest(failure).to_string()),
+            Ok(()) => Ok(plugin),
+        },
+    })
 }
 
 fn kind(plugin: &Plugin, wanted: Option<Kind>) -> anyhow::Result<Kind> {

@@ -85,12 +85,14 @@ pub(super) struct Runtime {
     pub tenant_in_flight_max: u64,
     pub component_bytes_max: u64,
     pub stack_bytes: u64,
-    pub compiled_max: u64,
     pub failed_inputs_max: u64,
     pub failed_inputs_bytes_max: u64,
     pub backtests_max: u64,
     pub limits: Limits,
     pub versions: Versions,
+    pub compiled_bytes_max: u64,
+    pub compile: Compile,
+    pub cache: Cache,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,6 +107,27 @@ pub(super) struct Versions {
     pub watch_s: u64,
     pub release_per_second: u64,
     pub shadow_waiting_max: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Compile {
+    pub slots: u64,
+    pub uploads_max: u64,
+    pub memory_bytes_max: u64,
+    pub cpu_ms: u64,
+    pub cpu_per_mib_ms: u64,
+    pub functions_max: u64,
+    pub function_bytes_max: u64,
+    pub types_max: u64,
+    pub dangerous_in_process: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cache {
+    pub path: String,
+    pub bytes_max: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 /// Bounds of a component's structure, checked by reading it, before any of it is compiled.
 ///
-/// Beyond each: [`CompileError::Limit`](crate::CompileError::Limit), code `compile_limit`. The defaults have reserve over the largest guests known: a
-/// Python component (18 MB: some 13,000 functions) and a StarlingMonkey one (12 MB: some 20,000).
+/// Beyond each: [`CompileError::Limit`](crate::CompileError::Limit), code `compile_limit`. The defaults have reserve over the largest
+/// guests known. Source: counted on 2026-11-20 in a component of `componentize-py` 0.25 (18 MB: 13,462 functions, 1,429 types,
+/// 11,180 items, largest function 426,843 bytes) and the engine of `componentize-js` 0.23 (12 MB: 19,852 functions).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
     /// Functions with a body, of all core modules together. Default 60,000.
@@ -67,7 +68,7 @@ pub struct ChildCompiler {
     pub memory_bytes_max: u64,
     /// Processor time, in whole seconds, that every component gets. Default 5 s. Beyond it and the next: `compile_limit`.
     pub cpu: Duration,
-    /// Processor time for each MiB of the component besides. Default 5 s; the slowest guests known need 0.8 s.
+    /// Processor time for each MiB of the component besides. Default 5 s; the slowest guests known need some 1.4 s.
     pub cpu_per_mib: Duration,
     /// Wall-clock time, as a multiple of the processor time allowed. Default 3. Beyond it: `compile_limit`.
     pub wall_clock_factor: u32,
