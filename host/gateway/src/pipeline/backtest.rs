@@ -1,6 +1,6 @@
 //! Runs backtests in the background, bit by bit.
 //!
-//! One claim does a slice of at most [`SLICE`], saves what it found, and gives the work back: so backtests of several
+//! One claim does a slice of at most a second, saves what it found, and gives the work back: so backtests of several
 //! tenants take turns, and one that a killed process left goes on from its last slice. Live traffic goes first: a backtest
 //! has one call in hand at a time, in the tenant's own line behind what waits there, and then rests as long as the call
 //! took with its waiting. The busier the tenant, the slower its backtest.
