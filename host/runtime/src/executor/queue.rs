@@ -220,7 +220,7 @@ impl<J> Tenant<J> {
 
     /// Whether it may start nothing now: its calls may be long, and `long_max` of them are running.
     fn is_held(&self, long_max: usize) -> bool {
-        self.running >= long_max && self.running > 0 && !self.longest.is_some_and(|longest| longest <= SHORT)
+        self.running >= long_max && self.longest.is_none_or(|longest| longest > SHORT)
     }
 
     fn in_flight(&self) -> usize {
