@@ -8,9 +8,11 @@
 //! 4. `output.rs` measures and checks the result, or `classify.rs` finds the cause of the failure.
 //! 5. The store is dropped: its memory is cleared and its slot is free again.
 
+mod backtrace;
 mod classify;
 mod log;
 mod output;
+mod self_test;
 mod state;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +23,8 @@ use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower}
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use self::classify::Circumstances;
+pub(crate) use self::log::escape;
+pub(crate) use self::self_test::self_test;
 pub(crate) use self::state::CallState;
 use crate::bindings::v1_0;
 use crate::plugin::Prepared;

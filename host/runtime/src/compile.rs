@@ -1,52 +1,155 @@
-//! From bytes to a [`Plugin`]: check the structure, compile, check the types, prepare.
+//! From bytes to a [`Plugin`]: check the structure, compile, check the types, prepare. Or from the cache, without the first two.
 //!
-//! Called once a component by [`crate::Runtime::compile`]. Nothing is compiled before `structure.rs` has accepted it, and nothing
-//! here is ever deserialized: bytes that are compiled already are refused. The flow:
+//! Called once a component by [`crate::Runtime`]. Nothing is compiled before `structure.rs` has accepted it; where the host says
+//! so, a child process compiles (`child.rs` on this side, `cage.rs` on the other). Machine code is loaded in `artefact.rs` only.
 //!
-//! 1. [`structure::check`]: what it is, what it imports, exports and needs, by reading sections only.
-//! 2. [`translate`]: machine code, the only costly step, and the one that a child process can take over.
-//! 3. [`prepare`]: types against the contract, exports found.
+//! 1. [`crate::cache`]: has this host compiled the same bytes before, with this build, for this processor?
+//! 2. [`structure::check`]: what it is, what it imports, exports and needs, and what compiling it would cost (`tally.rs`).
+//! 3. [`translate`]: machine code, the only costly step.
+//! 4. [`prepare`]: types against the contract, exports found.
 
+mod artefact;
+mod cage;
+mod child;
 mod error;
+mod job;
+mod limits;
 mod structure;
+mod symbols;
+mod tally;
+mod types;
 
 use std::sync::Arc;
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, Lift, Lower};
 
-pub use self::error::CompileError;
-use self::structure::Structure;
+pub(crate) use self::artefact::Artefact;
+pub(crate) use self::cage::is_entered;
+pub use self::cage::run_if_compile_child;
+pub use self::error::{CompileBound, CompileError};
+pub use self::job::Attempt;
+pub(crate) use self::job::Place;
+use self::job::{Answer, Work};
+pub use self::limits::{ChildCompiler, CompileLimits, Compiler};
+pub(crate) use self::structure::Structure;
 use crate::bindings::v1_0;
+use crate::cache::{Facts, Found};
 use crate::engine::Shared;
+use crate::outcome::Frame;
 use crate::plugin::Prepared;
 use crate::{Digest, Plugin};
 
-/// Checks, compiles and prepares a component.
+/// Takes a component from the cache, or checks, compiles and prepares it.
 ///
 /// # Errors
 /// [`CompileError`], by the first step that refuses it.
 pub(crate) fn compile(shared: &Arc<Shared>, bytes: &[u8]) -> Result<Plugin, CompileError> {
-    let structure = structure::check(bytes, &shared.config)?;
-    let component = translate(shared, bytes)?;
-    prepare(shared, &component, structure, bytes)
+    structure::check_beginning(bytes, shared.config.component_bytes_max)?;
+    let digest = Digest::of(bytes);
+    match find(shared, &digest) {
+        Found::Hit(plugin) => plugin,
+        Found::Miss => compile_anew(shared, bytes, digest, false),
+        Found::Rejected => compile_anew(shared, bytes, digest, true),
+    }
 }
 
-/// Compiles to machine code.
-fn translate(shared: &Shared, bytes: &[u8]) -> Result<Component, CompileError> {
-    Component::from_binary(&shared.engine, bytes)
-        .map_err(|error| CompileError::Compile { detail: format!("{error:#}") })
+/// Checks, compiles, prepares and keeps a component that is not in the cache; `rejected`: not in a fit state.
+///
+/// # Errors
+/// As [`compile`].
+pub(crate) fn compile_anew(
+    shared: &Arc<Shared>,
+    bytes: &[u8],
+    digest: Digest,
+    rejected: bool,
+) -> Result<Plugin, CompileError> {
+    let structure = structure::check(bytes, &shared.config)?;
+    let artefact = translate(shared, bytes)?;
+    let component =
+        artefact.load(&shared.engine).map_err(|error| CompileError::Compiler { detail: format!("{error:#}") })?;
+    let facts = Facts { structure, component_bytes: bytes.len() as u64 };
+    let plugin = prepare(shared, &component, &facts, digest, artefact.bytes().len())?;
+    // Only what was accepted in every respect is kept.
+    if let Some(cache) = &shared.cache {
+        cache.keep(&digest, &facts, &artefact);
+        if rejected {
+            cache.count_rebuilt();
+        }
+    }
+    Ok(plugin)
+}
+
+/// Takes a component from the cache.
+///
+/// A hit may still be an error: what was accepted once may need more than this host is set up for now.
+pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin, CompileError>> {
+    let Some(cache) = &shared.cache else { return Found::Miss };
+    cache.find(digest, |artefact, facts| {
+        // First: the engine refuses to load what doesn't fit its pool, and the entry is not to blame for that.
+        if let Err(error) = facts.structure.needs.check(&shared.config.limits_max) {
+            return Some(Err(error));
+        }
+        let component = artefact.load(&shared.engine).ok()?;
+        Some(prepare(shared, &component, &facts, *digest, artefact.bytes().len()))
+    })
+}
+
+/// Compiles to machine code, here or in a child.
+fn translate(shared: &Shared, bytes: &[u8]) -> Result<Artefact<'static>, CompileError> {
+    let config = match &shared.config.compiler {
+        Compiler::InProcess => {
+            let artefact = shared.engine.precompile_component(bytes);
+            return artefact
+                .map(Artefact::compiled)
+                .map_err(|error| CompileError::Compile { detail: format!("{error:#}") });
+        }
+        Compiler::Child(config) => config,
+    };
+    match child::run(config, Work::Compile, bytes)? {
+        (Answer::Compiled(engine), artefact) if engine == shared.fingerprint => Ok(Artefact::compiled(artefact)),
+        (Answer::Compiled(_), _) => {
+            let detail = "the compile child is of another build than this process: is `program` the same version?";
+            Err(CompileError::Compiler { detail: detail.to_owned() })
+        }
+        (Answer::Refused(detail), _) => Err(CompileError::Compile { detail }),
+        (other, _) => Err(CompileError::Compiler { detail: format!("the compile child answered {other:?}") }),
+    }
+}
+
+/// The lines of a backtrace with the places that the component's debug information has for them; `None` where a frame has none, or
+/// nothing could be found out. `bytes` are the component's.
+pub(crate) fn symbolicate(shared: &Shared, bytes: &[u8], frames: &[Frame]) -> Result<Vec<Vec<String>>, CompileError> {
+    let places = match &shared.config.compiler {
+        Compiler::InProcess => symbols::find(bytes, frames),
+        Compiler::Child(config) => match child::run(config, Work::Symbolicate(frames.to_vec()), bytes)? {
+            (Answer::Symbols(places), _) => places,
+            (other, _) => {
+                return Err(CompileError::Compiler { detail: format!("the compile child answered {other:?}") });
+            }
+        },
+    };
+    Ok(frames.iter().zip(places).map(|(frame, places)| frame.lines(&places)).collect())
+}
+
+/// What a compile child of this configuration can do of what it must not be able to do: for each attempt whether it succeeded.
+pub(crate) fn probe(config: &ChildCompiler, attempts: Vec<Attempt>) -> Result<Vec<bool>, CompileError> {
+    match child::run(config, Work::Probe(attempts), &[])? {
+        (Answer::Probed(successes), _) => Ok(successes),
+        (other, _) => Err(CompileError::Compiler { detail: format!("the compile child answered {other:?}") }),
+    }
 }
 
 /// Checks what only the compiled component tells, and finds its exports.
 fn prepare(
     shared: &Arc<Shared>,
     component: &Component,
-    structure: Structure,
-    bytes: &[u8],
+    facts: &Facts,
+    digest: Digest,
+    artefact_bytes: usize,
 ) -> Result<Plugin, CompileError> {
-    let map = find::<v1_0::MapParams<'_>, v1_0::MapResult>(component, v1_0::MAPPING, "map")?;
-    let reshape = find::<v1_0::ReshapeParams<'_>, v1_0::ReshapeResult>(component, v1_0::RESHAPING, "reshape")?;
+    let map = find_export::<v1_0::MapParams<'_>, v1_0::MapResult>(component, v1_0::MAPPING, "map")?;
+    let reshape = find_export::<v1_0::ReshapeParams<'_>, v1_0::ReshapeResult>(component, v1_0::RESHAPING, "reshape")?;
     let instance_pre = shared
         .linker
         .instantiate_pre(component)
@@ -56,15 +159,17 @@ fn prepare(
         instance_pre,
         map,
         reshape,
-        wide_strings: structure.wide_strings,
-        digest: Digest::of(bytes),
-        contract: structure.contract,
-        bytes_len: bytes.len(),
+        wide_strings: facts.structure.wide_strings,
+        digest,
+        contract: facts.structure.contract.clone(),
+        bytes_len: usize::try_from(facts.component_bytes).unwrap_or(usize::MAX),
+        artefact_bytes,
+        debug_info: facts.structure.debug_info,
     }))
 }
 
 /// Finds the function `name` of the interface `interface`, where the component exports the interface, and checks its type.
-fn find<Params, Return>(
+fn find_export<Params, Return>(
     component: &Component,
     interface: &'static str,
     name: &str,

@@ -15,8 +15,10 @@ use wasmtime::{
     Strategy, WasmBacktraceDetails,
 };
 
+use crate::cache::{Cache, CacheConfig, CacheCounters, CacheError, Found};
 use crate::call::CallState;
-use crate::{CompileError, Limits, Plugin, bindings, compile};
+use crate::compile::{Attempt, ChildCompiler, CompileLimits, Compiler};
+use crate::{CompileError, Digest, Failure, Limits, Plugin, bindings, compile};
 
 /// The largest [`RuntimeConfig::stack_bytes`]: a call runs on the caller's thread, whose stack must hold it.
 pub const STACK_BYTES_MAX: usize = 1 << 20;
@@ -65,6 +67,12 @@ pub struct RuntimeConfig {
     ///
     /// A thread that calls [`Plugin::call`] needs this and some 200 KiB of stack of its own.
     pub stack_bytes: usize,
+    /// Bounds of what is compiled at all.
+    pub compile_limits: CompileLimits,
+    /// Where it is compiled. Default: in this process, which is for components that you trust.
+    pub compiler: Compiler,
+    /// Where compiled components are kept. Default: nowhere.
+    pub cache: Option<CacheConfig>,
 }
 
 /// The plugin runtime of a process: compiles components, which then can be called.
@@ -87,6 +95,9 @@ pub enum RuntimeError {
     /// The thread that watches the deadlines doesn't start.
     #[error("start the deadline ticker")]
     Ticker(#[source] std::io::Error),
+    /// The folder for compiled components can't be used.
+    #[error("set up the cache of compiled components")]
+    Cache(#[from] CacheError),
 }
 
 /// What compiling and calling need, once a process.
@@ -94,6 +105,9 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<CallState>,
     pub(crate) config: RuntimeConfig,
+    /// Of the engine: what machine code for it must have been made with.
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) cache: Option<Cache>,
 }
 
 impl Runtime {
@@ -106,8 +120,10 @@ impl Runtime {
         config.check()?;
         let engine = Engine::new(&engine_config(&config)).map_err(engine_error)?;
         let linker = bindings::linker(&engine).map_err(engine_error)?;
+        let fingerprint = fingerprint(&engine);
+        let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &fingerprint)).transpose()?;
         start_ticker(engine.weak(), config.epoch_tick)?;
-        Ok(Runtime { shared: Arc::new(Shared { engine, linker, config }) })
+        Ok(Runtime { shared: Arc::new(Shared { engine, linker, config, fingerprint, cache }) })
     }
 
     /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.
@@ -119,6 +135,85 @@ impl Runtime {
     pub fn compile(&self, bytes: &[u8]) -> Result<Plugin, CompileError> {
         compile::compile(&self.shared, bytes)
     }
+
+    /// A plugin whose component was compiled before: from the cache, or compiled again from its bytes, for which `original` is asked
+    /// only then.
+    ///
+    /// Takes some 0.1 ms from the cache, and what [`Runtime::compile`] takes else.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the bytes can't be had, are others than `digest` says, or are refused now.
+    pub fn load<E>(
+        &self,
+        digest: &Digest,
+        original: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Plugin, LoadError<E>> {
+        let rejected = match compile::find(&self.shared, digest) {
+            Found::Hit(plugin) => return plugin.map_err(LoadError::Compile),
+            Found::Miss => false,
+            Found::Rejected => true,
+        };
+        let bytes = original().map_err(LoadError::Original)?;
+        if Digest::of(&bytes) != *digest {
+            return Err(LoadError::OtherBytes);
+        }
+        compile::compile_anew(&self.shared, &bytes, *digest, rejected).map_err(LoadError::Compile)
+    }
+
+    /// As [`Runtime::load`], but from the cache only: `None` where it is not in there.
+    ///
+    /// # Errors
+    /// [`CompileError`] where it needs more than this runtime is set up for.
+    pub fn cached(&self, digest: &Digest) -> Result<Option<Plugin>, CompileError> {
+        match compile::find(&self.shared, digest) {
+            Found::Hit(plugin) => plugin.map(Some),
+            Found::Miss | Found::Rejected => Ok(None),
+        }
+    }
+
+    /// What the cache has done so far; all zero without one.
+    pub fn cache_counters(&self) -> CacheCounters {
+        self.shared.cache.as_ref().map(Cache::counters).unwrap_or_default()
+    }
+
+    /// Writes the places in the author's sources into a failure's backtrace, as far as `component`, the bytes of the plugin that
+    /// failed, has debug information. What can't be found stays as it was.
+    ///
+    /// Costs some 10 ms and more; not for the path of a call. With [`Compiler::Child`] a child reads the debug information, since that
+    /// is a stranger's input: then it is as bounded as compiling is.
+    ///
+    /// # Errors
+    /// [`CompileError::Limit`] and [`CompileError::Compiler`]; the failure is unchanged then.
+    pub fn symbolicate(&self, component: &[u8], failure: &mut Failure) -> Result<(), CompileError> {
+        if !failure.frames.is_empty() {
+            failure.show(compile::symbolicate(&self.shared, component, &failure.frames)?);
+        }
+        Ok(())
+    }
+}
+
+impl ChildCompiler {
+    /// Has a child try to break out in each of these ways; answers which succeeded. All false on a machine that holds it.
+    ///
+    /// # Errors
+    /// [`CompileError::Compiler`] where no child can be started, or can't be shut in.
+    pub fn probe(&self, attempts: Vec<Attempt>) -> Result<Vec<bool>, CompileError> {
+        compile::probe(self, attempts)
+    }
+}
+
+/// A plugin could not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError<E> {
+    /// Its bytes could not be had.
+    #[error("read the original component")]
+    Original(#[source] E),
+    /// The bytes are others than those that were asked for.
+    #[error("the original component has another digest than it should have")]
+    OtherBytes,
+    /// It is refused now.
+    #[error("the component is refused now")]
+    Compile(#[source] CompileError),
 }
 
 impl Default for RuntimeConfig {
@@ -129,6 +224,9 @@ impl Default for RuntimeConfig {
             limits_max: Limits { memory_bytes_max: 256 << 20, table_elements_max: 100_000, ..Limits::default() },
             epoch_tick: Duration::from_millis(5),
             stack_bytes: 512 << 10,
+            compile_limits: CompileLimits::default(),
+            compiler: Compiler::default(),
+            cache: None,
         }
     }
 }
@@ -147,6 +245,11 @@ impl RuntimeConfig {
             "epoch_tick must be at least 1 ms".to_owned()
         } else if !(64 << 10..=STACK_BYTES_MAX).contains(&self.stack_bytes) {
             format!("stack_bytes must be 64 KiB to 1 MiB, not {}", self.stack_bytes)
+        } else if matches!(&self.compiler, Compiler::Child(ChildCompiler { program: None, .. }))
+            && !compile::is_entered()
+        {
+            // The child would be this program, and would do all that the program does.
+            "compiler: call `hookloom_runtime::run_if_compile_child()` first in `main`".to_owned()
         } else {
             return Ok(());
         };
@@ -160,15 +263,45 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// The settings of the engine. Spectre mitigations, signal-based traps and bounds checks by guard pages are its defaults.
+/// An engine that only compiles, for the engines of [`engine_config`]: no pool, no threads.
+pub(crate) fn compile_only() -> wasmtime::Result<Engine> {
+    let mut engine = code_config();
+    engine.parallel_compilation(false);
+    Engine::new(&engine)
+}
+
+/// What machine code for this engine must have been made with: the engine's version, the settings that matter to code, the target and
+/// the processor's features. Equal for engines that differ only in their pool.
+pub(crate) fn fingerprint(engine: &Engine) -> [u8; 32] {
+    /// The standard hashers promise nothing between processes.
+    struct Stable(blake3::Hasher);
+    impl std::hash::Hasher for Stable {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut hasher = Stable(blake3::Hasher::new());
+    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
+    hasher.0.finalize().into()
+}
+
+/// The settings of the engine that runs plugins: those of code, and its pool.
 fn engine_config(config: &RuntimeConfig) -> Config {
-    let mut engine = Config::new();
+    let mut engine = code_config();
     engine
-        .strategy(Strategy::Cranelift)
-        .cranelift_opt_level(OptLevel::Speed)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config)))
-        .memory_init_cow(true)
         .max_wasm_stack(config.stack_bytes);
+    engine
+}
+
+/// The settings that decide about machine code, the same in every process and for every pool. Spectre mitigations, signal-based
+/// traps and bounds checks by guard pages are the engine's defaults.
+fn code_config() -> Config {
+    let mut engine = Config::new();
+    engine.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed).memory_init_cow(true);
     // Budget and backstop.
     engine.consume_fuel(true).operator_cost(operator_cost()).epoch_interruption(true);
     // The same result and the same fuel on every run. (Threads and garbage collection are not even compiled in.)

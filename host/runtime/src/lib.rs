@@ -45,9 +45,10 @@
 //! - Nothing that a guest does is an `Err` or a panic of the host.
 //!
 //! In reading order: `values` (what goes in), `outcome` (what comes out), `limits`, `engine` (once a process), `compile` (once a
-//! component), `plugin`, `call` (once a call), `bindings` (the contract as types), `json` (output checks), `executor`, `digest`.
+//! component), `cache`, `plugin`, `call` (once a call), `bindings` (the contract as types), `json` (output checks), `executor`, `digest`.
 
 mod bindings;
+mod cache;
 mod call;
 mod compile;
 mod digest;
@@ -59,11 +60,12 @@ mod outcome;
 mod plugin;
 mod values;
 
-pub use compile::CompileError;
+pub use cache::{CacheConfig, CacheCounters, CacheError, CacheKey};
+pub use compile::{Attempt, ChildCompiler, CompileBound, CompileError, CompileLimits, Compiler, run_if_compile_child};
 pub use digest::{Digest, DigestError};
-pub use engine::{Runtime, RuntimeConfig, RuntimeError, STACK_BYTES_MAX};
+pub use engine::{LoadError, Runtime, RuntimeConfig, RuntimeError, STACK_BYTES_MAX};
 pub use executor::{Busy, BusyReason, Executor, ExecutorConfig, Ticket};
 pub use limits::Limits;
-pub use outcome::{Failure, FailureCode, LogLevel, LogLine, Logs, Outcome, Report};
+pub use outcome::{Failure, FailureCode, Frame, LogLevel, LogLine, Logs, Outcome, Report};
 pub use plugin::{Exports, Plugin};
 pub use values::{Contact, Header, InboundEvent, Input, MapInput, Message, Origin, Request, Rule, RuleMatch, Source};

@@ -58,8 +58,24 @@ pub struct Failure {
     pub used: Option<u64>,
     /// What was allowed, for a limit, in the unit of [`FailureCode`].
     pub allowed: Option<u64>,
-    /// The plugin's frames, innermost first, by the names in the component; often empty.
+    /// The plugin's frames, innermost first, by the names in the component; often empty. With file and line after
+    /// [`crate::Runtime::symbolicate`].
     pub backtrace: Vec<String>,
+    /// Where in the component the frames are, innermost first: what [`crate::Runtime::symbolicate`] needs. Missing in JSON when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<Frame>,
+}
+
+/// A place in a component's code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Frame {
+    /// The function's index in its core module.
+    pub function: u32,
+    /// Bytes from the component's beginning to the instruction.
+    pub offset: Option<u64>,
+    /// The function's name, where the component has one, as it is shown.
+    pub name: Option<String>,
 }
 
 /// The cause of a failure, and the unit of its `used` and `allowed`.
@@ -148,7 +164,7 @@ impl Report {
 impl Failure {
     /// A failure that no limit caused.
     pub(crate) fn new(code: FailureCode, detail: impl Into<String>) -> Failure {
-        Failure { code, detail: detail.into(), used: None, allowed: None, backtrace: Vec::new() }
+        Failure { code, detail: detail.into(), used: None, allowed: None, backtrace: Vec::new(), frames: Vec::new() }
     }
 
     /// A limit that was reached.

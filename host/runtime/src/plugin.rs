@@ -40,6 +40,8 @@ pub(crate) struct Prepared {
     pub(crate) digest: Digest,
     pub(crate) contract: String,
     pub(crate) bytes_len: usize,
+    pub(crate) artefact_bytes: usize,
+    pub(crate) debug_info: bool,
 }
 
 impl Plugin {
@@ -65,6 +67,25 @@ impl Plugin {
     /// The length of the component in bytes, before it was compiled.
     pub fn bytes_len(&self) -> usize {
         self.inner.bytes_len
+    }
+
+    /// The length of its machine code and what belongs to it, in bytes: about the memory that it keeps while it is loaded.
+    pub fn artefact_bytes(&self) -> usize {
+        self.inner.artefact_bytes
+    }
+
+    /// Whether the component has debug information, from which [`crate::Runtime::symbolicate`] can tell places in its sources.
+    pub fn has_debug_info(&self) -> bool {
+        self.inner.debug_info
+    }
+
+    /// Makes one instance under these limits, and calls nothing: what the component does by itself when it starts has to end well.
+    ///
+    /// # Errors
+    /// The [`Failure`](crate::Failure) that every call of this plugin would end with under these limits: an endless start function, a trap in it, more
+    /// memory from the start than is allowed. [`crate::FailureCode::Busy`] and [`crate::FailureCode::Internal`] are not the plugin's fault.
+    pub fn self_test(&self, limits: &crate::Limits) -> Result<(), crate::Failure> {
+        call::self_test(&self.inner, limits)
     }
 
     /// Runs the plugin once, in a fresh instance, on the caller's thread, whose stack must have room for

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
+use super::backtrace;
 use super::log;
 use super::output;
 use super::state::{CallState, Gauge, HostCallLimit};
 use crate::{Failure, FailureCode, Limits};
 
-/// Lines of a backtrace, inlined functions included.
-const BACKTRACE_LINES_MAX: usize = 32;
-
-/// Bytes of a line of a backtrace: names and paths are the guest's.
-const BACKTRACE_LINE_BYTES_MAX: usize = 300;
+/// Bytes of the engine's words about a guest that broke its rules.
+const CAUSE_BYTES_MAX: usize = 300;
 
 /// What the engine says when a result is larger than it may copy. Its error type is private; a test of hostile results fails when
 /// the text changes.
@@ -47,11 +45,14 @@ pub(crate) fn failure(store: &Store<CallState>, error: &wasmtime::Error, about: 
     } else if is_ours(store.data(), error) {
         Failure::new(FailureCode::Internal, format!("the sandbox could not be made: {error:#}"))
     } else {
-        let cause = log::escape(&error.root_cause().to_string(), BACKTRACE_LINE_BYTES_MAX).0;
+        let cause = log::escape(&error.root_cause().to_string(), CAUSE_BYTES_MAX).0;
         let detail = format!("the plugin broke the component model's calling rules: {cause}");
         Failure::new(FailureCode::InvalidOutput, detail)
     };
-    failure.backtrace = error.downcast_ref::<WasmBacktrace>().map(backtrace).unwrap_or_default();
+    if let Some(trace) = error.downcast_ref::<WasmBacktrace>() {
+        failure.frames = backtrace::frames(trace);
+        failure.show(Vec::new());
+    }
     failure
 }
 
@@ -97,32 +98,6 @@ fn refused(state: &CallState) -> Option<Failure> {
     };
     limit(FailureCode::MemoryLimit, &state.meter.memory, "bytes of memory")
         .or_else(|| limit(FailureCode::TableLimit, &state.meter.table, "elements of tables"))
-}
-
-fn backtrace(trace: &WasmBacktrace) -> Vec<String> {
-    let mut lines = Vec::new();
-    for frame in trace.frames() {
-        let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangle);
-        if frame.symbols().is_empty() {
-            lines.push(name);
-            continue;
-        }
-        for symbol in frame.symbols() {
-            let name = symbol.name().map_or_else(|| name.clone(), demangle);
-            lines.push(match (symbol.file(), symbol.line()) {
-                (Some(file), Some(line)) => format!("{name} at {file}:{line}"),
-                (Some(file), None) => format!("{name} at {file}"),
-                (None, _) => name,
-            });
-        }
-    }
-    lines.truncate(BACKTRACE_LINES_MAX);
-    lines.iter().map(|line| log::escape(line, BACKTRACE_LINE_BYTES_MAX).0).collect()
-}
-
-/// A Rust name as its author wrote it, without the hash; other names as they are.
-fn demangle(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-/// A component was not accepted. The fault is its author's, and the text says what to do.
+/// A component was not accepted. The fault is its author's, and the text says what to do; but for
+/// [`CompileError::Compiler`], where the host is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CompileError {
@@ -96,12 +97,101 @@ pub enum CompileError {
         /// How much there is.
         max: u64,
     },
+    /// It would take, or took, more than it may to compile it.
+    #[error("compiling the component takes {}: {}", excess(*bound, *needed, *allowed), bound.advice())]
+    Limit {
+        /// Of what.
+        bound: CompileBound,
+        /// How much it would take, where that is known beforehand.
+        needed: Option<u64>,
+        /// How much is allowed, in the unit of the bound.
+        allowed: u64,
+    },
+    /// The compiler could not be run, or failed in a way that is not the author's fault.
+    #[error("the compiler failed: {detail}")]
+    Compiler {
+        /// What happened, for the operator.
+        detail: String,
+    },
     /// The compiler refuses it.
     #[error("the component can't be compiled: {detail}")]
     Compile {
         /// What the compiler says.
         detail: String,
     },
+}
+
+/// What compiling a component is bounded in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompileBound {
+    /// Functions of all its core modules.
+    Functions,
+    /// Bytes of its largest function.
+    FunctionBytes,
+    /// Types.
+    Types,
+    /// Imports, exports, globals, aliases, instances, segments and custom sections.
+    Items,
+    /// Components, modules or their types within one another.
+    Depth,
+    /// Blocks open at once in a function.
+    Nesting,
+    /// Targets of the `br_table`s of a function.
+    BranchTargets,
+    /// Seconds of processor time.
+    CpuSeconds,
+    /// Seconds by the clock.
+    WallClockSeconds,
+    /// Bytes of memory.
+    MemoryBytes,
+    /// The compiler's own stack.
+    Stack,
+    /// Bytes of the result.
+    ArtefactBytes,
+}
+
+impl CompileBound {
+    fn unit(self) -> &'static str {
+        match self {
+            CompileBound::Functions => "functions",
+            CompileBound::FunctionBytes => "bytes in one function",
+            CompileBound::Types => "types",
+            CompileBound::Items => "imports, exports, globals, aliases, instances, segments and custom sections",
+            CompileBound::Depth => "components or types within one another",
+            CompileBound::Nesting => "blocks nested in one function",
+            CompileBound::BranchTargets => "branch targets in one function",
+            CompileBound::CpuSeconds => "seconds of processor time",
+            CompileBound::WallClockSeconds => "seconds",
+            CompileBound::MemoryBytes => "bytes of memory",
+            CompileBound::Stack => "of the compiler's stack",
+            CompileBound::ArtefactBytes => "bytes of machine code",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            CompileBound::Functions | CompileBound::Types | CompileBound::Items | CompileBound::Depth => {
+                "leave out what the plugin doesn't use; build with optimization and without debug assertions"
+            }
+            CompileBound::FunctionBytes | CompileBound::Nesting | CompileBound::BranchTargets | CompileBound::Stack => {
+                "split the function, or put what it contains into data"
+            }
+            CompileBound::CpuSeconds
+            | CompileBound::WallClockSeconds
+            | CompileBound::MemoryBytes
+            | CompileBound::ArtefactBytes => "make the component smaller, and its functions shorter",
+        }
+    }
+}
+
+/// `12 functions, and at most 10 are allowed`, as far as it is known.
+fn excess(bound: CompileBound, needed: Option<u64>, allowed: u64) -> String {
+    match (bound, needed) {
+        (CompileBound::Stack, _) => format!("more than there is {}", bound.unit()),
+        (_, Some(needed)) => format!("{needed} {}, and at most {allowed} are allowed", bound.unit()),
+        (_, None) => format!("more than the {allowed} {} that are allowed", bound.unit()),
+    }
 }
 
 impl CompileError {
@@ -121,6 +211,8 @@ impl CompileError {
             CompileError::WrongType { .. } => "wrong_type",
             CompileError::SeveralComponents => "several_components",
             CompileError::TooManyResources { .. } => "too_many_resources",
+            CompileError::Limit { .. } => "compile_limit",
+            CompileError::Compiler { .. } => "compiler_failed",
             CompileError::Compile { .. } => "compile_failed",
         }
     }

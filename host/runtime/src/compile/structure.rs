@@ -2,6 +2,7 @@
 //!
 //! Reads the sections and their types with the parser that the engine uses; function bodies are skipped. Pure.
 
+use serde::{Deserialize, Serialize};
 use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
 use wasmparser::types::Types;
 use wasmparser::{
@@ -10,6 +11,8 @@ use wasmparser::{
 };
 
 use super::CompileError;
+use super::limits::CompileLimits;
+use super::tally::Tally;
 use crate::bindings::v1_0;
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use crate::{Limits, RuntimeConfig};
@@ -25,12 +28,18 @@ const ELF_MAGIC: &[u8] = b"\x7fELF";
 const PAGE_BYTES: u64 = 64 << 10;
 
 /// What the rest of the compilation needs to know.
-#[derive(Debug, PartialEq, Eq)]
+///
+/// It is kept with a cached artefact in postcard's format: who changes a field raises [`crate::cache::FORMAT`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Structure {
     /// The version of the contract that it names, of those that the host knows.
     pub(crate) contract: String,
     /// Whether it passes texts as UTF-16.
     pub(crate) wide_strings: bool,
+    /// Whether it says where in its author's sources its code comes from.
+    pub(crate) debug_info: bool,
+    /// What an instance of it needs.
+    pub(crate) needs: Needs,
 }
 
 /// Checks that `bytes` are one component that a plugin may be, and that an instance of it fits the pool.
@@ -39,11 +48,12 @@ pub(crate) struct Structure {
 /// [`CompileError`] for the first thing that is wrong, the coarsest first.
 pub(crate) fn check(bytes: &[u8], config: &RuntimeConfig) -> Result<Structure, CompileError> {
     check_beginning(bytes, config.component_bytes_max)?;
-    let outline = outline(bytes)?;
+    let outline = outline(bytes, &config.compile_limits)?;
     if outline.several_components {
         return Err(CompileError::SeveralComponents);
     }
-    check_resources(&outline, &config.limits_max)?;
+    let needs = outline.needs();
+    needs.check(&config.limits_max)?;
     check_versions(&outline)?;
     check_imports(&outline)?;
     let contract = outline.exports.iter().find_map(|name| {
@@ -51,11 +61,11 @@ pub(crate) fn check(bytes: &[u8], config: &RuntimeConfig) -> Result<Structure, C
         matches!(interface, "mapping" | "reshaping").then(|| version.to_owned())
     });
     let contract = contract.ok_or(CompileError::NoExport)?;
-    Ok(Structure { contract, wide_strings: outline.wide_strings })
+    Ok(Structure { contract, wide_strings: outline.wide_strings, debug_info: outline.debug_info, needs })
 }
 
 /// What can be told from the first bytes.
-fn check_beginning(bytes: &[u8], bytes_max: usize) -> Result<(), CompileError> {
+pub(crate) fn check_beginning(bytes: &[u8], bytes_max: usize) -> Result<(), CompileError> {
     if bytes.is_empty() {
         return Err(CompileError::Empty);
     }
@@ -90,6 +100,7 @@ struct Outline {
     /// The modules that the component instantiates, by their index.
     instantiated: Vec<u32>,
     wide_strings: bool,
+    debug_info: bool,
     /// The component and what is open within it, the innermost last.
     levels: Vec<Level>,
     /// Nested components have code of their own.
@@ -122,8 +133,10 @@ impl Level {
 }
 
 /// What one instance of a core module needs, or one of the whole component.
-#[derive(Clone, Copy, Default)]
-struct Needs {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Needs {
+    /// Core modules that are instantiated; of the whole component only.
+    core_instances: u64,
     memories: u64,
     tables: u64,
     /// Of all its memories together.
@@ -139,8 +152,9 @@ struct Import {
 }
 
 /// Reads all sections, checks their types, and skips function bodies.
-fn outline(bytes: &[u8]) -> Result<Outline, CompileError> {
+fn outline(bytes: &[u8], limits: &CompileLimits) -> Result<Outline, CompileError> {
     let mut outline = Outline::default();
+    let mut tally = Tally::new(limits, bytes);
     // Whether a feature may be used is the engine's decision, so here all are known.
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let mut parser = Parser::new(0);
@@ -159,6 +173,8 @@ fn outline(bytes: &[u8]) -> Result<Outline, CompileError> {
                 payload
             }
         };
+        // Before the validator makes something of it.
+        tally.count(&payload)?;
         outline.read(&payload, parents.len())?;
         match validator.payload(&payload).map_err(|error| invalid(&error))? {
             ValidPayload::Ok | ValidPayload::Func(..) => {}
@@ -193,6 +209,7 @@ impl Outline {
                     }
                 }
             }
+            Payload::CustomSection(section) => self.debug_info |= section.name() == ".debug_line",
             // Sections of a core module: of the last that began.
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
@@ -273,7 +290,9 @@ impl Outline {
     fn needs(&self) -> Needs {
         let by_index = self.instantiated.iter().filter_map(|index| self.modules.get(usize::try_from(*index).ok()?));
         let known: Vec<&Needs> = if self.nested_code { self.modules.iter().collect() } else { by_index.collect() };
-        known.into_iter().fold(Needs::default(), |all, module| Needs {
+        let none = Needs { core_instances: self.instantiated.len() as u64, ..Needs::default() };
+        known.into_iter().fold(none, |all, module| Needs {
+            core_instances: all.core_instances,
             memories: all.memories + module.memories,
             tables: all.tables + module.tables,
             initial_bytes: all.initial_bytes.saturating_add(module.initial_bytes),
@@ -307,22 +326,23 @@ fn has_wide_strings(function: &CanonicalFunction) -> bool {
     options.iter().any(|option| matches!(option, CanonicalOption::UTF16 | CanonicalOption::CompactUTF16))
 }
 
-/// Whether a fresh instance fits the pool at all. What is too large from the start is refused here, never at a call.
-fn check_resources(outline: &Outline, limits_max: &Limits) -> Result<(), CompileError> {
-    let needs = outline.needs();
-    let bounds = [
-        ("core instances", outline.instantiated.len() as u64, u64::from(CORE_INSTANCES_MAX)),
-        ("memories", needs.memories, u64::from(MEMORIES_MAX)),
-        ("tables", needs.tables, u64::from(TABLES_MAX)),
-        ("bytes of memory from the start", needs.initial_bytes, limits_max.memory_bytes_max),
-        ("elements of tables from the start", needs.initial_elements, limits_max.table_elements_max),
-    ];
-    for (what, needed, max) in bounds {
-        if needed > max {
-            return Err(CompileError::TooManyResources { what, needed, max });
+impl Needs {
+    /// Whether a fresh instance fits the pool at all. What is too large from the start is refused here, never at a call.
+    pub(crate) fn check(&self, limits_max: &Limits) -> Result<(), CompileError> {
+        let bounds = [
+            ("core instances", self.core_instances, u64::from(CORE_INSTANCES_MAX)),
+            ("memories", self.memories, u64::from(MEMORIES_MAX)),
+            ("tables", self.tables, u64::from(TABLES_MAX)),
+            ("bytes of memory from the start", self.initial_bytes, limits_max.memory_bytes_max),
+            ("elements of tables from the start", self.initial_elements, limits_max.table_elements_max),
+        ];
+        for (what, needed, max) in bounds {
+            if needed > max {
+                return Err(CompileError::TooManyResources { what, needed, max });
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Every version of the contract that is named must be one that the host knows.
@@ -372,7 +392,7 @@ fn is_supported(version: &str) -> bool {
     !patch.is_empty() && patch.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-fn invalid(error: &wasmparser::Error) -> CompileError {
+pub(super) fn invalid(error: &wasmparser::Error) -> CompileError {
     CompileError::Invalid { detail: format!("{} (at byte {:#x})", error.message(), error.offset()) }
 }
 

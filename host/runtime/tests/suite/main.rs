@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests end the test like the tests themselves")]
 
+mod cache;
 mod compile;
 mod contract;
 mod executor;
