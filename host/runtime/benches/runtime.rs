@@ -7,6 +7,8 @@
 //! In reading order: `guests` (what is called), `reshape` (the work, shared with the guests), `sample` (rounds), `hand` (the
 //! same by hand on wasmtime), `load` (threads and the executor), `trace` (system calls and instructions), `table`.
 
+#[path = "runtime/cache.rs"]
+mod cache;
 #[path = "runtime/guests.rs"]
 mod guests;
 #[path = "runtime/hand.rs"]
@@ -61,7 +63,7 @@ fn main() -> Result<()> {
     let guests = guests::build(&out)?;
     let bench = Bench::new(guests)?;
     let mut table = Table::default();
-    let sections: [(&str, Section); 9] = [
+    let sections: [(&str, Section); 10] = [
         ("calls", Bench::calls),
         ("echo", Bench::echo),
         ("scaling", Bench::scaling),
@@ -70,6 +72,7 @@ fn main() -> Result<()> {
         ("neighbor", Bench::neighbor),
         ("settings", Bench::settings),
         ("peers", Bench::peers),
+        ("cache", Bench::cache),
         ("ablation", Bench::ablation),
     ];
     for (name, section) in sections {
@@ -289,6 +292,37 @@ impl Bench {
         let rounds = paired(&mut contenders, ROUNDS, SLICE);
         let raw = json!({ "us": rounds.median("1,000"), "one_us": rounds.median("one") });
         table.record("shared_digest_1000_over_1", rounds.ratio("1,000", "one"), raw);
+        Ok(())
+    }
+
+    /// 1,000 different plugins, from the cache.
+    fn cache(&self, table: &mut Table) -> Result<()> {
+        let folder = guests::here().join("../../target/bench/cache");
+        let component = std::fs::read(&self.guests.dynamic)?;
+        let digests = cache::fill(&folder, &component)?;
+        let mut runs: Vec<cache::Loaded> =
+            (0..5).map(|_| cache::load(&folder, &digests, &self.event)).collect::<Result<_>>()?;
+        // The first run has pages to take from the system that the others find in the process.
+        let load_kb = runs[0].load_kb;
+        runs.sort_by(|one, other| one.ready_ms.total_cmp(&other.ready_ms));
+        let run = runs.swap_remove(runs.len() / 2);
+        drop(runs);
+        let raw = json!({ "artefact_bytes": run.plugins[0].artefact_bytes(), "component_bytes": component.len() });
+        table.record("load_cached_us", run.load_us, raw.clone());
+        table.record("load_cached_kb", load_kb, raw);
+        table.record("ready_1000_ms", run.ready_ms, json!({ "plugins": cache::PLUGINS }));
+
+        let mut turn = 0;
+        let mut contenders = [
+            contender("one", || run.plugins[0].call(&self.event)),
+            contender("1,000", || {
+                turn = (turn + 1) % run.plugins.len();
+                run.plugins[turn].call(&self.event)
+            }),
+        ];
+        let rounds = paired(&mut contenders, ROUNDS, SLICE);
+        let raw = json!({ "us": rounds.median("1,000"), "one_us": rounds.median("one") });
+        table.record("distinct_1000_over_1", rounds.ratio("1,000", "one"), raw);
         Ok(())
     }
 
