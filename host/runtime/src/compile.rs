@@ -35,7 +35,7 @@ pub use self::limits::{ChildCompiler, CompileLimits, Compiler};
 pub(crate) use self::structure::Structure;
 use crate::bindings::v1_0;
 use crate::cache::{Facts, Found};
-use crate::engine::Shared;
+use crate::engine::{Class, Shared};
 use crate::outcome::Frame;
 use crate::plugin::Prepared;
 use crate::{Digest, Plugin};
@@ -65,9 +65,11 @@ pub(crate) fn compile_anew(
     rejected: bool,
 ) -> Result<Plugin, CompileError> {
     let structure = structure::check(bytes, &shared.config)?;
-    let artefact = translate(shared, bytes)?;
-    let component =
-        artefact.load(&shared.engine).map_err(|error| CompileError::Compiler { detail: format!("{error:#}") })?;
+    let class = structure.needs.class();
+    let artefact = translate(shared, bytes, class)?;
+    let component = artefact
+        .load(&shared.host(class).engine)
+        .map_err(|error| CompileError::Compiler { detail: format!("{error:#}") })?;
     let facts = Facts { structure, component_bytes: bytes.len() as u64 };
     let plugin = prepare(shared, &component, &facts, digest, artefact.bytes().len())?;
     // Only what was accepted in every respect is kept.
@@ -90,24 +92,26 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
         if let Err(error) = facts.structure.needs.check(&shared.config.limits_max) {
             return Some(Err(error));
         }
-        let component = artefact.load(&shared.engine).ok()?;
+        let component = artefact.load(&shared.host(facts.structure.needs.class()).engine).ok()?;
         Some(prepare(shared, &component, &facts, *digest, artefact.bytes().len()))
     })
 }
 
 /// Compiles to machine code, here or in a child.
-fn translate(shared: &Shared, bytes: &[u8]) -> Result<Artefact<'static>, CompileError> {
+fn translate(shared: &Shared, bytes: &[u8], class: Class) -> Result<Artefact<'static>, CompileError> {
     let config = match &shared.config.compiler {
         Compiler::InProcess => {
-            let artefact = shared.engine.precompile_component(bytes);
+            let artefact = shared.host(class).engine.precompile_component(bytes);
             return artefact
                 .map(Artefact::compiled)
                 .map_err(|error| CompileError::Compile { detail: format!("{error:#}") });
         }
         Compiler::Child(config) => config,
     };
-    match child::run(config, Work::Compile, bytes)? {
-        (Answer::Compiled(engine), artefact) if engine == shared.fingerprint => Ok(Artefact::compiled(artefact)),
+    match child::run(config, Work::Compile(class), bytes)? {
+        (Answer::Compiled(engine), artefact) if engine == shared.host(class).fingerprint => {
+            Ok(Artefact::compiled(artefact))
+        }
         (Answer::Compiled(_), _) => {
             let detail = "the compile child is of another build than this process: is `program` the same version?";
             Err(CompileError::Compiler { detail: detail.to_owned() })
@@ -151,6 +155,7 @@ fn prepare(
     let map = find_export::<v1_0::MapParams<'_>, v1_0::MapResult>(component, v1_0::MAPPING, "map")?;
     let reshape = find_export::<v1_0::ReshapeParams<'_>, v1_0::ReshapeResult>(component, v1_0::RESHAPING, "reshape")?;
     let instance_pre = shared
+        .host(facts.structure.needs.class())
         .linker
         .instantiate_pre(component)
         .map_err(|error| CompileError::WrongType { item: v1_0::HOST.to_owned(), detail: format!("{error:#}") })?;
