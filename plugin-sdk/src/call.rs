@@ -1,53 +1,50 @@
 //! One call: from the contract's records to the author's types, through the author's function.
 //!
-//! The attributes' expansions come here. Natively nothing is exported: they only check the function's type.
+//! The attributes' expansions come here. Natively nothing is exported: they only check the function's type. The payload's text
+//! lives as long as the call, so that the author's types may borrow from it.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use crate::bindings::mapper::hookloom::plugin::types::{InboundEvent, Message as RawMessage};
-use crate::{Event, Failure, Message, Reshaped, Rule, RuleMatch};
+use crate::{Event, Failure, Message};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::{Reshaped, Rule, RuleMatch};
 
-/// A function under `#[hookloom_plugin::mapper]`.
+/// A function under `#[hookloom_plugin::mapper]` whose payload owns what it has.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) type Mapper<Payload> = fn(Event<Payload>, &[Rule]) -> Result<Vec<RuleMatch>, Failure>;
 
-/// A function under `#[hookloom_plugin::reshaper]`.
+/// A function under `#[hookloom_plugin::reshaper]` whose payload owns what it has.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) type Reshaper<Payload> = fn(Message<Payload>) -> Result<Reshaped, Failure>;
 
-/// Calls a mapper.
+/// What a mapper is called with; `payload` is the text of the event's.
 ///
 /// # Errors
-/// What it returns, or [`Failure::InvalidPayload`] where the payload doesn't fit its type.
-pub fn map<Payload: DeserializeOwned>(
-    event: InboundEvent,
-    rules: &[Rule],
-    mapper: Mapper<Payload>,
-) -> Result<Vec<RuleMatch>, Failure> {
-    report_panics();
-    mapper(event.try_into()?, rules)
+/// [`Failure::InvalidPayload`] where the payload doesn't fit its type.
+pub fn event<'a, Payload: Deserialize<'a>>(event: InboundEvent, payload: &'a str) -> Result<Event<Payload>, Failure> {
+    let payload = serde_json::from_str(payload)?;
+    let InboundEvent { id, source, received_at, headers, payload: _ } = event;
+    Ok(Event { id, source, received_at, headers, payload })
 }
 
-/// Calls a reshaper.
+/// What a reshaper is called with; `payload` is the text of the message's.
 ///
 /// # Errors
-/// What it returns, or [`Failure::InvalidPayload`] where the payload doesn't fit its type.
-pub fn reshape<Payload: DeserializeOwned>(
+/// [`Failure::InvalidPayload`] where the payload doesn't fit its type.
+pub fn message<'a, Payload: Deserialize<'a>>(
     message: RawMessage,
-    reshaper: Reshaper<Payload>,
-) -> Result<Reshaped, Failure> {
-    report_panics();
-    reshaper(message.try_into()?)
+    payload: &'a str,
+) -> Result<Message<Payload>, Failure> {
+    let payload = serde_json::from_str(payload)?;
+    let RawMessage { id, event_type, created_at, origin, medium, channels, payload: _ } = message;
+    Ok(Message { id, event_type, created_at, origin, medium, channels, payload })
 }
-
-/// Accepts what can be a mapper, so that a wrong type is found in native builds too.
-pub const fn is_mapper<Payload: DeserializeOwned>(_: Mapper<Payload>) {}
-
-/// Accepts what can be a reshaper, so that a wrong type is found in native builds too.
-pub const fn is_reshaper<Payload: DeserializeOwned>(_: Reshaper<Payload>) {}
 
 /// From here on a panic is logged as `panicked at FILE:LINE:COLUMN: MESSAGE` before it traps: the host shows that line as
 /// the reason of the trap.
 #[cfg(target_arch = "wasm32")]
-fn report_panics() {
+pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
@@ -61,7 +58,29 @@ fn report_panics() {
 
 /// Natively the test's own report is the better one.
 #[cfg(not(target_arch = "wasm32"))]
-fn report_panics() {}
+pub fn report_panics() {}
+
+/// The mapper named `$function` as the contract has it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __call_mapper {
+    ($function:ident, $event:ident, $rules:expr) => {{
+        $crate::private::report_panics();
+        let payload = ::std::mem::take(&mut $event.payload);
+        $function($crate::private::event($event, &payload)?, $rules)
+    }};
+}
+
+/// The reshaper named `$function` as the contract has it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __call_reshaper {
+    ($function:ident, $message:ident) => {{
+        $crate::private::report_panics();
+        let payload = ::std::mem::take(&mut $message.payload);
+        $function($crate::private::message($message, &payload)?)
+    }};
+}
 
 /// Exports the mapper named `$function`.
 #[cfg(target_arch = "wasm32")]
@@ -73,10 +92,10 @@ macro_rules! __export_mapper {
             struct Component;
             impl $crate::private::Mapping for Component {
                 fn map(
-                    event: $crate::private::InboundEvent,
+                    mut event: $crate::private::InboundEvent,
                     rules: ::std::vec::Vec<$crate::Rule>,
                 ) -> ::std::result::Result<::std::vec::Vec<$crate::RuleMatch>, $crate::Failure> {
-                    $crate::private::map(event, &rules, $function)
+                    $crate::__call_mapper!($function, event, &rules)
                 }
             }
             $crate::bindings::mapper::__export_mapper_component!(Component);
@@ -94,9 +113,9 @@ macro_rules! __export_reshaper {
             struct Component;
             impl $crate::private::Reshaping for Component {
                 fn reshape(
-                    message: $crate::private::RawMessage,
+                    mut message: $crate::private::RawMessage,
                 ) -> ::std::result::Result<$crate::Reshaped, $crate::Failure> {
-                    $crate::private::reshape(message, $function)
+                    $crate::__call_reshaper!($function, message)
                 }
             }
             $crate::bindings::reshaper::__export_reshaper_component!(Component);
@@ -104,22 +123,27 @@ macro_rules! __export_reshaper {
     };
 }
 
-/// Checks the mapper's type.
+/// Checks the mapper's type as the export does, so that a wrong one is found in native builds too.
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_mapper {
     ($function:ident) => {
-        const _: () = $crate::private::is_mapper($function);
+        const _: fn(
+            $crate::private::InboundEvent,
+            &[$crate::Rule],
+        ) -> ::std::result::Result<::std::vec::Vec<$crate::RuleMatch>, $crate::Failure> =
+            |mut event, rules| $crate::__call_mapper!($function, event, rules);
     };
 }
 
-/// Checks the reshaper's type.
+/// Checks the reshaper's type as the export does, so that a wrong one is found in native builds too.
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_reshaper {
     ($function:ident) => {
-        const _: () = $crate::private::is_reshaper($function);
+        const _: fn($crate::private::RawMessage) -> ::std::result::Result<$crate::Reshaped, $crate::Failure> =
+            |mut message| $crate::__call_reshaper!($function, message);
     };
 }

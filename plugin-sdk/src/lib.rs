@@ -71,5 +71,5 @@ pub mod private {
     pub use crate::bindings::mapper::exports::hookloom::plugin::mapping::Guest as Mapping;
     pub use crate::bindings::mapper::hookloom::plugin::types::{InboundEvent, Message as RawMessage};
     pub use crate::bindings::reshaper::exports::hookloom::plugin::reshaping::Guest as Reshaping;
-    pub use crate::call::{is_mapper, is_reshaper, map, reshape};
+    pub use crate::call::{event, message, report_panics};
 }

@@ -12,6 +12,28 @@ use crate::{Failure, Origin, Reshaped};
 /// `Payload` is any type that serde can read from JSON; `serde_json::Value` takes whatever comes. A payload that doesn't fit
 /// it never reaches the plugin's function: the call ends as [`Failure::InvalidPayload`] with serde's text.
 ///
+/// The payload may borrow from the text that came, which spares copies:
+///
+/// ```
+/// use hookloom_plugin::{Failure, Message, Reshaped};
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::value::RawValue;
+///
+/// #[derive(Deserialize, Serialize)]
+/// struct Chat<'a> {
+///     phone: &'a str,
+///     #[serde(borrow)]
+///     attributes: &'a RawValue,
+/// }
+///
+/// #[hookloom_plugin::reshaper]
+/// fn reshape(message: Message<Chat<'_>>) -> Result<Reshaped, Failure> {
+///     Reshaped::replaced(&message.payload)
+/// }
+/// ```
+///
+/// A `&str` can't hold a text with escapes in it; where there may be some, use `#[serde(borrow)] Cow<'_, str>`.
+///
 /// Numbers: serde_json's `Value` holds what doesn't fit 64 bits as a floating-point number. Where such a number has to come
 /// out as it went in, let the field be a `Box<serde_json::value::RawValue>`.
 #[derive(Clone, Debug, PartialEq, Eq)]

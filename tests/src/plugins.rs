@@ -54,6 +54,14 @@ pub fn binary() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
+/// A guest of the runtime's benches, by its package. Each is built alone, since cargo joins the features of what it builds at once.
+///
+/// # Panics
+/// If it can't be built.
+pub fn bench(package: &str) -> Vec<u8> {
+    component(&build(&root().join("host/runtime/benches/guests"), &[package]), package)
+}
+
 fn build(workspace: &Path, names: &[&str]) -> BTreeMap<String, Vec<u8>> {
     let built = toolchain::build_workspace(workspace, names, &mut |note| eprintln!("{note}"));
     let built = built.unwrap_or_else(|error| panic!("{error}"));

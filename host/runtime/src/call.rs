@@ -106,7 +106,7 @@ fn new_store(
     // A deadline beyond what the clock can express is none.
     let deadline = start.checked_add(limits.deadline);
     let state = CallState::new(limits, Arc::clone(&request.settings), deadline, plugin.wide_strings);
-    let mut store = Store::try_new(&plugin.shared.engine, state)?;
+    let mut store = Store::try_new(plugin.instance_pre.engine(), state)?;
     store.limiter(|state| &mut state.meter);
     store.set_fuel(limits.fuel)?;
     store.call_hook(CallState::on_crossing);

@@ -34,7 +34,7 @@ pub use self::limits::{ChildCompiler, CompileLimits, Compiler};
 pub(crate) use self::structure::Structure;
 use crate::bindings::{self, Exported, v1_0};
 use crate::cache::{Facts, Found};
-use crate::engine::Shared;
+use crate::engine::{Class, Shared};
 use crate::outcome::Frame;
 use crate::plugin::Prepared;
 use crate::{CacheEvent, Digest, Plugin};
@@ -64,9 +64,11 @@ pub(crate) fn compile_anew(
     rejected: bool,
 ) -> Result<Plugin, CompileError> {
     let structure = structure::check(bytes, &shared.config)?;
-    let artefact = translate(shared, bytes)?;
-    let component =
-        artefact.load(&shared.engine).map_err(|error| CompileError::Compiler { detail: format!("{error:#}") })?;
+    let class = structure.needs.class();
+    let artefact = translate(shared, bytes, class)?;
+    let component = artefact
+        .load(&shared.host(class).engine)
+        .map_err(|error| CompileError::Compiler { detail: format!("{error:#}") })?;
     let facts = Facts { structure, component_bytes: bytes.len() as u64 };
     let plugin = prepare(shared, &component, &facts, digest, artefact.bytes().len())?;
     // Only what was accepted in every respect is kept.
@@ -89,7 +91,7 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
         if let Err(error) = facts.structure.needs.check(&shared.config.limits_max) {
             return Some(Err(error));
         }
-        let component = artefact.load(&shared.engine).ok()?;
+        let component = artefact.load(&shared.host(facts.structure.needs.class()).engine).ok()?;
         Some(prepare(shared, &component, &facts, *digest, artefact.bytes().len()))
     });
     let event = match &found {
@@ -102,18 +104,20 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
 }
 
 /// Compiles to machine code, here or in a child.
-fn translate(shared: &Shared, bytes: &[u8]) -> Result<Artefact<'static>, CompileError> {
+fn translate(shared: &Shared, bytes: &[u8], class: Class) -> Result<Artefact<'static>, CompileError> {
     let config = match &shared.config.compiler {
         Compiler::InProcess => {
-            let artefact = shared.engine.precompile_component(bytes);
+            let artefact = shared.host(class).engine.precompile_component(bytes);
             return artefact
                 .map(Artefact::compiled)
                 .map_err(|error| CompileError::Compile { detail: format!("{error:#}") });
         }
         Compiler::Child(config) => config,
     };
-    match child::run(config, Work::Compile, bytes)? {
-        (Answer::Compiled(engine), artefact) if engine == shared.fingerprint => Ok(Artefact::compiled(artefact)),
+    match child::run(config, Work::Compile(class), bytes)? {
+        (Answer::Compiled(engine), artefact) if engine == shared.host(class).fingerprint => {
+            Ok(Artefact::compiled(artefact))
+        }
         (Answer::Compiled(_), _) => {
             let detail = "the compile child is of another build than this process: is `program` the same version?";
             Err(CompileError::Compiler { detail: detail.to_owned() })
@@ -161,6 +165,7 @@ fn prepare(
     let adapter = bindings::adapter(&facts.structure.contract).ok_or_else(unknown)?;
     let Exported { map, reshape } = adapter.exports(component)?;
     let instance_pre = shared
+        .host(facts.structure.needs.class())
         .linker
         .instantiate_pre(component)
         .map_err(|error| CompileError::WrongType { item: v1_0::HOST.to_owned(), detail: format!("{error:#}") })?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wasmtime::component::Linker;
 use wasmtime::{
@@ -32,6 +33,10 @@ pub(crate) const MEMORIES_MAX: u32 = 4;
 /// Tables of one component: one a core module that has functions to call through.
 pub(crate) const TABLES_MAX: u32 = 24;
 
+/// Slots of small guests that are used in turn before a new one is. Few, so that their memory stays in the processor's cache when
+/// many plugins take turns.
+const SMALL_WARM_SLOTS_MAX: u32 = 8;
+
 /// Frames of a backtrace: enough to find a place, bounded since each is looked up in the guest's debug information.
 pub(crate) const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize =
     std::num::NonZeroUsize::new(16).expect("16 is not zero");
@@ -40,6 +45,18 @@ pub(crate) const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize =
 /// system call, a page fault or more, and clearing 64 KiB afterwards.
 const MEMORY_GROW_FUEL: u8 = u8::MAX;
 
+/// Which engine runs a component: they differ in how an instance's memory comes to be and is cleared, and in nothing that a guest
+/// could notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Class {
+    /// All its memory fits what is cleared in place. Its constants are copied into each instance, so that a slot serves one plugin
+    /// after the other without a system call.
+    Small,
+    /// Its constants are mapped into the slot and copied when they are written, which pays from some 100 KiB on; each change of
+    /// the plugin in a slot costs two system calls, and each call one for each memory.
+    Large,
+}
+
 /// Bytes of a memory and of a table that are cleared in place after a call instead of being given back to the system.
 ///
 /// Guests of up to four pages of 64 KiB, as the SDK makes them, are cleared without a system call: 19 µs a call instead of 35 µs
@@ -47,7 +64,11 @@ const MEMORY_GROW_FUEL: u8 = u8::MAX;
 /// large value pay for large guests too, is off: it misses pages that were swapped out, so the next tenant would see them.
 ///
 /// Source: `crm-contact` of the example plugins, 20,000 calls, 2 cores, on 2026-11-20; wasmtime pull request 14357.
-const MEMORY_KEEP_RESIDENT_BYTES: usize = 256 << 10;
+pub(crate) const MEMORY_KEEP_RESIDENT_BYTES: usize = 256 << 10;
+
+/// The same of a large guest, whose first pages are the deep end of its stack as a rule, which was never used.
+const LARGE_KEEP_RESIDENT_BYTES: usize = 0;
+
 const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 
 /// How the runtime is set up; fixed for the life of the process.
@@ -55,9 +76,10 @@ const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 pub struct RuntimeConfig {
     /// Bytes of a component. Default 24 MiB. Beyond it: [`CompileError::TooLarge`].
     pub component_bytes_max: usize,
-    /// Calls that can run at once. Default 64. Beyond it a call ends as [`crate::FailureCode::Busy`].
+    /// Calls that can run at once, of guests with up to 256 KiB of memory and of larger ones each. Default 64. Beyond it a call ends
+    /// as [`crate::FailureCode::Busy`].
     ///
-    /// Each reserves 16 GiB of address space (not memory), so 1,000 need 16 TiB of the 128 TiB that there are.
+    /// Each reserves 32 GiB of address space (not memory), so 1,000 need 32 TiB of the 128 TiB that there are.
     pub instances_max: u32,
     /// The most that any call may be given: its memory and table figures are what the pool is built for, and no call gets more of
     /// these, whatever its own limits say. Default: 256 MiB and 100,000 elements.
@@ -105,12 +127,36 @@ pub enum RuntimeError {
 
 /// What compiling and calling need, once a process.
 pub(crate) struct Shared {
+    small: Host,
+    large: Host,
+    pub(crate) config: RuntimeConfig,
+    pub(crate) cache: Option<Cache>,
+}
+
+/// An engine, and what its plugins are linked with.
+pub(crate) struct Host {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<CallState>,
-    pub(crate) config: RuntimeConfig,
-    /// Of the engine: what machine code for it must have been made with.
+    /// What machine code for it must have been made with.
     pub(crate) fingerprint: [u8; 32],
-    pub(crate) cache: Option<Cache>,
+}
+
+impl Shared {
+    pub(crate) fn host(&self, class: Class) -> &Host {
+        match class {
+            Class::Small => &self.small,
+            Class::Large => &self.large,
+        }
+    }
+}
+
+impl Host {
+    fn new(config: &RuntimeConfig, class: Class) -> Result<Host, RuntimeError> {
+        let engine = Engine::new(&engine_config(config, class)).map_err(engine_error)?;
+        let linker = bindings::linker(&engine).map_err(engine_error)?;
+        let fingerprint = fingerprint(&engine);
+        Ok(Host { engine, linker, fingerprint })
+    }
 }
 
 impl Runtime {
@@ -121,12 +167,12 @@ impl Runtime {
     /// when no thread can be started.
     pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
         config.check()?;
-        let engine = Engine::new(&engine_config(&config)).map_err(engine_error)?;
-        let linker = bindings::linker(&engine).map_err(engine_error)?;
-        let fingerprint = fingerprint(&engine);
-        let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &fingerprint)).transpose()?;
-        start_ticker(engine.weak(), config.epoch_tick)?;
-        Ok(Runtime { shared: Arc::new(Shared { engine, linker, config, fingerprint, cache }) })
+        let (small, large) = (Host::new(&config, Class::Small)?, Host::new(&config, Class::Large)?);
+        let engines =
+            *blake3::Hasher::new().update(&small.fingerprint).update(&large.fingerprint).finalize().as_bytes();
+        let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines)).transpose()?;
+        start_ticker([small.engine.weak(), large.engine.weak()], config.epoch_tick)?;
+        Ok(Runtime { shared: Arc::new(Shared { small, large, config, cache }) })
     }
 
     /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.
@@ -268,8 +314,8 @@ impl fmt::Debug for Runtime {
 }
 
 /// An engine that only compiles, for the engines of [`engine_config`]: no pool, no threads.
-pub(crate) fn compile_only() -> wasmtime::Result<Engine> {
-    let mut engine = code_config();
+pub(crate) fn compile_only(class: Class) -> wasmtime::Result<Engine> {
+    let mut engine = code_config(class);
     engine.parallel_compilation(false);
     Engine::new(&engine)
 }
@@ -293,19 +339,19 @@ pub(crate) fn fingerprint(engine: &Engine) -> [u8; 32] {
 }
 
 /// The settings of the engine that runs plugins: those of code, and its pool.
-fn engine_config(config: &RuntimeConfig) -> Config {
-    let mut engine = code_config();
+fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
+    let mut engine = code_config(class);
     engine
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config)))
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config, class)))
         .max_wasm_stack(config.stack_bytes);
     engine
 }
 
 /// The settings that decide about machine code, the same in every process and for every pool. Spectre mitigations, signal-based
 /// traps and bounds checks by guard pages are the engine's defaults.
-fn code_config() -> Config {
+fn code_config(class: Class) -> Config {
     let mut engine = Config::new();
-    engine.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed).memory_init_cow(true);
+    engine.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed).memory_init_cow(class == Class::Large);
     // Budget and backstop.
     engine.consume_fuel(true).operator_cost(operator_cost()).epoch_interruption(true);
     // The same result and the same fuel on every run. (Threads and garbage collection are not even compiled in.)
@@ -320,8 +366,12 @@ fn code_config() -> Config {
     engine
 }
 
-fn pool_config(config: &RuntimeConfig) -> PoolingAllocationConfig {
+fn pool_config(config: &RuntimeConfig, class: Class) -> PoolingAllocationConfig {
     let slots = config.instances_max;
+    let (warm_slots, keep_resident) = match class {
+        Class::Small => (slots.min(SMALL_WARM_SLOTS_MAX), MEMORY_KEEP_RESIDENT_BYTES),
+        Class::Large => (slots, LARGE_KEEP_RESIDENT_BYTES),
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(CORE_INSTANCES_MAX))
@@ -334,8 +384,8 @@ fn pool_config(config: &RuntimeConfig) -> PoolingAllocationConfig {
         .max_tables_per_module(TABLES_MAX)
         .max_memory_size(usize::try_from(config.limits_max.memory_bytes_max).unwrap_or(usize::MAX))
         .table_elements(usize::try_from(config.limits_max.table_elements_max).unwrap_or(usize::MAX))
-        .max_unused_warm_slots(slots)
-        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+        .max_unused_warm_slots(warm_slots)
+        .linear_memory_keep_resident(keep_resident)
         .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::No);
     pool
@@ -349,17 +399,20 @@ fn operator_cost() -> OperatorCost {
     cost
 }
 
-/// Advances the engine's epoch once a tick until nobody holds the engine any more: neither the runtime nor a plugin.
+/// Advances the engines' epochs once a tick until nobody holds them any more: neither the runtime nor a plugin.
 ///
 /// A tick that comes late, because the machine is busy, is made up for, so that deadlines don't drift.
-fn start_ticker(engine: EngineWeak, tick: Duration) -> Result<(), RuntimeError> {
+fn start_ticker(engines: [EngineWeak; 2], tick: Duration) -> Result<(), RuntimeError> {
     let ticker = move || {
         let mut due = Instant::now() + tick;
         loop {
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            let Some(engine) = engine.upgrade() else { return };
+            let held = engines.each_ref().map(EngineWeak::upgrade);
+            if held.iter().all(Option::is_none) {
+                return;
+            }
             while due <= Instant::now() {
-                engine.increment_epoch();
+                held.iter().flatten().for_each(Engine::increment_epoch);
                 due += tick;
             }
         }
@@ -391,14 +444,15 @@ mod tests {
     #[test]
     fn the_engine_is_freed_and_its_ticker_ends_when_nobody_holds_it() {
         let runtime = Runtime::new(RuntimeConfig { instances_max: 1, ..RuntimeConfig::default() }).unwrap();
-        let weak = runtime.shared.engine.weak();
-        assert!(weak.upgrade().is_some());
+        let weak = [Class::Small, Class::Large].map(|class| runtime.shared.host(class).engine.weak());
+        let is_held = || weak.iter().any(|engine| engine.upgrade().is_some());
+        assert!(is_held());
         drop(runtime);
         // The ticker may hold the engine for the moment of a tick.
         let end = Instant::now() + Duration::from_secs(10);
-        while weak.upgrade().is_some() && Instant::now() < end {
+        while is_held() && Instant::now() < end {
             thread::yield_now();
         }
-        assert!(weak.upgrade().is_none());
+        assert!(!is_held());
     }
 }

@@ -28,7 +28,9 @@ const WORKER_STACK_BYTES: usize = 4 << 20;
 /// How many workers there are and how much may wait for them.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
-    /// Threads; at least one. Default: one a core.
+    /// Threads; at least one. Default: one a core, and two on a single core.
+    ///
+    /// Long calls of one tenant hold all of them but one, so that others wait for none of its calls. With a single worker they do.
     pub workers: usize,
     /// Calls that wait, of all tenants. Default 1,024. Beyond it: [`BusyReason::QueueFull`].
     pub queue_max: usize,
@@ -94,6 +96,10 @@ struct Shared {
 
 struct State {
     queue: FairQueue<Job>,
+    /// Workers that wait for `wake`.
+    idle: usize,
+    /// How many of them were called and have not yet come.
+    called: usize,
     stopping: bool,
 }
 
@@ -108,8 +114,9 @@ impl Executor {
     /// # Panics
     /// When the operating system starts not even one thread.
     pub fn new(config: ExecutorConfig) -> Executor {
-        let queue = FairQueue::new(config.queue_max, config.tenant_in_flight_max);
-        let shared = Arc::new(Shared { state: Mutex::new(State { queue, stopping: false }), wake: Condvar::new() });
+        let queue = FairQueue::new(config.workers.max(1), config.queue_max, config.tenant_in_flight_max);
+        let state = Mutex::new(State { queue, idle: 0, called: 0, stopping: false });
+        let shared = Arc::new(Shared { state, wake: Condvar::new() });
         let workers: Vec<JoinHandle<()>> =
             (0..config.workers.max(1)).map_while(|number| start_worker(number, &shared)).collect();
         assert!(!workers.is_empty(), "no thread could be started for plugin calls");
@@ -143,11 +150,13 @@ impl Executor {
             return Err(Busy { reason: BusyReason::ShuttingDown });
         }
         let refused = state.queue.push(tenant, job).err();
+        // Calling a worker costs a system call, also where none waits.
+        let call_worker = refused.is_none() && state.call_idle_worker();
         drop(state);
-        let Some((refusal, _job)) = refused else {
+        if call_worker {
             shared.wake.notify_one();
-            return Ok(Ticket { receiver });
-        };
+        }
+        let Some((refusal, _job)) = refused else { return Ok(Ticket { receiver }) };
         let reason = match refusal {
             Refusal::Full => BusyReason::QueueFull { max: config.queue_max },
             Refusal::Tenant => BusyReason::TenantInFlight { max: config.tenant_in_flight_max },
@@ -188,7 +197,7 @@ impl Future for Ticket {
 
 impl Default for ExecutorConfig {
     fn default() -> ExecutorConfig {
-        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let workers = thread::available_parallelism().map_or(1, usize::from).max(2);
         ExecutorConfig { workers, queue_max: 1024, tenant_in_flight_max: 64 }
     }
 }
@@ -211,6 +220,15 @@ impl Shared {
     }
 }
 
+impl State {
+    /// Whether there is a worker to call, which then counts as called.
+    fn call_idle_worker(&mut self) -> bool {
+        let waits = self.idle > self.called;
+        self.called += usize::from(waits);
+        waits
+    }
+}
+
 fn start_worker(number: usize, shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     let builder = thread::Builder::new().name(format!("plugin-call-{number}")).stack_size(WORKER_STACK_BYTES);
@@ -225,10 +243,18 @@ fn work(shared: &Shared) {
             if state.stopping {
                 return;
             }
+            state.idle += 1;
             state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+            state.called = state.called.saturating_sub(1);
             continue;
         };
+        // What was held back for its tenant's sake may have become free for more than one.
+        let call_worker = state.queue.waiting() > 0 && state.call_idle_worker();
         drop(state);
+        if call_worker {
+            shared.wake.notify_one();
+        }
         let (job, tenant, paid) = started.into_parts();
         let start = Instant::now();
         run(job);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{raw_event, raw_message, rule, set_settings};
 use crate::bindings::mapper::hookloom::plugin::types::{InboundEvent, Message as RawMessage};
-use crate::call::{self, Mapper, Reshaper};
+use crate::call::{Mapper, Reshaper};
 use crate::{Failure, Header, Origin, Reshaped, Rule, RuleMatch, Source};
 
 /// Runs a mapper on all fixtures in `folder`, a path from the package's own folder.
@@ -21,7 +21,7 @@ use crate::{Failure, Header, Origin, Reshaped, Rule, RuleMatch, Source};
 pub fn check_mapper<Payload: DeserializeOwned>(folder: impl AsRef<Path>, mapper: Mapper<Payload>) {
     check_all(folder.as_ref(), &|fixture| {
         let Input::Map(event, rules) = fixture.input("map")? else { return None };
-        Some(mapped(call::map(event, &rules, mapper)))
+        Some(mapped(event.try_into().and_then(|event| mapper(event, &rules))))
     });
 }
 
@@ -32,7 +32,7 @@ pub fn check_mapper<Payload: DeserializeOwned>(folder: impl AsRef<Path>, mapper:
 pub fn check_reshaper<Payload: DeserializeOwned>(folder: impl AsRef<Path>, reshaper: Reshaper<Payload>) {
     check_all(folder.as_ref(), &|fixture| {
         let Input::Reshape(message) = fixture.input("reshape")? else { return None };
-        Some(reshaped(call::reshape(message, reshaper)))
+        Some(reshaped(message.try_into().and_then(reshaper)))
     });
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::job::{self, Answer, Attempt, HEAD_BYTES_MAX, Order, Work};
 use super::symbols;
-use crate::engine;
+use crate::engine::{self, Class};
 
 /// The first argument of a compile child. Nobody types it, and no other argument stands beside it.
 pub(crate) const MARKER: &str = "--hookloom-compile-child-1";
@@ -60,7 +60,7 @@ fn work() -> io::Result<()> {
     close(&order)?;
     let component = job::read(&mut stdin, COMPONENT_BYTES_MAX)?;
     let (answer, artefact) = match order.work {
-        Work::Compile => compile(&component)?,
+        Work::Compile(class) => compile(&component, class)?,
         Work::Symbolicate(frames) => (Answer::Symbols(symbols::find(&component, &frames)), Vec::new()),
         Work::Probe(attempts) => (Answer::Probed(attempts.iter().map(succeeds).collect()), Vec::new()),
     };
@@ -70,8 +70,8 @@ fn work() -> io::Result<()> {
     stdout.flush()
 }
 
-fn compile(component: &[u8]) -> io::Result<(Answer, Vec<u8>)> {
-    let engine = engine::compile_only().map_err(|error| io::Error::other(format!("{error:#}")))?;
+fn compile(component: &[u8], class: Class) -> io::Result<(Answer, Vec<u8>)> {
+    let engine = engine::compile_only(class).map_err(|error| io::Error::other(format!("{error:#}")))?;
     Ok(match engine.precompile_component(component) {
         Ok(artefact) => (Answer::Compiled(engine::fingerprint(&engine)), artefact),
         Err(error) => (Answer::Refused(format!("{error:#}")), Vec::new()),

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Class;
 use crate::outcome::Frame;
 
 /// Bytes of an order or an answer, artefact not included: enough for the places of sixteen frames.
@@ -24,8 +25,8 @@ pub(crate) struct Order {
 /// The kinds of work.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Work {
-    /// Compile the component.
-    Compile,
+    /// Compile the component, for the engine of this class.
+    Compile(Class),
     /// Find the places of these frames in the component's debug information.
     Symbolicate(Vec<Frame>),
     /// Try what a subverted child would try. There is no component.

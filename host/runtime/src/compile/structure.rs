@@ -14,7 +14,7 @@ use super::CompileError;
 use super::limits::CompileLimits;
 use super::tally::Tally;
 use crate::bindings;
-use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use crate::engine::{CORE_INSTANCES_MAX, Class, MEMORIES_MAX, MEMORY_KEEP_RESIDENT_BYTES, TABLES_MAX};
 use crate::{Limits, RuntimeConfig};
 
 /// The package that plugins import from and export to.
@@ -327,6 +327,11 @@ fn has_wide_strings(function: &CanonicalFunction) -> bool {
 }
 
 impl Needs {
+    /// The engine that fits it best. What it grows to, or what is not known here, only costs time.
+    pub(crate) fn class(&self) -> Class {
+        if self.initial_bytes <= MEMORY_KEEP_RESIDENT_BYTES as u64 { Class::Small } else { Class::Large }
+    }
+
     /// Whether a fresh instance fits the pool at all. What is too large from the start is refused here, never at a call.
     pub(crate) fn check(&self, limits_max: &Limits) -> Result<(), CompileError> {
         let bounds = [

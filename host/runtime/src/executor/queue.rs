@@ -5,6 +5,11 @@
 //! starts and the difference when it ends. A tenant that goes away in debt still owes it when it comes back, as long as others
 //! compete with it.
 //!
+//! A call can't be interrupted, so time alone is not enough: as many long calls as there are workers would keep everybody else
+//! waiting for their whole length. Therefore one worker is kept from each tenant that has not shown that its calls are short:
+//! such a tenant runs on all workers but one. Where there is only one worker, a neighbor may wait for one call of each other
+//! tenant; `ExecutorConfig` starts two also on a single core, which the system then shares.
+//!
 //! Source: M. Shreedhar, G. Varghese, "Efficient Fair Queuing using Deficit Round Robin", 1995.
 
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +17,9 @@ use std::sync::Arc;
 
 /// What a turn is worth in microseconds of a worker. Small against a deadline, large against an ordinary call.
 const QUANTUM: i64 = 1_000;
+
+/// A tenant whose calls of late took at most this many microseconds may use all workers.
+const SHORT: i64 = QUANTUM;
 
 /// Jobs of many tenants, handed out so that each tenant gets the same time.
 #[derive(Debug)]
@@ -22,6 +30,8 @@ pub(crate) struct FairQueue<J> {
     waiting: usize,
     waiting_max: usize,
     in_flight_max: usize,
+    /// Workers that a tenant with long or unknown calls may hold at once.
+    long_max: usize,
 }
 
 /// One job, and what its end must be reported with.
@@ -50,14 +60,24 @@ struct Tenant<J> {
     credit: i64,
     /// What its calls cost of late, in microseconds.
     estimate: i64,
+    /// The longest that its calls took of late, in microseconds; a long one is forgotten over some twenty short ones. Unknown
+    /// before one has ended.
+    longest: Option<i64>,
     /// Whether it stands in `turns`.
     in_turn: bool,
 }
 
 impl<J> FairQueue<J> {
-    /// A queue that holds `waiting_max` jobs, and of each tenant `in_flight_max`, waiting and running together.
-    pub(crate) fn new(waiting_max: usize, in_flight_max: usize) -> FairQueue<J> {
-        FairQueue { tenants: HashMap::new(), turns: VecDeque::new(), waiting: 0, waiting_max, in_flight_max }
+    /// A queue for so many workers that holds `waiting_max` jobs, and of each tenant `in_flight_max`, waiting and running
+    /// together.
+    pub(crate) fn new(workers: usize, waiting_max: usize, in_flight_max: usize) -> FairQueue<J> {
+        let long_max = workers.saturating_sub(1).max(1);
+        FairQueue { tenants: HashMap::new(), turns: VecDeque::new(), waiting: 0, waiting_max, in_flight_max, long_max }
+    }
+
+    /// Jobs that wait, of all tenants.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Adds a job at the end of its tenant's line.
@@ -86,7 +106,7 @@ impl<J> FairQueue<J> {
         Ok(())
     }
 
-    /// Takes the next job; `None` when none waits.
+    /// Takes the next job; `None` when none waits, or only jobs of tenants that hold as many workers as they may.
     pub(crate) fn pop(&mut self) -> Option<Started<J>> {
         if self.waiting == 0 {
             self.forgive_idle();
@@ -102,7 +122,7 @@ impl<J> FairQueue<J> {
             }
             self.raise_credits();
         }
-        self.take_turn()
+        (0..self.turns.len()).find_map(|_| self.take_turn())
     }
 
     /// Settles a job that [`FairQueue::pop`] handed out: `cost` is the time that it took, in microseconds.
@@ -112,6 +132,7 @@ impl<J> FairQueue<J> {
         entry.running -= 1;
         entry.credit += paid - cost;
         entry.estimate = (3 * entry.estimate + cost) / 4;
+        entry.longest = Some(entry.longest.map_or(cost, |longest| cost.max(longest - longest / 4)));
         if !entry.in_turn && entry.running == 0 {
             self.rest(tenant);
         }
@@ -121,6 +142,10 @@ impl<J> FairQueue<J> {
     fn take_turn(&mut self) -> Option<Started<J>> {
         let name = self.turns.pop_front()?;
         let tenant = self.tenants.get_mut(&name)?;
+        if tenant.is_held(self.long_max) {
+            self.turns.push_back(name);
+            return None;
+        }
         if tenant.credit <= 0 {
             tenant.credit += QUANTUM;
             self.turns.push_back(name);
@@ -150,7 +175,8 @@ impl<J> FairQueue<J> {
 
     /// Gives every tenant in line the same number of quanta, enough that one of those with jobs has credit.
     fn raise_credits(&mut self) {
-        let waiting = self.tenants.values().filter(|tenant| !tenant.jobs.is_empty());
+        let can_start = |tenant: &&Tenant<J>| !tenant.jobs.is_empty() && !tenant.is_held(self.long_max);
+        let waiting = self.tenants.values().filter(can_start);
         let Some(best) = waiting.map(|tenant| tenant.credit).max() else { return };
         let rounds = if best > 0 { 0 } else { -best / QUANTUM + 1 };
         for tenant in self.tenants.values_mut().filter(|tenant| tenant.in_turn) {
@@ -189,7 +215,12 @@ impl<J> Started<J> {
 
 impl<J> Tenant<J> {
     fn new() -> Tenant<J> {
-        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, in_turn: false }
+        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, longest: None, in_turn: false }
+    }
+
+    /// Whether it may start nothing now: its calls may be long, and `long_max` of them are running.
+    fn is_held(&self, long_max: usize) -> bool {
+        self.running >= long_max && self.longest.is_none_or(|longest| longest > SHORT)
     }
 
     fn in_flight(&self) -> usize {
@@ -203,7 +234,7 @@ mod tests {
 
     /// Runs jobs of (tenant, cost in µs) one after the other for `time` µs, each tenant always having `depth` jobs waiting.
     fn simulate(tenants: &[(&str, i64)], depth: usize, time: i64) -> HashMap<String, i64> {
-        let mut queue = FairQueue::new(1024, 64);
+        let mut queue = FairQueue::new(1, 1024, 64);
         let mut used: HashMap<String, i64> = HashMap::new();
         for (name, cost) in tenants {
             for _ in 0..depth {
@@ -238,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_debt_is_not_escaped_by_leaving_for_a_moment() {
-        let mut queue = FairQueue::new(1024, 64);
+        let mut queue = FairQueue::new(1, 1024, 64);
         for _ in 0..40 {
             queue.push("quick", 100).unwrap();
         }
@@ -259,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_and_a_full_tenant_are_told_apart() {
-        let mut queue = FairQueue::new(3, 2);
+        let mut queue = FairQueue::new(2, 3, 2);
         queue.push("a", 1).unwrap();
         queue.push("a", 2).unwrap();
         assert_eq!(queue.push("a", 3), Err((Refusal::Tenant, 3)));
@@ -274,7 +305,7 @@ mod tests {
 
     #[test]
     fn jobs_of_one_tenant_keep_their_order_and_none_is_lost() {
-        let mut queue = FairQueue::new(1000, 1000);
+        let mut queue = FairQueue::new(1, 1000, 1000);
         for job in 0..100 {
             queue.push(if job % 3 == 0 { "a" } else { "b" }, job).unwrap();
         }
@@ -289,5 +320,79 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
         assert!(queue.tenants.is_empty() && queue.turns.is_empty(), "nothing of an idle tenant is kept");
+    }
+
+    /// Starts whatever can be started and says whose.
+    fn start_all(queue: &mut FairQueue<i64>) -> Vec<Started<i64>> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    fn names(started: &[Started<i64>]) -> Vec<&str> {
+        started.iter().map(|started| &*started.tenant).collect()
+    }
+
+    #[test]
+    fn long_calls_of_a_tenant_leave_a_worker_to_the_others() {
+        let mut queue = FairQueue::new(4, 1024, 64);
+        for _ in 0..8 {
+            queue.push("long", 100_000).unwrap();
+        }
+        for _ in 0..10 {
+            let running = start_all(&mut queue);
+            assert_eq!(names(&running), ["long"; 3], "not the fourth, at no time");
+            queue.push("quick", 10).unwrap();
+            let quick = start_all(&mut queue);
+            assert_eq!(names(&quick), ["quick"], "at once");
+            for started in running.into_iter().chain(quick) {
+                let (cost, tenant, paid) = started.into_parts();
+                queue.finish(&tenant, paid, cost);
+                if &*tenant == "long" {
+                    queue.push("long", cost).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_calls_of_a_tenant_may_use_all_workers_once_one_has_ended() {
+        let mut queue = FairQueue::new(4, 1024, 64);
+        for _ in 0..20 {
+            queue.push("short", 10).unwrap();
+        }
+        let mut running = start_all(&mut queue);
+        assert_eq!(running.len(), 3, "nothing is known of it");
+        let (cost, tenant, paid) = running.remove(0).into_parts();
+        queue.finish(&tenant, paid, cost);
+        running.extend((0..2).map(|_| queue.pop().unwrap()));
+        assert_eq!(running.len(), 4);
+        // One long call, and it is held until the call is forgotten.
+        let (_, tenant, paid) = running.remove(0).into_parts();
+        queue.finish(&tenant, paid, 100_000);
+        assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn a_single_worker_serves_everybody() {
+        let mut queue = FairQueue::new(1, 1024, 64);
+        queue.push("long", 100_000).unwrap();
+        queue.push("other", 10).unwrap();
+        for _ in 0..2 {
+            let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+            queue.finish(&tenant, paid, cost);
+        }
+        assert_eq!(queue.waiting(), 0);
+    }
+
+    #[test]
+    fn held_jobs_keep_their_place_and_debts_are_paid_meanwhile() {
+        let mut queue = FairQueue::new(2, 1024, 64);
+        queue.push("long", 1).unwrap();
+        queue.push("long", 2).unwrap();
+        let first = queue.pop().unwrap();
+        assert!(queue.pop().is_none(), "the second is held");
+        assert_eq!(queue.waiting(), 1);
+        let (_, tenant, paid) = first.into_parts();
+        queue.finish(&tenant, paid, 500_000);
+        assert_eq!(queue.pop().unwrap().into_parts().0, 2);
     }
 }

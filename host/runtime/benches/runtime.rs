@@ -1,0 +1,437 @@
+//! The runtime's bench: `cargo bench -p hookloom-runtime`, or with a part of the names of sections behind `--`.
+//!
+//! Everything goes through the public synchronous [`Plugin::call`], each call in a fresh instance, with all limits as shipped
+//! (fuel, deadline, memory, output, logs) and Spectre mitigations on. Contenders take turns in one process; ratios are medians
+//! of paired rounds. It prints the table and writes `target/bench/runtime.json`.
+//!
+//! In reading order: `guests` (what is called), `reshape` (the work, shared with the guests), `sample` (rounds), `hand` (the
+//! same by hand on wasmtime), `load` (threads and the executor), `trace` (system calls and instructions), `table`.
+
+#[path = "runtime/cache.rs"]
+mod cache;
+#[path = "runtime/guests.rs"]
+mod guests;
+#[path = "runtime/hand.rs"]
+mod hand;
+#[path = "../../../tests/src/javascript.rs"]
+#[cfg_attr(test, expect(unused_imports, reason = "its unit tests don't run here"))]
+mod javascript;
+#[path = "runtime/load.rs"]
+mod load;
+#[path = "runtime/peers.rs"]
+mod peers;
+#[path = "guests/reshape/src/lib.rs"]
+mod reshape;
+#[path = "runtime/sample.rs"]
+mod sample;
+#[path = "runtime/table.rs"]
+mod table;
+#[cfg(target_os = "linux")]
+#[path = "runtime/trace.rs"]
+mod trace;
+
+use std::env;
+use std::ffi::OsStr;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hookloom_runtime::{Executor, ExecutorConfig, Limits, Outcome, Plugin, Request, Runtime, RuntimeConfig};
+use serde_json::{Value, json};
+
+use self::guests::Guests;
+use self::hand::{Hand, Knobs};
+use self::sample::{contender, paired, percentile};
+use self::table::Table;
+
+/// Paired rounds of each comparison, and how long a contender works in each.
+const ROUNDS: usize = 21;
+const SLICE: Duration = Duration::from_millis(30);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [flag, guest, calls] = arguments.as_slice()
+        && flag == "--traced"
+    {
+        return traced(guest, calls.parse()?);
+    }
+    let target = guests::here().join("../../target");
+    let out = target.join("bench");
+    std::fs::create_dir_all(&out).context("make the folder of the results")?;
+    let wanted = |section: &str| arguments.is_empty() || arguments.iter().any(|part| section.contains(part.as_str()));
+    let guests = guests::build(&out)?;
+    let bench = Bench::new(guests)?;
+    let mut table = Table::default();
+    let sections: [(&str, Section); 10] = [
+        ("calls", Bench::calls),
+        ("echo", Bench::echo),
+        ("scaling", Bench::scaling),
+        ("counts", Bench::counts),
+        ("executor", Bench::executor),
+        ("neighbor", Bench::neighbor),
+        ("settings", Bench::settings),
+        ("peers", Bench::peers),
+        ("cache", Bench::cache),
+        ("ablation", Bench::ablation),
+    ];
+    for (name, section) in sections {
+        if wanted(name) {
+            eprintln!("\n{name}");
+            section(&bench, &mut table).with_context(|| format!("section {name}"))?;
+        }
+    }
+    table.finish(&out)
+}
+
+/// Measures some of the keys.
+type Section = fn(&Bench, &mut Table) -> Result<()>;
+
+/// What every section uses.
+struct Bench {
+    guests: Guests,
+    dynamic: Plugin,
+    typed: Plugin,
+    std: Plugin,
+    echo: Plugin,
+    burner: Plugin,
+    event: Request,
+    smallest: Request,
+}
+
+impl Bench {
+    fn new(guests: Guests) -> Result<Bench> {
+        let runtime = Runtime::new(RuntimeConfig::default())?;
+        let compile = |path: &Path| -> Result<Plugin> { Ok(runtime.compile(&std::fs::read(path)?)?) };
+        let bench = Bench {
+            dynamic: compile(&guests.dynamic)?,
+            typed: compile(&guests.typed)?,
+            std: compile(&guests.std)?,
+            echo: compile(&guests.echo)?,
+            burner: compile(&guests.burner)?,
+            event: guests::event(),
+            smallest: guests::request("{}"),
+            guests,
+        };
+        bench.check();
+        Ok(bench)
+    }
+
+    /// All do the same work, and what they used of their budgets.
+    fn check(&self) {
+        let expected: Value = serde_json::from_str(&native_dynamic()).expect("it wrote JSON");
+        for (name, plugin) in [("SDK, dynamic", &self.dynamic), ("SDK, typed", &self.typed), ("std", &self.std)] {
+            let report = plugin.call(&self.event);
+            let Outcome::Replaced(text) = &report.outcome else { panic!("{name}: {:?}", report.outcome) };
+            assert_eq!(serde_json::from_str::<Value>(text).expect("it wrote JSON"), expected, "{name}");
+            let (fuel, memory) = (report.fuel_used, report.memory_peak_bytes);
+            eprintln!(
+                "{name}: {fuel} units of fuel, {memory} bytes of memory, {} bytes of component",
+                plugin.bytes_len()
+            );
+        }
+        assert_eq!(serde_json::from_str::<Value>(&native_typed()).expect("it wrote JSON"), expected);
+        assert_eq!(self.echo.call(&self.smallest).outcome, Outcome::Replaced("{}".to_owned()));
+    }
+
+    fn calls(&self, table: &mut Table) -> Result<()> {
+        let on_demand =
+            Hand::new(Knobs { pooling: false, tuned: false, fuel: false, ..Knobs::ours() }, &self.guests.dynamic)?;
+        let defaults = Knobs { tuned: false, keep_resident: 0, fuel: false, ..Knobs::ours() };
+        let pooling = Hand::new(defaults, &self.guests.dynamic)?;
+        let mut contenders = [
+            contender("native, dynamic", native_dynamic),
+            contender("native, typed", native_typed),
+            contender("SDK, dynamic", || self.dynamic.call(&self.event)),
+            contender("SDK, typed", || self.typed.call(&self.event)),
+            contender("std", || self.std.call(&self.event)),
+            contender("echo", || self.echo.call(&self.event)),
+            contender("wasmtime on demand, dynamic", || on_demand.call(reshape::EVENT)),
+            contender("wasmtime pooling with defaults, dynamic", || pooling.call(reshape::EVENT)),
+        ];
+        let rounds = paired(&mut contenders, ROUNDS, SLICE);
+        println!("{:<42} {:>8} {:>8} {:>8} {:>10}", "cost of one transform", "p50 µs", "p99 µs", "× native", "calls/s");
+        for one in &mut contenders {
+            let mut times: Vec<f64> = (0..20_000).map(|_| timed(&mut one.call)).collect();
+            let (p50, ratio) = (rounds.median(one.name), rounds.ratio(one.name, "native, dynamic"));
+            let p99 = percentile(&mut times, 0.99);
+            println!("{:<42} {p50:>8.2} {p99:>8.2} {ratio:>8.2} {:>10.0}", one.name, 1e6 / p50);
+        }
+        let mut record = |key: &str, name: &str| {
+            let raw = json!({ "us": rounds.median(name), "native_us": rounds.median("native, dynamic") });
+            table.record(key, rounds.ratio(name, "native, dynamic"), raw);
+        };
+        record("sdk_dyn_over_native", "SDK, dynamic");
+        record("sdk_typed_over_native_dyn", "SDK, typed");
+        record("std_over_native", "std");
+        Ok(())
+    }
+
+    fn echo(&self, table: &mut Table) -> Result<()> {
+        let hand = Hand::new(Knobs::ours(), &self.guests.echo)?;
+        let mut contenders =
+            [contender("hand", || hand.call("{}")), contender("echo", || self.echo.call(&self.smallest))];
+        let rounds = paired(&mut contenders, 2 * ROUNDS, SLICE);
+        let raw = json!({ "us": rounds.median("echo"), "by_hand_us": rounds.median("hand") });
+        table.record("echo_over_wasmtime", rounds.ratio("echo", "hand"), raw);
+        Ok(())
+    }
+
+    fn scaling(&self, table: &mut Table) -> Result<()> {
+        for (key, plugin) in [("scaling_2_sdk", &self.dynamic), ("scaling_2_std", &self.std)] {
+            let (mut ratios, mut ones, mut twos) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..9 {
+                let time = Duration::from_millis(250);
+                let one = load::throughput(plugin, &self.event, 1, time);
+                let two = load::throughput(plugin, &self.event, 2, time);
+                ratios.push(two / one);
+                ones.push(one);
+                twos.push(two);
+            }
+            let raw = json!({ "one_per_s": sample::median(&mut ones), "two_per_s": sample::median(&mut twos) });
+            table.record(key, sample::median(&mut ratios), raw);
+        }
+        Ok(())
+    }
+
+    /// System calls and instructions, in a process of its own each.
+    #[cfg(target_os = "linux")]
+    fn counts(&self, table: &mut Table) -> Result<()> {
+        use trace::Count;
+        let program = env::current_exe().context("find this program")?;
+        let count = |guest: &OsStr, calls: u32, what: Count| -> Result<f64> {
+            let calls_text = calls.to_string();
+            let counted = trace::count(&program, &["--traced".as_ref(), guest, calls_text.as_ref()], what)?;
+            Ok(counted as f64 / f64::from(calls))
+        };
+        println!("{:<42} {:>12} {:>12}", "counted exactly", "system calls", "instructions");
+        let cases: [(&str, &OsStr, Option<&str>); 6] = [
+            ("native, dynamic", "native-dynamic".as_ref(), None),
+            ("native, typed", "native-typed".as_ref(), None),
+            ("SDK, dynamic", self.guests.dynamic.as_ref(), Some("syscalls_sdk")),
+            ("SDK, typed", self.guests.typed.as_ref(), None),
+            ("std", self.guests.std.as_ref(), Some("syscalls_std")),
+            ("echo", self.guests.echo.as_ref(), None),
+        ];
+        for (name, guest, key) in cases {
+            let calls = count(guest, 1000, Count::SystemCalls)?;
+            let instructions = count(guest, 3, Count::Instructions);
+            let shown = instructions.as_ref().map_or_else(|error| format!("{error:#}"), |count| format!("{count:.0}"));
+            println!("{name:<42} {calls:>12.3} {shown:>12}");
+            if let Some(key) = key {
+                table.record(key, calls, json!({ "instructions": instructions.ok() }));
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn counts(&self, table: &mut Table) -> Result<()> {
+        for key in ["syscalls_sdk", "syscalls_std"] {
+            table.skip(key, "counted on Linux only");
+        }
+        Ok(())
+    }
+
+    fn executor(&self, table: &mut Table) -> Result<()> {
+        let executor = Executor::new(ExecutorConfig::default());
+        let mut added: Vec<(f64, f64)> =
+            (0..5).map(|_| load::idle(&executor, &self.dynamic, &self.event, 400)).collect();
+        added.sort_by(|one, other| (one.0 - one.1).total_cmp(&(other.0 - other.1)));
+        let (with, without) = added[added.len() / 2];
+        table.record("executor_idle_us", with - without, json!({ "submit_us": with, "call_us": without }));
+
+        let tenants: Vec<String> = (0..16).map(|number| format!("tenant-{number}")).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let time = Duration::from_millis(300);
+        let mut pairs: Vec<(f64, f64)> = (0..9)
+            .map(|_| {
+                let with = load::saturated(&self.dynamic, &self.event, &tenants, time);
+                let without = cores as f64 * 1e6 / load::throughput(&self.dynamic, &self.event, cores, time);
+                (with, without)
+            })
+            .collect();
+        pairs.sort_by(|one, other| (one.0 - one.1).total_cmp(&(other.0 - other.1)));
+        let (with, without) = pairs[pairs.len() / 2];
+        table.record("executor_saturated_us", with - without, json!({ "submit_us": with, "call_us": without }));
+        Ok(())
+    }
+
+    fn neighbor(&self, table: &mut Table) -> Result<()> {
+        let time = Duration::from_secs(3);
+        let mut pairs: Vec<(f64, f64)> = (0..5)
+            .map(|_| {
+                let alone = load::neighbor(&self.dynamic, &self.event, None, time);
+                let beside = load::neighbor(&self.dynamic, &self.event, Some((&self.burner, &self.smallest)), time);
+                (alone, beside)
+            })
+            .collect();
+        pairs.sort_by(|one, other| (one.1 / one.0).total_cmp(&(other.1 / other.0)));
+        let (alone, beside) = pairs[2];
+        table.record(
+            "neighbor_p99_ratio",
+            beside / alone,
+            json!({ "alone_us": alone, "beside_us": beside, "runs": pairs }),
+        );
+        Ok(())
+    }
+
+    /// 1,000 tenants with the same bytes, each with its own settings.
+    fn settings(&self, table: &mut Table) -> Result<()> {
+        let tenants: Vec<Request> = (0..1000)
+            .map(|number| Request { settings: format!("{{\"tenant\":{number}}}").into(), ..self.event.clone() })
+            .collect();
+        let mut turn = 0;
+        let mut contenders = [
+            contender("one", || self.dynamic.call(&self.event)),
+            contender("1,000", || {
+                turn = (turn + 1) % tenants.len();
+                self.dynamic.call(&tenants[turn])
+            }),
+        ];
+        let rounds = paired(&mut contenders, ROUNDS, SLICE);
+        let raw = json!({ "us": rounds.median("1,000"), "one_us": rounds.median("one") });
+        table.record("shared_digest_1000_over_1", rounds.ratio("1,000", "one"), raw);
+        Ok(())
+    }
+
+    /// 1,000 different plugins, from the cache.
+    fn cache(&self, table: &mut Table) -> Result<()> {
+        let folder = guests::here().join("../../target/bench/cache");
+        let component = std::fs::read(&self.guests.dynamic)?;
+        let digests = cache::fill(&folder, &component)?;
+        let mut runs: Vec<cache::Loaded> =
+            (0..5).map(|_| cache::load(&folder, &digests, &self.event)).collect::<Result<_>>()?;
+        // The first run has pages to take from the system that the others find in the process.
+        let load_kb = runs[0].load_kb;
+        runs.sort_by(|one, other| one.ready_ms.total_cmp(&other.ready_ms));
+        let run = runs.swap_remove(runs.len() / 2);
+        drop(runs);
+        let raw = json!({ "artefact_bytes": run.plugins[0].artefact_bytes(), "component_bytes": component.len() });
+        table.record("load_cached_us", run.load_us, raw.clone());
+        table.record("load_cached_kb", load_kb, raw);
+        table.record("ready_1000_ms", run.ready_ms, json!({ "plugins": cache::PLUGINS }));
+
+        let mut turn = 0;
+        let mut contenders = [
+            contender("one", || run.plugins[0].call(&self.event)),
+            contender("1,000", || {
+                turn = (turn + 1) % run.plugins.len();
+                run.plugins[turn].call(&self.event)
+            }),
+        ];
+        let rounds = paired(&mut contenders, ROUNDS, SLICE);
+        let raw = json!({ "us": rounds.median("1,000"), "one_us": rounds.median("one") });
+        table.record("distinct_1000_over_1", rounds.ratio("1,000", "one"), raw);
+        Ok(())
+    }
+
+    fn peers(&self, table: &mut Table) -> Result<()> {
+        let component = self.guests.javascript.as_ref().map_err(|missing| anyhow::anyhow!("{missing}"));
+        match component.and_then(|component| peers::quickjs(component)) {
+            Ok(figures) => {
+                let ratio = figures["qjs_over_quickjs_fresh"].as_f64().context("the peers' ratio")?;
+                table.record("qjs_over_quickjs_fresh", ratio, figures);
+            }
+            Err(error) => table.skip("qjs_over_quickjs_fresh", &format!("{error:#}")),
+        }
+        Ok(())
+    }
+
+    /// What each setting brings, by hand on wasmtime.
+    fn ablation(&self, _: &mut Table) -> Result<()> {
+        let ours = Knobs::ours();
+        let variants: Vec<(&'static str, Knobs)> = vec![
+            ("as the runtime sets it", ours.clone()),
+            ("nothing kept resident", Knobs { keep_resident: 0, keep_tables: 0, ..ours.clone() }),
+            ("no memory kept resident", Knobs { keep_resident: 0, ..ours.clone() }),
+            ("64 KiB kept resident", Knobs { keep_resident: 64 << 10, ..ours.clone() }),
+            ("128 KiB kept resident", Knobs { keep_resident: 128 << 10, ..ours.clone() }),
+            ("1 MiB kept resident", Knobs { keep_resident: 1 << 20, ..ours.clone() }),
+            ("2 MiB kept resident", Knobs { keep_resident: 2 << 20, ..ours.clone() }),
+            ("no copy on write", Knobs { copy_on_write: false, ..ours.clone() }),
+            ("2 MiB kept, no copy on write", Knobs { keep_resident: 2 << 20, copy_on_write: false, ..ours.clone() }),
+            (
+                "pagemap scan, 2 MiB (unsafe where pages are swapped)",
+                Knobs { keep_resident: 2 << 20, pagemap_scan: true, ..ours.clone() },
+            ),
+            ("no epochs", Knobs { epochs: false, ..ours.clone() }),
+            ("no fuel", Knobs { fuel: false, ..ours.clone() }),
+            ("no signal traps, no guards", Knobs { signals: false, ..ours.clone() }),
+            ("engine defaults but for pooling", Knobs { tuned: false, ..ours.clone() }),
+        ];
+        let mut guests = vec![
+            ("echo", &self.guests.echo),
+            ("typed", &self.guests.typed),
+            ("dynamic", &self.guests.dynamic),
+            ("std", &self.guests.std),
+        ];
+        guests.extend(self.guests.javascript.as_ref().ok().map(|javascript| ("QuickJS", javascript)));
+        let mut rows: Vec<String> = variants.iter().map(|(name, _)| format!("{name:<54}")).collect();
+        let mut head = format!("{:<54}", "what each setting brings, p50 µs by hand");
+        for (name, guest) in guests {
+            let hands: Vec<Hand> =
+                variants.iter().map(|(_, knobs)| Hand::new(knobs.clone(), guest)).collect::<Result<_>>()?;
+            let mut contenders: Vec<_> = variants
+                .iter()
+                .zip(&hands)
+                .map(|((name, _), hand)| contender(name, || hand.call(reshape::EVENT)))
+                .collect();
+            let rounds = paired(&mut contenders, 9, Duration::from_millis(15));
+            head += &format!(" {name:>8}");
+            for ((name, _), row) in variants.iter().zip(&mut rows) {
+                *row += &format!(" {:>8.2}", rounds.median(name));
+            }
+        }
+        println!("{head}\n{}", rows.join("\n"));
+        Ok(())
+    }
+}
+
+/// The program that is traced: 1,000 calls to warm up, then the calls that are counted.
+#[cfg(target_os = "linux")]
+fn traced(guest: &str, calls: u32) -> Result<()> {
+    trace::begin()?;
+    let count = |call: &mut dyn FnMut()| {
+        (0..1000).for_each(|_| call());
+        trace::mark();
+        trace::mark();
+        (0..calls).for_each(|_| call());
+        trace::mark();
+    };
+    match guest {
+        "native-dynamic" => count(&mut || drop(black_box(native_dynamic()))),
+        "native-typed" => count(&mut || drop(black_box(native_typed()))),
+        guest => {
+            let runtime = Runtime::new(RuntimeConfig::default())?;
+            let plugin = runtime.compile(&std::fs::read(PathBuf::from(guest))?)?;
+            // A call takes seconds where each instruction is looked at.
+            let limits = Limits { deadline: Duration::from_secs(600), ..Limits::default() };
+            let request = Request { limits, ..guests::event() };
+            count(&mut || drop(black_box(plugin.call(&request))));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn traced(_: &str, _: u32) -> Result<()> {
+    anyhow::bail!("tracing works on Linux only")
+}
+
+fn native_dynamic() -> String {
+    let event: Value = serde_json::from_str(black_box(reshape::EVENT)).expect("it is JSON");
+    serde_json::to_string(&reshape::dynamic(&event)).expect("it can be written")
+}
+
+fn native_typed() -> String {
+    let event = serde_json::from_str(black_box(reshape::EVENT)).expect("it is an event");
+    serde_json::to_string(&reshape::typed(&event)).expect("it can be written")
+}
+
+/// Microseconds of one call.
+fn timed(call: &mut dyn FnMut()) -> f64 {
+    let start = std::time::Instant::now();
+    call();
+    start.elapsed().as_secs_f64() * 1e6
+}

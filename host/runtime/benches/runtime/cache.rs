@@ -1,0 +1,79 @@
+//! A thousand different plugins, compiled once into a cache that stays for the next run of the bench.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use hookloom_runtime::{CacheConfig, CacheKey, Digest, Plugin, Request, Runtime, RuntimeConfig};
+
+use crate::sample::median;
+
+/// How many plugins there are.
+pub const PLUGINS: usize = 1000;
+
+/// What loading them from the cache took.
+pub struct Loaded {
+    pub plugins: Vec<Plugin>,
+    /// Median of one more plugin, in microseconds.
+    pub load_us: f64,
+    /// Resident memory that one more plugin takes, in KiB.
+    pub load_kb: f64,
+    /// From nothing until the first call was served with all plugins loaded, in milliseconds.
+    pub ready_ms: f64,
+}
+
+/// Compiles what isn't in the cache yet: the same guest with another number in a custom section each.
+pub fn fill(folder: &Path, component: &[u8]) -> Result<Vec<Digest>> {
+    let runtime = runtime(folder)?;
+    let mut digests = Vec::with_capacity(PLUGINS);
+    for number in 0..PLUGINS {
+        let bytes = numbered(component, u32::try_from(number)?);
+        let digest = Digest::of(&bytes);
+        if runtime.cached(&digest)?.is_none() {
+            if number % 100 == 0 {
+                eprintln!("compiling plugin {number} of {PLUGINS} into the cache, once");
+            }
+            runtime.compile(&bytes)?;
+        }
+        digests.push(digest);
+    }
+    Ok(digests)
+}
+
+/// Starts a runtime and loads them all.
+pub fn load(folder: &Path, digests: &[Digest], request: &Request) -> Result<Loaded> {
+    let before = resident_kb();
+    let start = Instant::now();
+    let runtime = runtime(folder)?;
+    let (mut plugins, mut times) = (Vec::with_capacity(PLUGINS), Vec::with_capacity(PLUGINS));
+    for digest in digests {
+        let start = Instant::now();
+        plugins.push(runtime.cached(digest)?.context("it was compiled before")?);
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    plugins[0].call(request);
+    let ready_ms = start.elapsed().as_secs_f64() * 1e3;
+    let load_kb = (resident_kb() - before) / PLUGINS as f64;
+    Ok(Loaded { plugins, load_us: median(&mut times), load_kb, ready_ms })
+}
+
+fn runtime(folder: &Path) -> Result<Runtime> {
+    let cache = CacheConfig { folder: folder.to_owned(), key: CacheKey::new([7; 32]), bytes_max: 8 << 30 };
+    Ok(Runtime::new(RuntimeConfig { cache: Some(cache), ..RuntimeConfig::default() })?)
+}
+
+/// The component with a custom section that no other has.
+fn numbered(component: &[u8], number: u32) -> Vec<u8> {
+    let mut bytes = component.to_vec();
+    // Section 0 of 7 bytes: a name of 2 bytes, then the number.
+    bytes.extend([0, 7, 2, b'n', b'r']);
+    bytes.extend(number.to_le_bytes());
+    bytes
+}
+
+/// Resident memory of this process in KiB; 0 where the system doesn't tell.
+fn resident_kb() -> f64 {
+    let statistics = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = statistics.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0.0)
+}
