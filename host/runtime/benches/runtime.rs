@@ -135,9 +135,12 @@ impl Bench {
     }
 
     fn calls(&self, table: &mut Table) -> Result<()> {
-        let on_demand =
-            Hand::new(Knobs { pooling: false, tuned: false, fuel: false, ..Knobs::ours() }, &self.guests.dynamic)?;
-        let defaults = Knobs { tuned: false, keep_resident: 0, fuel: false, ..Knobs::ours() };
+        let on_demand = Hand::new(
+            Knobs { pooling: false, tuned: false, fuel: false, copy_on_write: true, ..Knobs::ours() },
+            &self.guests.dynamic,
+        )?;
+        let defaults =
+            Knobs { tuned: false, keep_resident: 0, keep_tables: 0, fuel: false, copy_on_write: true, ..Knobs::ours() };
         let pooling = Hand::new(defaults, &self.guests.dynamic)?;
         let mut contenders = [
             contender("native, dynamic", native_dynamic),
@@ -342,15 +345,15 @@ impl Bench {
     fn ablation(&self, _: &mut Table) -> Result<()> {
         let ours = Knobs::ours();
         let variants: Vec<(&'static str, Knobs)> = vec![
-            ("as the runtime sets it", ours.clone()),
+            ("as the runtime sets it for small guests", ours.clone()),
+            ("as the runtime sets it for large guests", Knobs::ours_for_large()),
             ("nothing kept resident", Knobs { keep_resident: 0, keep_tables: 0, ..ours.clone() }),
-            ("no memory kept resident", Knobs { keep_resident: 0, ..ours.clone() }),
             ("64 KiB kept resident", Knobs { keep_resident: 64 << 10, ..ours.clone() }),
             ("128 KiB kept resident", Knobs { keep_resident: 128 << 10, ..ours.clone() }),
             ("1 MiB kept resident", Knobs { keep_resident: 1 << 20, ..ours.clone() }),
             ("2 MiB kept resident", Knobs { keep_resident: 2 << 20, ..ours.clone() }),
-            ("no copy on write", Knobs { copy_on_write: false, ..ours.clone() }),
-            ("2 MiB kept, no copy on write", Knobs { keep_resident: 2 << 20, copy_on_write: false, ..ours.clone() }),
+            ("copy on write", Knobs { copy_on_write: true, ..ours.clone() }),
+            ("2 MiB kept, copy on write", Knobs { keep_resident: 2 << 20, copy_on_write: true, ..ours.clone() }),
             (
                 "pagemap scan, 2 MiB (unsafe where pages are swapped)",
                 Knobs { keep_resident: 2 << 20, pagemap_scan: true, ..ours.clone() },

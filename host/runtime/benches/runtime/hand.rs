@@ -102,20 +102,25 @@ enum Level {
 }
 
 impl Knobs {
-    /// As the runtime sets them for guests of the SDK.
+    /// As the runtime sets them for small guests, those of the SDK among them.
     pub fn ours() -> Knobs {
         Knobs {
             pooling: true,
             tuned: true,
             keep_resident: 256 << 10,
             keep_tables: 16 << 10,
-            copy_on_write: true,
+            copy_on_write: false,
             pagemap_scan: false,
             fuel: true,
             epochs: true,
             signals: true,
             tables: 24,
         }
+    }
+
+    /// As the runtime sets them for guests with more than 256 KiB of memory.
+    pub fn ours_for_large() -> Knobs {
+        Knobs { keep_resident: 0, copy_on_write: true, ..Knobs::ours() }
     }
 
     fn engine(&self) -> Result<Engine> {
