@@ -381,7 +381,7 @@ async fn a_version_that_can_not_be_loaded_any_more_holds_its_messages() {
     let (endpoint, _) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
     tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
 
-    let gateway = gateway.restart_with("[runtime]\ncomponent_bytes_max = 1000\n").await;
+    let gateway = gateway.restart_with("[runtime.limits]\nmemory_bytes_max = 65536\n").await;
     let again = gateway.tenant_again(&tenant);
     let message = again.publish("message.inbound", &chat("Hello")).await;
     again.delivered(&message, "held").await;

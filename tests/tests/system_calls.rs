@@ -4,7 +4,6 @@
 
 #[cfg(target_os = "linux")]
 #[path = "../../host/runtime/benches/runtime/trace.rs"]
-#[expect(dead_code, reason = "instructions are counted in the bench only")]
 mod trace;
 
 #[cfg(target_os = "linux")]

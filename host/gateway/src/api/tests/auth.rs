@@ -115,8 +115,10 @@ async fn a_key_is_not_in_the_store() {
     let api = Api::start().await;
     let app = api.app("acme").await;
     let key = api.make_key(Some(&app), Role::Admin).await;
-    let bytes = std::fs::read_dir(api._folder.path()).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
-    for bytes in bytes {
+    let paths = std::fs::read_dir(api._folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = paths.filter(|path| path.is_file()).collect();
+    assert!(!files.is_empty());
+    for bytes in files.iter().map(|path| std::fs::read(path).unwrap()) {
         assert!(!bytes.windows(key.len()).any(|window| window == key.as_bytes()));
     }
 }
