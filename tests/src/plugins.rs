@@ -39,19 +39,34 @@ pub fn hostile() -> Vec<u8> {
 pub fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
+        // The test lies in `deps`, below the folder that the binary is put into.
+        let test = std::env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+        let folder = test.ancestors().nth(2).expect("a test lies in `<target>/<profile>/deps`").to_owned();
+        let binary = folder.join(format!("hookloom{}", std::env::consts::EXE_SUFFIX));
+        // All tests together have built it already; building it alone compiles the engine again, with other features.
+        if is_current(&binary) {
+            return binary;
+        }
         let release = !cfg!(debug_assertions);
         let mut command = std::process::Command::new(env!("CARGO"));
         command.args(["build", "--quiet", "--package", "hookloom", "--bin", "hookloom"]).current_dir(root());
         command.args(release.then_some("--release"));
-        // The test lies in `deps`, below the folder that the binary is put into.
-        let test = std::env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-        let folder = test.ancestors().nth(2).expect("a test lies in `<target>/<profile>/deps`").to_owned();
         command.env("CARGO_TARGET_DIR", folder.parent().expect("a profile's folder lies in the target folder"));
         let status = command.status().unwrap_or_else(|error| panic!("cargo: {error}"));
         assert!(status.success(), "the binary `hookloom` could not be built");
-        folder.join(format!("hookloom{}", std::env::consts::EXE_SUFFIX))
+        binary
     };
     BUILT.get_or_init(build).clone()
+}
+
+/// Whether a binary is newer than each source that the compiler noted beside it.
+fn is_current(binary: &Path) -> bool {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let Some(built) = modified(binary) else { return false };
+    let Ok(noted) = std::fs::read_to_string(binary.with_extension("d")) else { return false };
+    let Some((_, sources)) = noted.trim().split_once(": ") else { return false };
+    // A space within a path is written with a backslash before it; such a path just counts as missing, and is built again.
+    sources.split(' ').all(|source| modified(Path::new(source)).is_some_and(|changed| changed <= built))
 }
 
 /// A guest of the runtime's benches, by its package. Each is built alone, since cargo joins the features of what it builds at once.

@@ -321,7 +321,8 @@ impl Check {
 
     fn workers(&mut self, value: u64) -> usize {
         match usize::try_from(value) {
-            Ok(0) => std::thread::available_parallelism().map_or(1, Into::into),
+            // Two at least, so that a tenant's long calls leave one to the others.
+            Ok(0) => std::thread::available_parallelism().map_or(2, Into::into).max(2),
             Ok(count) if count <= 1024 => count,
             _ => {
                 self.problems.push(format!("`runtime.workers` must be at most 1024, not {value}"));

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use hookloom_runtime::{
     CacheConfig, CacheCounters, CacheKey, CompileError, Compiler, Digest, Executor, ExecutorConfig, Failure,
-    FailureCode, Input, Limits, Outcome, Plugin, Report, Request, Runtime, RuntimeConfig, RuntimeError,
+    FailureCode, Input, Limits, LoadError, Outcome, Plugin, Report, Request, Runtime, RuntimeConfig, RuntimeError,
 };
 
 use self::{
@@ -229,7 +229,13 @@ impl Plugins {
         let runtime = self.runtime.clone();
         self.blocking(digest, move || {
             let _place = place;
-            runtime.compile(&bytes)
+            runtime.load(&id, || Ok::<_, std::convert::Infallible>(bytes)).map_err(|error| match error {
+                LoadError::Compile(error) => error,
+                LoadError::OtherBytes => {
+                    CompileError::Compile { detail: "the bytes in the store are not those of this digest".to_owned() }
+                }
+                LoadError::Original(never) => match never {},
+            })
         })
         .await
     }

@@ -68,7 +68,11 @@ pub(crate) fn compile_anew(
     let artefact = translate(shared, bytes, class)?;
     let component = artefact
         .load(&shared.host(class).engine)
-        .map_err(|error| CompileError::Compiler { detail: format!("{error:#}") })?;
+        // It is of this very engine, so what doesn't fit the pool is the component's doing.
+        .map_err(|error| match error.is::<std::io::Error>() || error.is::<wasmtime::error::OutOfMemory>() {
+            true => CompileError::Compiler { detail: format!("{error:#}") },
+            false => CompileError::Compile { detail: format!("{error:#}") },
+        })?;
     let facts = Facts { structure, component_bytes: bytes.len() as u64 };
     let plugin = prepare(shared, &component, &facts, digest, artefact.bytes().len())?;
     // Only what was accepted in every respect is kept.

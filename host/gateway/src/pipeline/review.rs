@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// Characters of a failure that a suspension keeps.
+const DETAIL_CHARS_MAX: usize = 300;
+
 /// Event type of the message that a version was suspended.
 pub const SUSPENDED: &str = "plugin.suspended";
 /// Event type of the message that the last good version came back.
@@ -124,7 +127,8 @@ impl Decision<'_> {
             version: version.clone(),
             at: self.now,
             code: last.code,
-            detail: last.detail,
+            // The call has all of it; the plugin is read for each of its calls.
+            detail: last.detail.chars().take(DETAIL_CHARS_MAX).collect(),
             failures: health.in_row,
             call: Some(last.call),
         });

@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 /// Places that one comparison names.
 pub const PLACES_MAX: usize = 10;
 
+/// Characters of a place that are kept: the names in it are the plugin's, or a third party's.
+const PLACE_CHARS_MAX: usize = 200;
+
 /// How the answers of two versions compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,7 +103,11 @@ struct Places(Vec<String>);
 impl Places {
     fn add(&mut self, place: &str) {
         if !self.is_full() {
-            self.0.push(if place.is_empty() { "(the whole)".to_owned() } else { place.to_owned() });
+            self.0.push(match place.char_indices().nth(PLACE_CHARS_MAX) {
+                _ if place.is_empty() => "(the whole)".to_owned(),
+                None => place.to_owned(),
+                Some((end, _)) => format!("{}…", &place[..end]),
+            });
         }
     }
 

@@ -22,6 +22,9 @@ use crate::compile::error::CompileBound;
 /// Bytes of the child's standard error that are kept.
 const COMPLAINT_BYTES_MAX: usize = 4096;
 
+/// Processor time for reading debug information.
+const SYMBOLS_CPU_SECONDS: u64 = 2;
+
 /// How often a child that has closed its pipes is asked whether it has ended.
 const END_POLL: Duration = Duration::from_millis(1);
 
@@ -34,7 +37,11 @@ pub(crate) type Answered = (Answer, Vec<u8>);
 /// [`CompileError::Limit`] where it came to a limit; [`CompileError::Compiler`] where it could not be started or failed in a way
 /// that no component may cause.
 pub(crate) fn run(config: &ChildCompiler, work: Work, component: &[u8]) -> Result<Answered, CompileError> {
-    let cpu_seconds = config.cpu_seconds(component.len());
+    let cpu_seconds = match work {
+        // Nobody waits for it long, and whoever made the component gains nothing by it.
+        Work::Symbolicate(_) => SYMBOLS_CPU_SECONDS,
+        _ => config.cpu_seconds(component.len()),
+    };
     let deadline = Instant::now() + config.wall_clock(cpu_seconds);
     let order = Order { memory_bytes_max: config.memory_bytes_max, cpu_seconds, work };
     let input = input(&order, component).map_err(|error| failed(format!("make the order: {error}")))?;

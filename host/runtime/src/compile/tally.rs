@@ -3,13 +3,17 @@
 //! Each section is counted by its own announcement, before anything is made of it. Function bodies are read once, operator by
 //! operator, which a processor does at some 200 MB/s; the bound on the component's bytes bounds that. Pure.
 
-use wasmparser::{FunctionBody, Operator, Payload};
+use wasmparser::{ComponentInstance, FunctionBody, Operator, Payload};
 
 use super::CompileError;
 use super::error::CompileBound;
 use super::limits::CompileLimits;
 use super::structure::invalid;
 use super::types::{self, Counted};
+
+/// Names times copies: the parser that checks the types copies the names of a component or instance for each instance that is made
+/// of it or imported. Real guests come to some 100,000; each costs the host some 200 bytes for as long as the check takes.
+const COPIED_NAMES_MAX: u64 = 2_000_000;
 
 /// What has gone by, held against the limits.
 pub(super) struct Tally<'a> {
@@ -19,13 +23,17 @@ pub(super) struct Tally<'a> {
     functions: u64,
     types: u64,
     items: u64,
+    /// What an instance of something may have: exports, and declarations of types.
+    names: u64,
+    /// Instances, made or imported.
+    copies: u64,
     /// Modules and components that are open.
     depth: u64,
 }
 
 impl<'a> Tally<'a> {
     pub(super) fn new(limits: &'a CompileLimits, bytes: &'a [u8]) -> Tally<'a> {
-        Tally { limits, bytes, functions: 0, types: 0, items: 0, depth: 0 }
+        Tally { limits, bytes, functions: 0, types: 0, items: 0, names: 0, copies: 0, depth: 0 }
     }
 
     /// Counts a section.
@@ -60,7 +68,10 @@ impl<'a> Tally<'a> {
                 match types::count(counted, start, section.count(), limits.types_max)
                     .map_err(|error| invalid(&error))?
                 {
-                    Counted::Types(count) => self.types(count),
+                    Counted::Types(count) => {
+                        self.types(count)?;
+                        self.copied(count, 0)
+                    }
                     Counted::TooDeep => within(CompileBound::Depth, types::DEPTH_MAX + 1, types::DEPTH_MAX),
                 }
             }
@@ -74,11 +85,26 @@ impl<'a> Tally<'a> {
             Payload::MemorySection(section) => self.items(section.count()),
             Payload::TagSection(section) => self.items(section.count()),
             Payload::InstanceSection(section) => self.items(section.count()),
-            Payload::ComponentInstanceSection(section) => self.items(section.count()),
+            Payload::ComponentInstanceSection(section) => {
+                self.items(section.count())?;
+                self.copied(0, section.count())?;
+                for instance in section.clone() {
+                    if let ComponentInstance::FromExports(exports) = instance.map_err(|error| invalid(&error))? {
+                        self.copied(exports.len() as u64, 0)?;
+                    }
+                }
+                Ok(())
+            }
             Payload::ComponentAliasSection(section) => self.items(section.count()),
             Payload::ComponentCanonicalSection(section) => self.items(section.count()),
-            Payload::ComponentImportSection(section) => self.items(section.count()),
-            Payload::ComponentExportSection(section) => self.items(section.count()),
+            Payload::ComponentImportSection(section) => {
+                self.items(section.count())?;
+                self.copied(0, section.count())
+            }
+            Payload::ComponentExportSection(section) => {
+                self.items(section.count())?;
+                self.copied(u64::from(section.count()), 0)
+            }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 self.depth += 1;
                 within(CompileBound::Depth, self.depth, types::DEPTH_MAX)?;
@@ -98,6 +124,12 @@ impl<'a> Tally<'a> {
 
     fn items(&mut self, count: u32) -> Result<(), CompileError> {
         add(&mut self.items, u64::from(count), CompileBound::Items, self.limits.items_max)
+    }
+
+    fn copied(&mut self, names: u64, copies: u32) -> Result<(), CompileError> {
+        self.names = self.names.saturating_add(names);
+        self.copies = self.copies.saturating_add(u64::from(copies));
+        within(CompileBound::Items, self.names.saturating_mul(self.copies), COPIED_NAMES_MAX)
     }
 
     fn function(&self, body: &FunctionBody<'_>) -> Result<(), CompileError> {

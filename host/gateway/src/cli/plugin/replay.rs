@@ -158,10 +158,10 @@ fn unusable(arguments: &ReplayArguments, why: &str) -> ExitCode {
 fn print(verdict: &Verdict<'_>) {
     let Verdict { comparison, recorded, replayed, .. } = verdict;
     for (name, value) in verdict.about {
-        anstream::println!("{DIM}{name:<15} {value}{RESET}");
+        anstream::println!("{DIM}{name:<15} {}{RESET}", visible(&value.to_string()));
     }
     for mismatch in &verdict.mismatches {
-        anstream::println!("{ERROR}mismatch{RESET}: {mismatch}");
+        anstream::println!("{ERROR}mismatch{RESET}: {}", visible(&mismatch.to_string()));
     }
     if verdict.mismatches.iter().any(|mismatch| mismatch.what == MismatchKind::Component) {
         anstream::println!("a different component ran: below is what it does with the recorded input");
@@ -205,9 +205,9 @@ fn print_differences(verdict: &Verdict<'_>) {
         anstream::println!("{}", serde_json::to_string_pretty(&verdict.replayed.outcome).unwrap_or_default());
     }
     for Difference { path, before, after } in &verdict.differences {
-        anstream::println!("{HEADING}{}{RESET}", if path.is_empty() { "(all of it)" } else { path });
-        anstream::println!("  {DIM}recorded{RESET} {}", before.as_deref().unwrap_or("(nothing)"));
-        anstream::println!("  {DIM}replayed{RESET} {}", after.as_deref().unwrap_or("(nothing)"));
+        anstream::println!("{HEADING}{}{RESET}", if path.is_empty() { "(all of it)".into() } else { visible(path) });
+        anstream::println!("  {DIM}recorded{RESET} {}", visible(before.as_deref().unwrap_or("(nothing)")));
+        anstream::println!("  {DIM}replayed{RESET} {}", visible(after.as_deref().unwrap_or("(nothing)")));
     }
 }
 
@@ -218,7 +218,17 @@ fn print_failure(failure: &Failure) {
     }
 }
 
+/// A text of the file with its control characters written out: a stranger's file must not steer the terminal.
+fn visible(text: &str) -> String {
+    let shown = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 fn row(what: &str, sameness: Sameness, here: &str, recorded: &str) {
+    let (here, recorded) = (visible(here), visible(recorded));
     match sameness {
         Sameness::Same => anstream::println!("{what:<8} {GOOD}{sameness:<9}{RESET} {here}"),
         Sameness::Exempt => anstream::println!("{what:<8} {DIM}{sameness:<9}{RESET} {here} (recorded: {recorded})"),

@@ -66,8 +66,14 @@ fn string(rest: &[u8], raw: bool) -> usize {
     let triple = [rest[0]; 3];
     let quote = if rest.starts_with(&triple) { &triple[..] } else { &triple[..1] };
     let mut at = quote.len();
+    // A string in single quotes ends with its line for the parser, which then goes on as if it had not begun.
+    let ends_line = |byte: Option<&u8>| quote.len() == 1 && matches!(byte, Some(b'\n' | b'\r'));
     while at < rest.len() && !rest[at..].starts_with(quote) {
-        at += if rest[at] == b'\\' && !raw { 2 } else { 1 };
+        if ends_line(rest.get(at)) {
+            return at;
+        }
+        let escapes = rest[at] == b'\\' && !raw && !ends_line(rest.get(at + 1));
+        at += if escapes { 2 } else { 1 };
     }
     (at + quote.len()).min(rest.len())
 }
@@ -90,6 +96,16 @@ mod tests {
         check(&"([{".repeat(11), TOO_DEEP);
         check(&"() ".repeat(100), Ok(()));
         check(&")".repeat(500), Ok(()));
+    }
+
+    #[test]
+    fn a_string_ends_with_its_line_as_it_does_for_the_parser() {
+        let brackets = "(".repeat(40);
+        for quote in ["'", "\"", "r'", "b\""] {
+            check(&format!("{quote}\n{brackets}"), TOO_DEEP);
+            check(&format!("{quote}\\\r{brackets}"), TOO_DEEP);
+        }
+        check(&format!("\'\'\'\n{brackets}\'\'\'"), Ok(()));
     }
 
     #[test]

@@ -18,9 +18,18 @@ use crate::{
     },
 };
 
-/// Counts calls. A failure brings the work to decide what follows from it.
-pub fn observe(c: &Connection, observations: &[Observation]) -> Result<()> {
+/// Counts calls on a subject. A failure brings the work to decide what follows from it.
+///
+/// What has failed in a call before and is tried again says nothing new: otherwise the release of old failures, which follow
+/// from their inputs, would suspend a version that is well.
+pub fn observe(c: &Connection, subject: &str, observations: &[Observation]) -> Result<()> {
     for it in observations {
+        let is_repeat = c
+            .prepare_cached("SELECT 1 FROM dead_letter WHERE subject = ? AND plugin_id = ? AND call_id IS NOT NULL")?
+            .exists([subject, it.plugin.as_str()])?;
+        if is_repeat {
+            continue;
+        }
         match &it.fault {
             None => {
                 c.prepare_cached("UPDATE version_health SET in_row = 0 WHERE version_id = ? AND in_row > 0")?

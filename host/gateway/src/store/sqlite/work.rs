@@ -98,7 +98,7 @@ pub fn finish_mapping(c: &Connection, claim: &Claim, end: &MappingEnd) -> Result
     if let Some(call) = &end.call {
         insert_call(c, call)?;
     }
-    rollouts::observe(c, end.observed.as_slice())?;
+    rollouts::observe(c, &claim.subject, end.observed.as_slice())?;
     let dead_letters = end.dead_letter.as_slice();
     settle(c, &claim.subject, dead_letters)?;
     dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))?;
@@ -131,7 +131,7 @@ pub fn finish_fan_out(c: &Connection, claim: &Claim, end: &FanOutEnd, now: Times
     for call in &end.calls {
         insert_call(c, call)?;
     }
-    rollouts::observe(c, &end.observed)?;
+    rollouts::observe(c, &claim.subject, &end.observed)?;
     settle(c, &claim.subject, &end.dead_letters)?;
     end.dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))?;
     rollouts::release_overtaken(c, &end.dead_letters)
@@ -323,7 +323,7 @@ fn upsert_dead_letter(c: &Connection, letter: &DeadLetter) -> Result<()> {
         "INSERT INTO dead_letter (id, app_id, subject, plugin_id, version_id, call_id, code, detail, failures, created_ms)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
          ON CONFLICT (subject, plugin_id) DO UPDATE
-             SET version_id = excluded.version_id, call_id = excluded.call_id, code = excluded.code,
+             SET version_id = excluded.version_id, call_id = coalesce(excluded.call_id, call_id), code = excluded.code,
                  detail = excluded.detail, failures = failures + 1",
     )?
     .execute(params![
