@@ -122,7 +122,7 @@ fn bombs() -> Vec<(CompileBound, Vec<u8>)> {
     let nested = format!("(func {}{})", "block ".repeat(50_000), "end ".repeat(50_000));
     let table = format!("(func (block (br_table {} (i32.const 0))))", "0 ".repeat(200_000));
     let exports: String = (0..100_001).map(|number| format!("(export \"{number}\" (func 0))")).collect();
-    [
+    let mut bombs: Vec<_> = [
         (CompileBound::Functions, functions),
         (CompileBound::Types, types),
         (CompileBound::FunctionBytes, large),
@@ -131,7 +131,13 @@ fn bombs() -> Vec<(CompileBound, Vec<u8>)> {
         (CompileBound::Items, format!("(func) {exports}")),
     ]
     .map(|(bound, fields)| (bound, wrap(&fields)))
-    .into()
+    .into();
+    // Whoever checks the types copies the names of the inner component into each instance of it: 40 million here.
+    let names: String = (0..50_000).map(|number| format!("(export \"n{number}\" (type $t))")).collect();
+    let copies = "(instance (instantiate $c))".repeat(800);
+    let text = format!("(component (component $c (type $t string) {names}) {copies})");
+    bombs.push((CompileBound::Items, wat::parse_str(text).unwrap()));
+    bombs
 }
 
 /// A component with one core module beside what makes it a plugin.
