@@ -818,7 +818,7 @@ impl Kit {
     }
 
     fn release_write(&self) -> Write {
-        Write::Release { app: self.app.clone(), plugin: fixed("plg_", 0), until: self.minter.mint() }
+        Write::Release { app: self.app.clone(), plugin: fixed("plg_", 0) }
     }
 }
 

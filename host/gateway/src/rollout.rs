@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     clock::Timestamp,
-    id::{CallId, DeadLetterId, KeyId, RolloutId, VersionId},
+    id::{CallId, KeyId, RolloutId, VersionId},
     store::{Write, flow::DeadLetter, resource::Plugin},
 };
 
@@ -444,8 +444,8 @@ fn bucket(canary: &RolloutId, subject: &str) -> u16 {
 }
 
 /// What is committed together with a changed plugin: its counts are those that it names, and what it holds goes on if
-/// its active version may run and `releases`. `until` is an id made just now: nothing held later is meant.
-pub fn after_change(plugin: &Plugin, releases: bool, until: DeadLetterId) -> Vec<Write> {
+/// its active version may run and `releases`.
+pub fn after_change(plugin: &Plugin, releases: bool) -> Vec<Write> {
     let rollout = &plugin.rollout;
     let ids = [
         rollout.watch.as_ref().map(|watch| watch.id.clone()),
@@ -455,7 +455,7 @@ pub fn after_change(plugin: &Plugin, releases: bool, until: DeadLetterId) -> Vec
     let (app, plugin_id) = (plugin.app.clone(), plugin.id.clone());
     let mut writes = vec![Write::Counting { app, plugin: plugin_id, ids: ids.into_iter().flatten().collect() }];
     if releases && plugin.runnable().is_some() {
-        writes.push(Write::Release { app: plugin.app.clone(), plugin: plugin.id.clone(), until });
+        writes.push(Write::Release { app: plugin.app.clone(), plugin: plugin.id.clone() });
     }
     writes
 }

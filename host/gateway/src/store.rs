@@ -149,14 +149,12 @@ pub enum Write {
     },
     /// Forgets a version's failures in a row.
     ForgetHealth(VersionId),
-    /// Sets all that a plugin holds in motion, bit by bit; one that is going on begins anew.
+    /// Sets all that a plugin holds at this commit in motion, bit by bit; a release that is going on begins anew.
     Release {
         /// Whose.
         app: AppId,
         /// The plugin.
         plugin: PluginId,
-        /// Dead letters up to this one.
-        until: DeadLetterId,
     },
 }
 

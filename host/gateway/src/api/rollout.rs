@@ -284,7 +284,7 @@ pub async fn change(
 ) -> Result<Plugin, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let with = |plugin: &Plugin| {
-        let mut writes = after_change(plugin, releases, gateway.minter.mint());
+        let mut writes = after_change(plugin, releases);
         writes.extend(also.iter().cloned());
         writes
     };

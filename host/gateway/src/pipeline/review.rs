@@ -193,7 +193,7 @@ impl Decision<'_> {
 
     fn writes(&self, revision: i64) -> Vec<Write> {
         let mut writes = vec![update(&self.plugin, revision)];
-        writes.extend(after_change(&self.plugin, true, self.gateway.minter.mint()));
+        writes.extend(after_change(&self.plugin, true));
         for (event_type, payload) in &self.told {
             writes.push(Write::Message(Box::new(self.message(event_type, payload))));
         }

@@ -7,7 +7,7 @@
 //!
 //! A call can't be interrupted, so time alone is not enough: as many long calls as there are workers would keep everybody else
 //! waiting for their whole length. Therefore one worker is kept from each tenant that has not shown that its calls are short:
-//! such a tenant runs on all workers but one. Where there is only one worker, a neighbor may wait for one call of each other
+//! such a tenant runs on all workers but one. Trust is earned by short calls and lost by long ones, and outlives idleness. Where there is only one worker, a neighbor may wait for one call of each other
 //! tenant; `ExecutorConfig` starts two also on a single core, which the system then shares.
 //!
 //! Source: M. Shreedhar, G. Varghese, "Efficient Fair Queuing using Deficit Round Robin", 1995.
@@ -18,8 +18,21 @@ use std::sync::Arc;
 /// What a turn is worth in microseconds of a worker. Small against a deadline, large against an ordinary call.
 const QUANTUM: i64 = 1_000;
 
-/// A tenant whose calls of late took at most this many microseconds may use all workers.
+/// A call that takes at most this many microseconds is short.
 const SHORT: i64 = QUANTUM;
+
+/// Microseconds of short calls after which a tenant may use all workers. As much again is all that it can save up.
+const TRUSTED: i64 = 20_000;
+
+/// A long call takes as much trust as this many times its length in short calls would earn: whoever mixes them on purpose holds
+/// the last worker for less than one part in a hundred of the time.
+const LONG_PENALTY: i64 = 200;
+
+/// The least trust, in microseconds: ten minutes of short calls make up for anything.
+const TRUST_MIN: i64 = -600_000_000;
+
+/// Tenants whose trust is remembered while they are idle.
+const REMEMBERED_MAX: usize = 10_000;
 
 /// Jobs of many tenants, handed out so that each tenant gets the same time.
 #[derive(Debug)]
@@ -30,6 +43,8 @@ pub(crate) struct FairQueue<J> {
     waiting: usize,
     waiting_max: usize,
     in_flight_max: usize,
+    /// Trust of tenants that are idle.
+    remembered: HashMap<Arc<str>, i64>,
     /// Workers that a tenant with long or unknown calls may hold at once.
     long_max: usize,
 }
@@ -60,9 +75,8 @@ struct Tenant<J> {
     credit: i64,
     /// What its calls cost of late, in microseconds.
     estimate: i64,
-    /// The longest that its calls took of late, in microseconds; a long one is forgotten over some twenty short ones. Unknown
-    /// before one has ended.
-    longest: Option<i64>,
+    /// Microseconds of short calls that speak for it; below [`TRUSTED`] its calls may be long.
+    trust: i64,
     /// Whether it stands in `turns`.
     in_turn: bool,
 }
@@ -72,7 +86,15 @@ impl<J> FairQueue<J> {
     /// together.
     pub(crate) fn new(workers: usize, waiting_max: usize, in_flight_max: usize) -> FairQueue<J> {
         let long_max = workers.saturating_sub(1).max(1);
-        FairQueue { tenants: HashMap::new(), turns: VecDeque::new(), waiting: 0, waiting_max, in_flight_max, long_max }
+        FairQueue {
+            tenants: HashMap::new(),
+            turns: VecDeque::new(),
+            waiting: 0,
+            waiting_max,
+            in_flight_max,
+            remembered: HashMap::new(),
+            long_max,
+        }
     }
 
     /// Jobs that wait, of all tenants.
@@ -96,7 +118,11 @@ impl<J> FairQueue<J> {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(tenant),
         };
-        let entry = self.tenants.entry(Arc::clone(&name)).or_insert_with(Tenant::new);
+        let remembered = &mut self.remembered;
+        let entry = self
+            .tenants
+            .entry(Arc::clone(&name))
+            .or_insert_with(|| Tenant::new(remembered.remove(&name).unwrap_or_default()));
         entry.jobs.push_back(job);
         self.waiting += 1;
         if !entry.in_turn {
@@ -132,7 +158,10 @@ impl<J> FairQueue<J> {
         entry.running -= 1;
         entry.credit += paid - cost;
         entry.estimate = (3 * entry.estimate + cost) / 4;
-        entry.longest = Some(entry.longest.map_or(cost, |longest| cost.max(longest - longest / 4)));
+        entry.trust = match cost <= SHORT {
+            true => (entry.trust + cost).min(2 * TRUSTED),
+            false => (entry.trust.min(0) - cost.saturating_mul(LONG_PENALTY)).max(TRUST_MIN),
+        };
         if !entry.in_turn && entry.running == 0 {
             self.rest(tenant);
         }
@@ -155,7 +184,7 @@ impl<J> FairQueue<J> {
             // It has paid its debt and wants nothing.
             tenant.in_turn = false;
             if tenant.running == 0 {
-                self.tenants.remove(&name);
+                self.forget(&name);
             }
             return None;
         };
@@ -192,17 +221,33 @@ impl<J> FairQueue<J> {
             tenant.in_turn = true;
             self.turns.push_back(Arc::clone(name));
         } else {
-            self.tenants.remove(name);
+            self.forget(name);
+        }
+    }
+
+    /// Nothing of an idle tenant is kept but its trust.
+    fn forget(&mut self, name: &Arc<str>) {
+        let Some(tenant) = self.tenants.remove(name) else { return };
+        self.remember(Arc::clone(name), tenant.trust);
+    }
+
+    fn remember(&mut self, name: Arc<str>, trust: i64) {
+        if self.remembered.len() >= REMEMBERED_MAX {
+            // Those who have lost trust are what matters.
+            self.remembered.retain(|_, trust| *trust < 0);
+        }
+        if trust != 0 && self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.insert(name, trust);
         }
     }
 
     /// Nobody waits, so nobody was kept waiting by what an idle tenant owes.
     fn forgive_idle(&mut self) {
         self.turns.clear();
-        self.tenants.retain(|_, tenant| {
-            tenant.in_turn = false;
-            tenant.running > 0
-        });
+        for (name, tenant) in self.tenants.extract_if(|_, tenant| tenant.running == 0).collect::<Vec<_>>() {
+            self.remember(name, tenant.trust);
+        }
+        self.tenants.values_mut().for_each(|tenant| tenant.in_turn = false);
     }
 }
 
@@ -214,13 +259,13 @@ impl<J> Started<J> {
 }
 
 impl<J> Tenant<J> {
-    fn new() -> Tenant<J> {
-        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, longest: None, in_turn: false }
+    fn new(trust: i64) -> Tenant<J> {
+        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, trust, in_turn: false }
     }
 
     /// Whether it may start nothing now: its calls may be long, and `long_max` of them are running.
     fn is_held(&self, long_max: usize) -> bool {
-        self.running >= long_max && self.longest.is_none_or(|longest| longest > SHORT)
+        self.running >= long_max && self.trust < TRUSTED
     }
 
     fn in_flight(&self) -> usize {
@@ -354,21 +399,38 @@ mod tests {
     }
 
     #[test]
-    fn short_calls_of_a_tenant_may_use_all_workers_once_one_has_ended() {
+    fn short_calls_of_a_tenant_may_use_all_workers_once_they_have_earned_it() {
         let mut queue = FairQueue::new(4, 1024, 64);
-        for _ in 0..20 {
-            queue.push("short", 10).unwrap();
+        let run = |queue: &mut FairQueue<i64>, cost| {
+            queue.push("tenant", cost).unwrap();
+            let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+            queue.finish(&tenant, paid, cost);
+        };
+        let at_once = |queue: &mut FairQueue<i64>| {
+            for _ in 0..8 {
+                queue.push("tenant", 10).unwrap();
+            }
+            let running = start_all(queue);
+            let count = running.len();
+            let mut all = running;
+            while let Some(started) = all.pop() {
+                let (cost, tenant, paid) = started.into_parts();
+                queue.finish(&tenant, paid, cost);
+                all.extend(queue.pop());
+            }
+            count
+        };
+        assert_eq!(at_once(&mut queue), 3, "nothing is known of it");
+        for _ in 0..TRUSTED / 100 {
+            run(&mut queue, 100);
         }
-        let mut running = start_all(&mut queue);
-        assert_eq!(running.len(), 3, "nothing is known of it");
-        let (cost, tenant, paid) = running.remove(0).into_parts();
-        queue.finish(&tenant, paid, cost);
-        running.extend((0..2).map(|_| queue.pop().unwrap()));
-        assert_eq!(running.len(), 4);
-        // One long call, and it is held until the call is forgotten.
-        let (_, tenant, paid) = running.remove(0).into_parts();
-        queue.finish(&tenant, paid, 100_000);
-        assert!(queue.pop().is_none());
+        assert_eq!(at_once(&mut queue), 8, "and being idle in between does no harm");
+        run(&mut queue, 100_000);
+        // A short call or a thousand between long ones buy nothing.
+        for _ in 0..1_000 {
+            run(&mut queue, 100);
+        }
+        assert_eq!(at_once(&mut queue), 3);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result
             Write::Message(message) => insert_message(tx, &message)?,
             Write::Counting { app, plugin, ids } => rollouts::counting(tx, &app, &plugin, &ids)?,
             Write::ForgetHealth(version) => rollouts::forget_health(tx, &version)?,
-            Write::Release { app, plugin, until } => rollouts::release(tx, &app, &plugin, &until, now)?,
+            Write::Release { app, plugin } => rollouts::release(tx, &app, &plugin, now)?,
         }
     }
     if removes_versions { delete_orphaned_components(tx) } else { Ok(()) }

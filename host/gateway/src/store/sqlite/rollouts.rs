@@ -9,7 +9,7 @@ use super::accept::inconsistent;
 use super::{rows, work};
 use crate::{
     clock::Timestamp,
-    id::{AppId, DeadLetterId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    id::{AppId, EventId, MessageId, PluginId, RolloutId, VersionId},
     rollout::tally::{Fault, Health, Observation, ShadowCounts, ShadowResult, Tally},
     store::{
         Released, Result, VersionDigests,
@@ -111,9 +111,12 @@ pub fn counting(c: &Connection, app: &AppId, plugin: &PluginId, ids: &[RolloutId
 }
 
 /// Sets the release of a plugin's dead letters in motion, or begins it anew.
-pub fn release(c: &Connection, app: &AppId, plugin: &PluginId, until: &DeadLetterId, now: Timestamp) -> Result<()> {
-    c.prepare_cached("INSERT OR REPLACE INTO release (plugin_id, app_id, after, until) VALUES (?, ?, '', ?)")?
-        .execute([plugin.as_str(), app.as_str(), until.as_str()])?;
+pub fn release(c: &Connection, app: &AppId, plugin: &PluginId, now: Timestamp) -> Result<()> {
+    c.prepare_cached(
+        "INSERT OR REPLACE INTO release (plugin_id, app_id, after, until)
+         SELECT ?1, ?2, '', coalesce(max(id), '') FROM dead_letter WHERE app_id = ?2 AND plugin_id = ?1",
+    )?
+    .execute([plugin.as_str(), app.as_str()])?;
     work::enqueue(c, WorkKind::Release, app, plugin.as_str(), now)
 }
 
