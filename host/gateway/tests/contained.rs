@@ -175,7 +175,7 @@ fn bits(number: u32) -> String {
 
 #[tokio::test]
 async fn row_02_what_fails_by_itself_when_it_starts_is_refused_at_upload() {
-    let gateway = Gateway::start("").await;
+    let gateway = Gateway::start("[runtime.limits]\ndeadline_ms = 60000\n").await;
     let tenant = gateway.tenant("acme").await;
     let starting = |body: &str| component(&format!("(func $s {body}) (start $s)"));
     for (what, component, cause) in [
