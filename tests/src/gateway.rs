@@ -100,7 +100,7 @@ async fn start(folder: &Path, settings: &str) -> Server {
     if !settings.contains("deadline_ms") {
         config.limits.deadline = Duration::from_secs(60);
     }
-    config.schedule = Schedule::try_new(vec![Duration::from_millis(20); 3]).expect("20 ms is a valid delay");
+    config.policy.schedule = Schedule::try_new(vec![Duration::from_millis(20); 3]).expect("20 ms is a valid delay");
     Server::start(config, Arc::new(SystemClock)).await.unwrap_or_else(|error| panic!("{error:?}"))
 }
 

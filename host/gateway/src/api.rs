@@ -106,6 +106,10 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
     let upload = post(version::upload).layer(DefaultBodyLimit::max(component_bytes_max));
     Router::new()
         .route("/msg/{msg_id}/delivery", get(delivery::list))
+        .route(
+            "/endpoint/{endpoint_id}/policy",
+            get(endpoint::policy::get).put(endpoint::policy::put).patch(endpoint::policy::patch),
+        )
         .route("/endpoint/{endpoint_id}/reshaper", get(binding::get_reshaper).put(binding::put_reshaper))
         .route("/default-mapper", get(binding::get_default_mapper).put(binding::put_default_mapper))
         .route("/default-reshaper", get(binding::get_default_reshaper).put(binding::put_default_reshaper))

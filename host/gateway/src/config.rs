@@ -14,7 +14,11 @@ use hookloom_runtime::{ChildCompiler, CompileLimits, Limits, STACK_BYTES_MAX};
 use ipnet::IpNet;
 
 use crate::{
-    delivery::{egress::EgressPolicy, schedule::Schedule},
+    delivery::{
+        attempt::SuccessCodes,
+        egress::EgressPolicy,
+        policy::{self, JITTER_PERMILLE_MAX, Policy, RETRY_AFTER_S_MAX, TIMEOUT_MS_MAX},
+    },
     rollout::ReturnPolicy,
     store::evidence::KeepBounds,
 };
@@ -64,9 +68,9 @@ pub struct Config {
     pub inbound_body_bytes_max: usize,
     pub json_depth_max: usize,
     pub payload_bytes_max: usize,
-    pub delivery_timeout: Duration,
     pub connect_timeout: Duration,
-    pub schedule: Schedule,
+    /// Of endpoints that set none of their own.
+    pub policy: Policy,
     pub response_bytes_max: usize,
     pub delivery_concurrency: usize,
     pub egress: EgressPolicy,
@@ -134,9 +138,8 @@ impl Check {
         let listen = self.parse("server.listen", &file.server.listen);
         let public_url = self.public_url(&file.server.public_url);
         let subnets = file.egress.allow_subnets.iter().map(|net| self.parse("egress.allow_subnets", net)).collect();
-        let schedule = self.schedule(&file.delivery.schedule_s);
+        let policy = self.policy(&file.delivery);
         let log_format = self.log_format(&file.log.format);
-        let timeout = self.millis("delivery.timeout_ms", file.delivery.timeout_ms, 300_000);
         let connect = self.millis("delivery.connect_timeout_ms", file.delivery.connect_timeout_ms, 300_000);
         let limits = self.limits(&file.runtime.limits);
         let allowed: Option<Vec<IpNet>> = subnets;
@@ -151,9 +154,8 @@ impl Check {
             inbound_body_bytes_max: self.count("inbound.body_bytes_max", file.inbound.body_bytes_max),
             json_depth_max: self.count("inbound.json_depth_max", file.inbound.json_depth_max).min(100),
             payload_bytes_max: self.count("messages.payload_bytes_max", file.messages.payload_bytes_max),
-            delivery_timeout: timeout,
-            connect_timeout: connect.min(timeout),
-            schedule: schedule?,
+            connect_timeout: connect,
+            policy: policy?,
             response_bytes_max: self.count("delivery.response_bytes_max", file.delivery.response_bytes_max),
             delivery_concurrency: self.count("delivery.concurrency", file.delivery.concurrency),
             egress: EgressPolicy { allowed_subnets: allowed?, allow_http: file.egress.dangerous_allow_http },
@@ -239,9 +241,24 @@ impl Check {
         Some(Some(text.trim_end_matches('/').to_owned()))
     }
 
-    fn schedule(&mut self, seconds: &[u64]) -> Option<Schedule> {
-        let delays = seconds.iter().copied().map(Duration::from_secs).collect();
-        Schedule::try_new(delays).map_err(|error| self.problems.push(format!("`delivery.schedule_s`: {error}"))).ok()
+    fn policy(&mut self, file: &file::Delivery) -> Option<Policy> {
+        let schedule = policy::schedule(&file.schedule_s);
+        let schedule = schedule.map_err(|error| self.problems.push(format!("`delivery.schedule_s`: {error}"))).ok();
+        let jitter = u16::try_from(file.jitter_permille).ok().filter(|jitter| *jitter <= JITTER_PERMILLE_MAX);
+        if jitter.is_none() {
+            self.problems.push(format!("`delivery.jitter_permille` must be at most {JITTER_PERMILLE_MAX}"));
+        }
+        if file.retry_after_max_s > RETRY_AFTER_S_MAX {
+            self.problems.push(format!("`delivery.retry_after_max_s` must be at most {RETRY_AFTER_S_MAX}"));
+        }
+        let timeout = self.millis("delivery.timeout_ms", file.timeout_ms, TIMEOUT_MS_MAX);
+        Some(Policy {
+            schedule: schedule?,
+            jitter_permille: jitter?,
+            retry_after_max: Duration::from_secs(file.retry_after_max_s),
+            timeout,
+            success: SuccessCodes::Any2xx,
+        })
     }
 
     fn log_format(&mut self, text: &str) -> Option<LogFormat> {

@@ -1,7 +1,8 @@
-//! Endpoints: where messages go. Their headers and secrets have paths of their own, and so has their reshaper (see
+//! Endpoints: where messages go. Their headers, secrets and policies have paths of their own, and so has their reshaper (see
 //! `binding`), since official clients' types can't carry it.
 
 pub mod headers;
+pub mod policy;
 pub mod secret;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    delivery::signature,
+    delivery::{policy::PolicyPatch, signature},
     gateway::Gateway,
     id::{AppId, EndpointId},
     store::{
@@ -228,6 +229,7 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: EndpointIn) -> Result
         headers: headers::seal(gateway, &id, input.headers),
         secrets: vec![secret::seal(gateway, &id, &secret)],
         reshaper: None,
+        policy: PolicyPatch::default(),
         created_at: now,
         updated_at: now,
         id,

@@ -12,6 +12,7 @@ mod limits;
 mod message;
 mod paging;
 mod plugin;
+mod policy;
 mod rollout;
 
 use std::{sync::Arc, time::Duration};

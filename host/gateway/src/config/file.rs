@@ -66,6 +66,8 @@ pub(super) struct Delivery {
     pub timeout_ms: u64,
     pub connect_timeout_ms: u64,
     pub schedule_s: Vec<u64>,
+    pub jitter_permille: u64,
+    pub retry_after_max_s: u64,
     pub response_bytes_max: u64,
     pub concurrency: u64,
 }

@@ -121,17 +121,12 @@ impl fmt::Display for AttemptResult {
     }
 }
 
-/// Makes one attempt that any 2xx confirms.
-pub async fn send(client: &Client, policy: &EgressPolicy, outgoing: Outgoing) -> AttemptOutcome {
-    send_expecting(client, policy, &SuccessCodes::Any2xx, outgoing).await
-}
-
 /// Makes one attempt that the given status codes confirm. `client` is one of [`crate::delivery::egress::client`] for the
 /// same `policy`.
 ///
 /// A receiver that confirms and then doesn't finish its body before the deadline has failed; one whose body goes on beyond
 /// the cap has not.
-pub async fn send_expecting(
+pub async fn send(
     client: &Client,
     policy: &EgressPolicy,
     success: &SuccessCodes,
@@ -295,7 +290,7 @@ mod tests {
 
     async fn attempt(policy: EgressPolicy, outgoing: Outgoing) -> AttemptOutcome {
         let client = egress::client(&Arc::new(policy.clone()), Duration::from_secs(5)).unwrap();
-        send(&client, &policy, outgoing).await
+        send(&client, &policy, &SuccessCodes::Any2xx, outgoing).await
     }
 
     async fn check(receiver: Receiver, status: Option<u16>, result: AttemptResult, response: &str) -> AttemptOutcome {
@@ -341,7 +336,7 @@ mod tests {
         let client = egress::client(&Arc::new(policy.clone()), Duration::from_secs(5)).unwrap();
         let outgoing = outgoing(&format!("http://{address}/"));
         let only_200 = SuccessCodes::Only(vec![200]);
-        let outcome = send_expecting(&client, &policy, &only_200, outgoing).await;
+        let outcome = send(&client, &policy, &only_200, outgoing).await;
         assert_eq!((outcome.status, outcome.result), (Some(201), AttemptResult::BadStatus));
     }
 

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
     attempt::{self, AttemptOutcome, AttemptResult, Outgoing},
+    policy::Policy,
     signature::{self, Signed, SigningSecret},
 };
 use crate::{
@@ -62,9 +63,10 @@ async fn attempt_once(
     endpoint: &Endpoint,
 ) -> Result<(Attempt, AttemptEnd), WorkError> {
     let created_at = gateway.clock.now();
-    let outgoing = outgoing(gateway, job, endpoint, created_at)?;
-    let outcome = attempt::send(&gateway.client, &gateway.config.egress, outgoing).await;
-    let end = next(gateway, job, &outcome);
+    let policy = endpoint.policy.over(&gateway.config.policy);
+    let outgoing = outgoing(gateway, job, endpoint, &policy, created_at)?;
+    let outcome = attempt::send(&gateway.client, &gateway.config.egress, &policy.success, outgoing).await;
+    let end = next(gateway, &policy, job, &outcome);
     let attempt = Attempt {
         id: gateway.minter.mint(),
         app: job.delivery.app.clone(),
@@ -82,7 +84,13 @@ async fn attempt_once(
 }
 
 /// The request: the stored bytes, signed at this moment by every secret that is still in use.
-fn outgoing(gateway: &Gateway, job: &DeliveryJob, endpoint: &Endpoint, now: Timestamp) -> Result<Outgoing, WorkError> {
+fn outgoing(
+    gateway: &Gateway,
+    job: &DeliveryJob,
+    endpoint: &Endpoint,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<Outgoing, WorkError> {
     let message_id = job.delivery.message.as_str();
     let signed = Signed { message_id, timestamp_s: now.as_secs(), body: &job.body };
     let signature = signature::sign_all(&secrets(gateway, endpoint, now)?, &signed);
@@ -104,7 +112,7 @@ fn outgoing(gateway: &Gateway, job: &DeliveryJob, endpoint: &Endpoint, now: Time
         url: endpoint.url.parse().map_err(|error: url::ParseError| secret_error(endpoint, &error))?,
         headers,
         body: job.body.clone().into(),
-        deadline: gateway.config.delivery_timeout,
+        deadline: policy.timeout,
         response_bytes_max: gateway.config.response_bytes_max,
     })
 }
@@ -129,7 +137,7 @@ fn secret_error(endpoint: &Endpoint, error: &dyn std::error::Error) -> WorkError
 }
 
 /// What becomes of the delivery.
-fn next(gateway: &Gateway, job: &DeliveryJob, outcome: &AttemptOutcome) -> AttemptEnd {
+fn next(gateway: &Gateway, policy: &Policy, job: &DeliveryJob, outcome: &AttemptOutcome) -> AttemptEnd {
     if outcome.result == AttemptResult::Success {
         return AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
     }
@@ -137,7 +145,7 @@ fn next(gateway: &Gateway, job: &DeliveryJob, outcome: &AttemptOutcome) -> Attem
         return ended(DeliveryState::Dead, "the receiver answered 410 Gone");
     }
     let attempt = job.delivery.attempts.saturating_add(1);
-    match gateway.config.schedule.next(attempt, jitter(), outcome.retry_after) {
+    match policy.retry(attempt, jitter(), outcome.retry_after) {
         Ok(delay) => {
             AttemptEnd { state: DeliveryState::Waiting, reason: None, next: Some(gateway.clock.now().after(delay)) }
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     clock::Timestamp,
+    delivery::policy::PolicyPatch,
     id::{AppId, EndpointId, EventTypeId, KeyId, PluginId, RuleId, SourceId, VersionId},
     limits::TenantLimits,
     rollout::Rollout,
@@ -217,6 +218,9 @@ pub struct Endpoint {
     pub secrets: Vec<SigningSecret>,
     /// The reshaper of its own, instead of the tenant's default.
     pub reshaper: Option<PluginBinding>,
+    /// What it sets itself of how it is delivered to.
+    #[serde(default)]
+    pub policy: PolicyPatch,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.

@@ -1,0 +1,131 @@
+//! How an endpoint is delivered to: what it sets itself, and what that makes together with the configuration.
+
+use axum::{Json, extract::Path};
+use serde::Serialize;
+
+use crate::{
+    api::{
+        auth::{Change, Read, Tenant},
+        check::Problem,
+        edit,
+        extract::In,
+        fields::{Fields, FromFields, Patch},
+        respond::ApiError,
+    },
+    config::Config,
+    delivery::policy::{self, JITTER_PERMILLE_MAX, PolicyPatch, RETRY_AFTER_S_MAX, TIMEOUT_MS_MAX},
+    gateway::Gateway,
+    store::resource::Endpoint,
+};
+
+/// Most status codes that a list may name.
+const CODES_MAX: usize = 50;
+
+/// The fields that are given. With PUT all others go back to the configuration's.
+pub struct PolicyIn {
+    schedule_s: Patch<Vec<u64>>,
+    jitter_permille: Patch<u16>,
+    retry_after_max_s: Patch<u64>,
+    timeout_ms: Patch<u64>,
+    success_codes: Patch<Vec<u16>>,
+}
+
+impl FromFields for PolicyIn {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        Some(Self {
+            schedule_s: fields.patch("scheduleS", schedule),
+            jitter_permille: fields.patch("jitterPermille", |value| within(value, 0, JITTER_PERMILLE_MAX)),
+            retry_after_max_s: fields.patch("retryAfterMaxS", |value| within(value, 0, RETRY_AFTER_S_MAX)),
+            timeout_ms: fields.patch("timeoutMs", |value| within(value, 1, TIMEOUT_MS_MAX)),
+            success_codes: fields.patch("successCodes", codes),
+        })
+    }
+}
+
+impl PolicyIn {
+    fn apply(&self, policy: &mut PolicyPatch) {
+        self.schedule_s.clone().apply(&mut policy.schedule_s);
+        self.jitter_permille.clone().apply(&mut policy.jitter_permille);
+        self.retry_after_max_s.clone().apply(&mut policy.retry_after_max_s);
+        self.timeout_ms.clone().apply(&mut policy.timeout_ms);
+        self.success_codes.clone().apply(&mut policy.success_codes);
+    }
+}
+
+fn schedule(seconds: Vec<u64>) -> Result<Vec<u64>, Problem> {
+    policy::schedule(&seconds).map(|_| seconds).map_err(|error| error.to_string().into())
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(value: T, min: T, max: T) -> Result<T, Problem> {
+    if value < min || value > max {
+        return Err(format!("must lie between {min} and {max}").into());
+    }
+    Ok(value)
+}
+
+fn codes(codes: Vec<u16>) -> Result<Vec<u16>, Problem> {
+    if codes.len() > CODES_MAX {
+        return Err(format!("must have at most {CODES_MAX} entries").into());
+    }
+    for (index, code) in codes.iter().enumerate() {
+        within(*code, 200, 599).map_err(|problem| Problem::within(index, problem.msg))?;
+    }
+    Ok(codes)
+}
+
+/// A policy on the wire.
+#[derive(Serialize)]
+pub struct PolicyOut {
+    /// What the endpoint sets itself.
+    own: PolicyPatch,
+    /// What it is delivered to by.
+    effective: PolicyPatch,
+}
+
+impl PolicyOut {
+    fn new(gateway: &Gateway, own: PolicyPatch) -> Self {
+        Self { effective: PolicyPatch::from(&own.over(&gateway.config.policy)), own }
+    }
+}
+
+pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<PolicyOut>, ApiError> {
+    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
+    Ok(Json(PolicyOut::new(&tenant.gateway, endpoint.policy)))
+}
+
+pub async fn put(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<PolicyIn>,
+) -> Result<Json<PolicyOut>, ApiError> {
+    set(&tenant, &name, |policy| {
+        *policy = PolicyPatch::default();
+        input.apply(policy);
+    })
+    .await
+}
+
+pub async fn patch(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<PolicyIn>,
+) -> Result<Json<PolicyOut>, ApiError> {
+    set(&tenant, &name, |policy| input.apply(policy)).await
+}
+
+async fn set(
+    tenant: &Tenant<Change>,
+    name: &str,
+    edit: impl Fn(&mut PolicyPatch),
+) -> Result<Json<PolicyOut>, ApiError> {
+    let now = tenant.gateway.clock.now();
+    let edit = |endpoint: &mut Endpoint| {
+        edit(&mut endpoint.policy);
+        endpoint.updated_at = now;
+        Ok(())
+    };
+    let endpoint = edit::change(&tenant.gateway, Some(&tenant.app.id), name, edit).await?;
+    Ok(Json(PolicyOut::new(&tenant.gateway, endpoint.policy)))
+}
