@@ -95,16 +95,16 @@ async fn a_thousand_recorded_events_show_exactly_what_a_version_would_change() {
 
     let samples = report["samples"].as_array().unwrap();
     let of = |change: &str| samples.iter().filter(|sample| sample["change"] == change).collect::<Vec<_>>();
-    assert_eq!((of("changed").len(), of("newly_failing").len(), of("newly_working").len()), (10, 10, 10));
-    assert!(of("still_failing").is_empty(), "both fail by the same code: there is nothing to tell");
-    let marked = json!([{ "path": "/matches/review/variables/marked", "before": null, "after": "true" }]);
+    assert_eq!((of("changed").len(), of("newlyFailing").len(), of("newlyWorking").len()), (10, 10, 10));
+    assert!(of("stillFailing").is_empty(), "both fail by the same code: there is nothing to tell");
+    let marked = json!([{ "path": "/matches/review/0/variables/marked", "before": null, "after": "true" }]);
     assert!(of("changed").iter().all(|sample| sample["differences"] == marked), "{samples:?}");
     let difference = |sample: &Value, path: &str, field: &str| {
         let all = sample["differences"].as_array().unwrap();
         all.iter().find(|it| it["path"] == path).unwrap_or_else(|| panic!("{path} in {sample}"))[field].clone()
     };
-    assert!(difference(of("newly_failing")[0], "/failure", "after").as_str().unwrap().contains("told to panic"));
-    assert_eq!(difference(of("newly_working")[0], "/outcome", "before"), r#""failed""#);
+    assert!(difference(of("newlyFailing")[0], "/failure", "after").as_str().unwrap().contains("told to panic"));
+    assert_eq!(difference(of("newlyWorking")[0], "/outcome", "before"), r#""failed""#);
     assert!(of("changed")[0]["input"].as_str().unwrap().starts_with("call_"), "a sample can be exported");
     for fuel in ["baseline", "candidate"] {
         let fuel = |name: &str| report["fuel"][fuel][name].as_u64().unwrap();
@@ -149,7 +149,7 @@ async fn a_version_that_never_ran_is_tested_on_what_arrived() {
         assert_eq!((&report["inputs"], &report["done"]), (&json!(inputs), &json!(total)), "{report}");
         assert_eq!(report["counts"]["changed"], total);
         let difference = &report["samples"][0]["differences"][0];
-        assert_eq!(difference["path"], "/matches/review/contact/phone", "{report}");
+        assert_eq!(difference["path"], "/matches/review/0/contact/phone", "{report}");
         assert_eq!(difference["before"], r#""+18883213212""#);
         let mapper = json!({ "pluginId": plugin });
         tenant.client.put(&tenant.path("source/bound/mapper"), &mapper).await.expect(200);
@@ -161,7 +161,32 @@ async fn a_version_that_never_ran_is_tested_on_what_arrived() {
 }
 
 #[tokio::test]
-async fn a_reshaper_is_tested_on_messages_and_a_cancelled_test_stays_with_what_it_found() {
+async fn a_running_test_is_cancelled_and_makes_room_for_the_next() {
+    let gateway = TestGateway::start().await;
+    let tenant = gateway.tenant("acme").await;
+    let plugin = tenant.plugin("mapper", plugins::hostile(), &json!({ "mode": "" })).await;
+    let source = tenant.source(&json!({ "name": "CRM", "mapper": { "pluginId": plugin } })).await;
+    record(&tenant, &source, 100).await;
+    // Each call uses all its fuel: a test takes many slices.
+    let slow = json!({ "mode": "loop" });
+    let version = text(&tenant.upload(&plugin, plugins::hostile(), &slow).await.expect(201), "id");
+    let path = backtests(&tenant, &plugin, &version);
+    let id = text(&tenant.client.post(&path, &json!({})).await.expect(202), "id");
+    let one = format!("plugin/{plugin}/version/{version}/backtest/{id}");
+    tenant.until(&one, |found| found["state"] == "running" && found["done"].as_u64() > Some(0)).await;
+    tenant.client.delete(&tenant.path(&one)).await.expect(204);
+    let cancelled = tenant.client.get(&tenant.path(&one)).await.expect(200);
+    assert_eq!((&cancelled["state"], cancelled["endedAt"].is_string()), (&json!("cancelled"), true), "{cancelled}");
+    let done = cancelled["done"].as_u64().unwrap();
+    assert!((1..100).contains(&done) && cancelled["counts"]["newlyFailing"] == done, "{cancelled}");
+    let next = text(&tenant.client.post(&path, &json!({ "limit": 1 })).await.expect(202), "id");
+    let report = finished(&tenant, &plugin, &version, &next).await;
+    assert_eq!((&report["state"], &report["done"]), (&json!("finished"), &json!(1)), "{report}");
+    assert_eq!(tenant.client.get(&tenant.path(&one)).await.expect(200), cancelled, "it stays with what it found");
+}
+
+#[tokio::test]
+async fn a_reshaper_is_tested_on_messages_and_one_that_has_ended_is_removed() {
     let gateway = TestGateway::start().await;
     let tenant = gateway.tenant("acme").await;
     let plugin = tenant.plugin("redact", plugins::example("redact"), &json!({})).await;

@@ -5,11 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use hookloom::{
     clock::{ManualClock, Minter, Timestamp},
+    comparison::{Change, Comparison},
     id::{AppId, CallId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId, VersionId},
-    rollout::{
-        compare::Verdict,
-        tally::{Counted, Fault, Observation, ShadowResult},
-    },
+    rollout::tally::{Counted, Fault, Observation, Sample, ShadowResult},
     store::{
         self, AttemptFilter, EventFilter, MessageFilter, Order, PageRequest, Position, Released, Store, StoreError,
         VersionDigests, Write,
@@ -44,7 +42,41 @@ impl Kit {
         let folder = tempfile::tempdir().unwrap();
         let minter = Minter::new(Arc::new(ManualClock::new(at(0))));
         let store = Arc::new(SqliteStore::open(&folder.path().join("store.db"), at(0)).unwrap());
-        Self { store, app: minter.mint(), minter, folder }
+        Self { store, app: minter.mint(), minter, folder }.with_app()
+    }
+
+    /// Its tenant is there.
+    fn with_app(self) -> Self {
+        let tenant = App { id: self.app.clone(), ..app(&self, None) };
+        let written = self.store.write(vec![store::insert(&tenant)], at(0));
+        std::thread::scope(|scope| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            scope.spawn(move || runtime.block_on(written).unwrap()).join().unwrap();
+        });
+        self
+    }
+
+    /// Erases what was removed; answers in how many steps.
+    async fn erase(&self) -> usize {
+        let mut steps = 0;
+        for claim in self.store.claim(WorkKind::Erase, at(0), LEASE, 10).await.unwrap() {
+            steps += 1;
+            while !self.store.erase(&claim).await.unwrap() {
+                steps += 1;
+            }
+        }
+        steps
+    }
+
+    /// A message on its way to an endpoint, claimed for its attempt.
+    async fn delivering(&self) -> (Message, EndpointId, Claim) {
+        let (message, endpoint) = (self.message(None), self.minter.mint::<EndpointId>());
+        self.store.accept_message(message.clone(), None).await.unwrap();
+        let claim = self.claim_one(WorkKind::FanOut, at(0)).await;
+        let deliveries = vec![self.delivery(&endpoint, DeliveryState::Waiting)];
+        self.store.finish_fan_out(&claim, FanOutEnd { deliveries, ..FanOutEnd::default() }, at(0)).await.unwrap();
+        let claim = self.claim_one(WorkKind::Deliver, at(0)).await;
+        (message, endpoint, claim)
     }
 
     /// Closes the store as a crash would, as far as the rows can tell, and opens it again.
@@ -256,12 +288,7 @@ async fn a_renewed_claim_is_held_for_longer() {
 #[tokio::test]
 async fn an_attempt_that_was_made_is_recorded_even_if_the_lease_is_lost() {
     let kit = Kit::new();
-    let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
-    kit.store.accept_message(message.clone(), None).await.unwrap();
-    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
-    let deliveries = vec![kit.delivery(&endpoint, DeliveryState::Waiting)];
-    kit.store.finish_fan_out(&claim, FanOutEnd { deliveries, ..FanOutEnd::default() }, at(0)).await.unwrap();
-    let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    let (message, endpoint, claim) = kit.delivering().await;
     assert!(kit.store.resend(&message.id, &endpoint, at(1)).await.unwrap(), "asked for in the middle of the attempt");
     let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
     kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(2)).await.unwrap();
@@ -488,13 +515,9 @@ async fn a_tenant_has_no_more_rules_than_each_event_may_look_at() {
 #[tokio::test]
 async fn an_attempt_of_a_tenant_that_is_deleted_meanwhile_leaves_nothing() {
     let kit = Kit::new();
-    let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
-    kit.store.accept_message(message.clone(), None).await.unwrap();
-    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
-    let deliveries = vec![kit.delivery(&endpoint, DeliveryState::Waiting)];
-    kit.store.finish_fan_out(&claim, FanOutEnd { deliveries, ..FanOutEnd::default() }, at(0)).await.unwrap();
-    let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    let (message, endpoint, claim) = kit.delivering().await;
     kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
+    kit.erase().await;
     let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
     let ended = kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(1)).await;
     assert!(ended.is_ok() || matches!(ended, Err(StoreError::LeaseLost { .. })), "{ended:?}");
@@ -511,6 +534,23 @@ async fn writes_are_committed_together_or_not_at_all() {
     let failed = kit.store.write(vec![component, store::insert(&first)], at(0)).await;
     assert!(failed.is_err());
     assert_eq!(kit.store.component("sha256:0").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_tenant_with_much_is_erased_in_steps_that_end_where_another_process_took_over() {
+    let kit = Kit::new();
+    for _ in 0..100 {
+        kit.store.accept_message(kit.message(None), None).await.unwrap();
+    }
+    kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
+    let old = kit.claim_one(WorkKind::Erase, at(0)).await;
+    assert!(!kit.store.erase(&old).await.unwrap(), "one step is not all");
+    let kit = kit.reopen(at(0));
+    let lost = kit.store.erase(&old).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost { .. })), "{lost:?}");
+    assert!(kit.erase().await > 1);
+    assert!(kit.store.claim(WorkKind::FanOut, at(0), LEASE, 10).await.unwrap().is_empty());
+    assert!(kit.store.claim(WorkKind::Erase, at(99), LEASE, 10).await.unwrap().is_empty(), "it is over");
 }
 
 #[tokio::test]
@@ -538,11 +578,25 @@ async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
     kit.store.accept_message(of(&tenant.id), None).await.unwrap();
     kit.store.accept_message(of(&kit.app), None).await.unwrap();
     kit.store.write(vec![Write::DeleteApp(tenant.id.clone())], at(0)).await.unwrap();
+    assert!(kit.store.find::<App>(None, tenant.id.as_str()).await.unwrap().is_none(), "at once");
+    for refused in [
+        kit.store.accept_message(of(&tenant.id), None).await.err(),
+        kit.store.accept_event(NewEvent { app: tenant.id.clone(), ..kit.event(None) }).await.err(),
+        kit.store
+            .write(vec![store::insert(&Version { app: tenant.id.clone(), ..version(&kit, 1) })], at(0))
+            .await
+            .err(),
+    ] {
+        assert!(
+            matches!(refused, Some(StoreError::Changed { kind: "app", .. })),
+            "nothing comes after it: {refused:?}"
+        );
+    }
+    kit.erase().await;
     let count = async |app: &AppId| {
         kit.store.messages(app, MessageFilter::default(), PageRequest::newest(10), true).await.unwrap().rows.len()
     };
     assert_eq!((count(&tenant.id).await, count(&kit.app).await), (0, 1));
-    assert!(kit.store.find::<App>(None, tenant.id.as_str()).await.unwrap().is_none());
     assert_eq!(kit.store.claim(WorkKind::FanOut, at(0), LEASE, 10).await.unwrap().len(), 1);
 }
 
@@ -656,6 +710,7 @@ async fn what_is_kept_of_calls_goes_with_the_tenant() {
     let kit = Kit::new();
     let (last, _) = kit.keep(Some(ROOM), &rules(&["b"])).await;
     kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
+    kit.erase().await;
     assert_eq!(kit.store.recorded_call(&kit.app, &last).await.unwrap(), None);
 }
 
@@ -681,7 +736,8 @@ async fn inputs_of_failed_calls_are_bounded_and_the_oldest_leave_first() {
         store: kit.store.clone(),
         minter: Minter::new(Arc::new(ManualClock::new(at(9)))),
         folder: tempfile::tempdir().unwrap(),
-    };
+    }
+    .with_app();
     let (foreign, _) = other.keep(Some(KeepBounds { count_max: 1, ..ROOM }), &[]).await;
     assert_eq!(other.kept(&[foreign]).await, [true]);
     assert_eq!(kit.kept(&calls).await, [false, false, false, true, true, false]);
@@ -827,7 +883,8 @@ async fn counts_are_committed_with_the_work_and_outlive_the_process() {
     let kit = Kit::new();
     let (version, counts): (VersionId, RolloutId) = (fixed("plv_", 1), fixed("roll_", 1));
     let keep = |ids| Write::Counting { app: kit.app.clone(), plugin: fixed("plg_", 0), ids };
-    kit.store.write(vec![keep(vec![counts.clone()])], at(0)).await.unwrap();
+    let there = store::insert(&self::version(&kit, 1));
+    kit.store.write(vec![there, keep(vec![counts.clone()])], at(0)).await.unwrap();
     assert_eq!(kit.store.tally(&counts).await.unwrap().unwrap().calls, 0);
     for fails in [true, false, true, true] {
         kit.observe(kit.observation(&version, Some(&counts), fails)).await;
@@ -862,16 +919,43 @@ async fn work_that_lost_its_lease_counts_nothing() {
 }
 
 #[tokio::test]
+async fn a_version_that_is_removed_in_the_middle_of_its_call_leaves_no_failures_behind() {
+    let kit = Kit::new();
+    let version = version(&kit, 1);
+    kit.store.write(vec![store::insert(&version)], at(0)).await.unwrap();
+    kit.observe(kit.observation(&version.id, None, true)).await;
+    assert_eq!(kit.store.health(&version.id).await.unwrap().in_row, 1);
+    kit.store.write(vec![store::delete(&version)], at(0)).await.unwrap();
+    kit.observe(kit.observation(&version.id, None, true)).await;
+    assert_eq!(kit.store.health(&version.id).await.unwrap().in_row, 0);
+}
+
+#[tokio::test]
+async fn what_requires_a_document_is_committed_only_while_it_is_there() {
+    let kit = Kit::new();
+    let version = version(&kit, 1);
+    let required = || {
+        let tenant = app(&kit, None);
+        (tenant.id.clone(), vec![store::insert(&tenant), store::require::<Version>(&version.id)])
+    };
+    let (id, writes) = required();
+    let refused = kit.store.write(writes, at(0)).await;
+    assert!(matches!(refused, Err(StoreError::Changed { kind: "version", .. })), "{refused:?}");
+    assert!(kit.store.find::<App>(None, id.as_str()).await.unwrap().is_none());
+    kit.store.write(vec![store::insert(&version)], at(0)).await.unwrap();
+    kit.store.write(required().1, at(0)).await.unwrap();
+    // A document of another kind is not it.
+    let other = kit.store.write(vec![store::require::<Plugin>(&version.id)], at(0)).await;
+    assert!(matches!(other, Err(StoreError::Changed { kind: "plugin", .. })), "{other:?}");
+}
+
+#[tokio::test]
 async fn a_shadow_is_counted_with_what_was_left_out() {
     let kit = Kit::new();
     let counts: RolloutId = fixed("roll_", 1);
-    let result = || ShadowResult {
-        verdict: Verdict::Changed,
-        same_bytes: false,
-        candidate: (3, 4),
-        active: (1, 2),
-        sample: None,
-    };
+    let comparison = Comparison { change: Change::Changed, differences: Vec::new(), more: 0 };
+    let sample = Sample { subject: "msg_1".into(), call_id: None, comparison, at: at(0) };
+    let result = || ShadowResult { sample: sample.clone(), candidate: (3, 4), active: (1, 2) };
     kit.store.observe_shadow(&counts, Some(result()), 1).await.unwrap();
     assert_eq!(kit.store.shadow_counts(&counts).await.unwrap(), None, "nobody keeps them");
     let keep = Write::Counting { app: kit.app.clone(), plugin: fixed("plg_", 0), ids: vec![counts.clone()] };
@@ -880,7 +964,8 @@ async fn a_shadow_is_counted_with_what_was_left_out() {
     kit.store.observe_shadow(&counts, None, 2).await.unwrap();
     let kit = kit.reopen(at(1));
     let seen = kit.store.shadow_counts(&counts).await.unwrap().unwrap();
-    assert_eq!((seen.calls, seen.changed, seen.skipped, seen.fuel_used, seen.active_fuel_used), (1, 1, 2, 3, 1));
+    assert_eq!((seen.calls, seen.counts.changed, seen.skipped), (1, 1, 2));
+    assert_eq!((seen.fuel_used, seen.active_fuel_used), (3, 1));
 }
 
 #[tokio::test]

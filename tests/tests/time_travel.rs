@@ -137,7 +137,7 @@ async fn a_mapping_is_run_again_with_the_rules_and_the_source_of_then() {
     let path = desk.put("call.json", file.to_string());
     replay(&path, &[]).expect(0, &["same", "mapped, 1 matches"]);
     let said = replay(&path, &["--json"]).expect(0, &[]).json();
-    assert_eq!(said["verdict"], "same");
+    assert_eq!((&said["verdict"], &said["change"], &said["more"]), (&json!("same"), &json!("same"), &json!(0)));
     assert_eq!(said["replayed"]["fuelUsed"], recorded["fuelUsed"]);
     assert_eq!(said["replayed"]["outcome"], file["recorded"]["output"]);
     replay_of_standard_input(&file.to_string()).expect(0, &["same"]);
@@ -197,7 +197,7 @@ async fn a_trap_and_an_exhausted_budget_are_run_again_with_the_same_end() {
 
 #[tokio::test]
 async fn a_deadline_is_exempt() {
-    let gateway = TestGateway::start_with("[runtime.limits]\ndeadline_ms = 30\nfuel = 1_000_000_000_000\n").await;
+    let gateway = TestGateway::start_with("[runtime.limits]\ndeadline_ms = 30\nfuel = 100_000_000_000\n").await;
     let tenant = gateway.tenant("acme").await;
     let recorded = hostile_call(&tenant, "loop").await;
     assert_eq!(recorded["failure"]["code"], "deadline", "{recorded}");
@@ -240,10 +240,21 @@ async fn what_does_not_fit_is_named() {
     let said = replay(&path, &["--component", other.to_str().unwrap()]);
     said.expect(5, &["another component", "a different component ran", "different", "not_exported"]);
     let said = replay(&path, &["--json", "--component", other.to_str().unwrap()]).expect(5, &[]).json();
+    assert_eq!((&said["change"], &said["differences"][0]["path"]), (&json!("stillFailing"), &json!("/failure/code")));
     assert_eq!((&said["verdict"], &said["mismatches"][0]["what"]), (&json!("mismatch"), &json!("component")));
     assert_eq!(said["comparison"]["failure"], "different");
     replay(&path, &["--component", path.to_str().unwrap()]).expect(3, &["refused"]);
     replay(Path::new("/nowhere.json"), &[]).expect(1, &["/nowhere.json"]);
+
+    // A file may be a stranger's: what it allows its call is bounded, unless it is trusted.
+    let mut generous = hookloom_runtime::Replay::parse(&file.to_string()).unwrap();
+    let mut request = generous.request();
+    (request.limits.fuel, request.limits.memory_bytes_max) = (200_000_000_000, 2 << 30);
+    let (component, engine) = (generous.component.clone(), generous.engine.clone());
+    generous = hookloom_runtime::Replay::new(component, engine, &request, generous.recorded, generous.about);
+    let path = desk.put("generous.json", generous.to_json());
+    replay(&path, &[]).expect(5, &["`fuel` 200000000000 (at most 100000000000)", "`memory_bytes_max`", "--any-limits"]);
+    replay(&path, &["--any-limits"]).expect(0, &["same", "told to panic"]);
 
     // A call that ends otherwise, in a file whose digests fit: told with its fuel.
     let replay_file = hookloom_runtime::Replay::parse(&file.to_string()).unwrap();

@@ -66,6 +66,11 @@ async fn actions(tenant: &TestTenant, plugin: &str) -> Vec<String> {
     history["data"].as_array().unwrap().iter().map(|entry| text(entry, "action")).collect()
 }
 
+/// Where a sample shows differences.
+fn paths(sample: &Value) -> Vec<String> {
+    sample["differences"].as_array().unwrap().iter().map(|difference| text(difference, "path")).collect()
+}
+
 /// The codes of all that is held.
 async fn held(tenant: &TestTenant) -> Vec<String> {
     let letters = tenant.client.get(&tenant.path("dead-letter?limit=250")).await.expect(200);
@@ -173,7 +178,9 @@ async fn a_shadow_is_compared_and_counted_and_never_sent() {
             let sample = &samples[0];
             assert!(messages.contains(&text(sample, "subject")), "{sample}");
             tenant.client.get(&tenant.path(&format!("call/{}", text(sample, "callId")))).await.expect(200);
-            assert_eq!(sample["places"], json!(["/from", "/payload", "/big", "/exact"]));
+            assert_eq!(paths(sample), ["/body/big", "/body/exact", "/body/from", "/body/payload"]);
+            assert_eq!((&sample["change"], &sample["more"]), (&json!("changed"), &json!(0)), "{sample}");
+            assert_eq!(sample["differences"][1]["after"], "1.10");
         }
         tenant.client.delete(&tenant.path(&path)).await.expect(204);
         let ended = tenant.client.get(&tenant.path(&path)).await.expect(200);
@@ -206,7 +213,7 @@ async fn a_shadow_of_a_mapper_fires_no_rule() {
     tenant.client.post(&tenant.path(&path), &json!({})).await.expect(201);
     let event = tenant.client.post(&source, &json!({ "phone": "+18883213212" })).await.text("id");
     let shadow = tenant.until(&path, |found| found["counts"]["changed"] == 1).await;
-    assert_eq!(shadow["counts"]["samples"][0]["places"], json!(["/0/rule", "/1"]), "{shadow}");
+    assert_eq!(paths(&shadow["counts"]["samples"][0]), ["/matches/b"], "{shadow}");
     let found = tenant.mapped(&event).await;
     assert_eq!(found["matches"].as_array().unwrap().len(), 1, "{found}");
     assert_eq!(found["calls"].as_array().unwrap().len(), 1, "a shadow's call is none of the event's: {found}");

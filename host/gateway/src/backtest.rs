@@ -1,16 +1,15 @@
 //! Backtests: what a plugin version would make of the inputs that its tenant recorded, compared with another version.
 //!
-//! Pure: the resource, what one input counts as, and the sums over many. [`crate::pipeline::backtest`] runs the versions;
+//! Pure: the resource and the sums over many inputs; [`crate::comparison`] says what one comes to. [`crate::pipeline::backtest`] runs the versions;
 //! `api` starts, shows and cancels. A backtest is a document like all that is configured, and its progress is committed
 //! with it, so that it goes on after a restart where it was.
 
-use hookloom_runtime::Outcome;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
+    comparison::{Bounds, Change, Comparison, Counts},
     id::{AppId, BacktestId, PluginId, VersionId},
-    json::diff::{Bounds, Difference, Differences},
     store::resource::{Resource, ResourceKind},
 };
 
@@ -112,54 +111,15 @@ pub struct Progress {
     pub samples: Vec<Sample>,
 }
 
-/// What the inputs came to. Each counts in exactly one field but `rewritten`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Both versions answer the same, field by field.
-    pub same: usize,
-    /// Of these, the answers whose texts differ all the same: white space, order of fields, escapes.
-    pub rewritten: usize,
-    /// Both answer, and a field differs.
-    pub changed: usize,
-    /// The baseline answers, the candidate fails.
-    pub newly_failing: usize,
-    /// The baseline fails, the candidate answers.
-    pub newly_working: usize,
-    /// Both fail.
-    pub still_failing: usize,
-}
-
-/// What one input came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// [`Counts::same`]
-    Same,
-    /// [`Counts::rewritten`], and the same
-    Rewritten,
-    /// [`Counts::changed`]
-    Changed,
-    /// [`Counts::newly_failing`]
-    NewlyFailing,
-    /// [`Counts::newly_working`]
-    NewlyWorking,
-    /// [`Counts::still_failing`]
-    StillFailing,
-}
-
 /// One input that came to something else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
     /// The recorded call, event or message.
     pub input: String,
-    /// What it came to.
-    pub change: Change,
-    /// Where the answers differ: `before` is the baseline's.
-    pub differences: Vec<Difference>,
-    /// Differences beyond those shown.
-    pub more: usize,
+    /// How the answers differ: `before` is the baseline's.
+    #[serde(flatten)]
+    pub comparison: Comparison,
 }
 
 /// The fuel of many calls.
@@ -208,37 +168,10 @@ impl Backtest {
     }
 }
 
-impl Change {
-    /// What two answers to one input come to. `differences` is asked only where both answer and their bytes differ.
-    ///
-    /// # Errors
-    /// As `differences`.
-    pub fn of<E>(
-        before_failed: bool,
-        after_failed: bool,
-        is_identical: bool,
-        differences: impl FnOnce() -> Result<bool, E>,
-    ) -> Result<Self, E> {
-        Ok(match (before_failed, after_failed) {
-            (false, true) => Self::NewlyFailing,
-            (true, false) => Self::NewlyWorking,
-            (true, true) => Self::StillFailing,
-            (false, false) if is_identical => Self::Same,
-            (false, false) if differences()? => Self::Changed,
-            (false, false) => Self::Rewritten,
-        })
-    }
-
-    /// Whether a sample of it tells something.
-    fn is_told(self) -> bool {
-        !matches!(self, Self::Same | Self::Rewritten)
-    }
-}
-
 impl Progress {
     /// Whether one more sample of this kind is kept.
     pub fn wants_sample(&self, change: Change) -> bool {
-        change.is_told() && self.samples.iter().filter(|sample| sample.change == change).count() < SAMPLES_MAX
+        self.samples.iter().filter(|sample| sample.comparison.change == change).count() < SAMPLES_MAX
     }
 
     /// Counts one input.
@@ -246,24 +179,14 @@ impl Progress {
         self.done += 1;
         self.fuel_baseline.push(fuel_baseline);
         self.fuel_candidate.push(fuel_candidate);
-        let counts = &mut self.counts;
-        match change {
-            Change::Same => counts.same += 1,
-            Change::Rewritten => {
-                counts.same += 1;
-                counts.rewritten += 1;
-            }
-            Change::Changed => counts.changed += 1,
-            Change::NewlyFailing => counts.newly_failing += 1,
-            Change::NewlyWorking => counts.newly_working += 1,
-            Change::StillFailing => counts.still_failing += 1,
-        }
+        self.counts.add(change);
     }
 
-    /// Keeps a sample.
-    pub fn keep(&mut self, input: &str, change: Change, found: Differences) {
-        let more = found.count - found.shown.len();
-        self.samples.push(Sample { input: input.to_owned(), change, differences: found.shown, more });
+    /// Keeps a sample, if it tells something and there are not enough of its kind.
+    pub fn keep(&mut self, input: &str, comparison: Comparison) {
+        if comparison.is_told() && self.wants_sample(comparison.change) {
+            self.samples.push(Sample { input: input.to_owned(), comparison });
+        }
     }
 }
 
@@ -277,36 +200,19 @@ impl Fuel {
     }
 }
 
-/// Whether a call failed: the sender's invalid payload is an answer.
-pub fn has_failed(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Failed(_))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::comparison::Difference;
 
     #[test]
-    fn an_input_counts_as_what_both_versions_did() {
-        let check = |before, after, identical, differ, expected| {
-            assert_eq!(Change::of::<()>(before, after, identical, || Ok(differ)), Ok(expected));
-        };
-        check(false, false, true, true, Change::Same);
-        check(false, false, false, false, Change::Rewritten);
-        check(false, false, false, true, Change::Changed);
-        check(false, true, false, true, Change::NewlyFailing);
-        check(true, false, false, true, Change::NewlyWorking);
-        check(true, true, true, false, Change::StillFailing);
-    }
-
-    #[test]
-    fn each_kind_of_change_has_samples_of_its_own() {
+    fn each_kind_of_change_has_samples_of_its_own_and_what_tells_nothing_has_none() {
         let mut progress = Progress::default();
+        let difference = Difference { path: "/a".into(), before: None, after: None };
         for number in 0..30 {
             for change in [Change::Changed, Change::NewlyFailing, Change::Same] {
-                if progress.wants_sample(change) {
-                    progress.keep(&number.to_string(), change, Differences::default());
-                }
+                let differences = if change == Change::Same { Vec::new() } else { vec![difference.clone()] };
+                progress.keep(&number.to_string(), Comparison { change, differences, more: 0 });
                 progress.count(change, 1, 2);
             }
         }

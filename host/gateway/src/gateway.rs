@@ -48,6 +48,7 @@ pub struct Bells {
     backtest: Notify,
     review: Notify,
     release: Notify,
+    erase: Notify,
 }
 
 impl Bells {
@@ -65,6 +66,7 @@ impl Bells {
             WorkKind::Backtest => &self.backtest,
             WorkKind::Review => &self.review,
             WorkKind::Release => &self.release,
+            WorkKind::Erase => &self.erase,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     gateway::Gateway,
     json::{self, Kind},
     store::{
+        StoreError,
         flow::{NewEvent, WorkKind},
         resource::Source,
     },
@@ -61,7 +62,11 @@ async fn accept(
         dedupe_key: dedupe_key(&source, &parts.headers, &body)?,
         body,
     };
-    let accepted = gateway.store.accept_event(event).await?;
+    let accepted = match gateway.store.accept_event(event).await {
+        // The tenant is gone, and its source goes soon.
+        Err(StoreError::Changed { .. }) => return Err(no_such_url()),
+        accepted => accepted?,
+    };
     gateway.bells.ring(WorkKind::Map);
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": accepted.id() }))))
 }
@@ -72,10 +77,12 @@ async fn find_source(gateway: &Gateway, token: &str) -> Result<Source, ApiError>
     let found = gateway.store.find_by_handle::<Source>(digest, gateway.clock.now()).await?;
     match found {
         Some(source) if !source.value.disabled => Ok(source.value),
-        _ => {
-            Err(ApiError::NotFound { detail: "there is no such event URL; copy the exact one from the source".into() })
-        }
+        _ => Err(no_such_url()),
     }
+}
+
+fn no_such_url() -> ApiError {
+    ApiError::NotFound { detail: "there is no such event URL; copy the exact one from the source".into() }
 }
 
 /// A missing content type is taken for JSON, since some senders can't set one.

@@ -5,8 +5,6 @@
 //! recurses, so neither the size of the input nor its depth costs memory or stack. Numbers are not looked at: their text
 //! is kept as it was sent, also where no machine number can hold it.
 
-pub mod diff;
-
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::de::IgnoredAny;

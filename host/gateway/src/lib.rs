@@ -3,7 +3,7 @@
 //! - [`server`] wires the parts, starts and stops them; [`gateway`] is what they share; [`config`] what can be set.
 //! - [`ingest`] accepts third parties' events, [`api`] the management requests and the platform's messages.
 //! - [`pipeline`] takes what was accepted: event → mapper → [`rules`] → message → fan-out → reshaper → delivery.
-//! - [`backtest`] is what a version would have made of recorded inputs.
+//! - [`backtest`] is what a version would have made of recorded inputs, [`comparison`] how two answers to one input differ.
 //! - [`delivery`] signs, sends, records and schedules the next attempt.
 //! - [`store`] keeps everything; work resumes from it alone.
 //! - [`plugins`] runs tenants' code on `hookloom-runtime`, under each tenant's [`limits`]; [`toolchain`] builds it.
@@ -13,6 +13,7 @@ pub mod api;
 pub mod backtest;
 pub mod cli;
 pub mod clock;
+pub mod comparison;
 pub mod config;
 pub mod delivery;
 pub mod gateway;

@@ -83,9 +83,9 @@ pub fn named(limits: &Limits) -> BTreeMap<&'static str, u64> {
 }
 
 impl Field {
-    /// What the process allows.
-    pub fn max(&self, process: &Limits) -> u64 {
-        (self.get)(process)
+    /// Its value among these limits.
+    pub fn of(&self, limits: &Limits) -> u64 {
+        (self.get)(limits)
     }
 }
 

@@ -6,7 +6,8 @@
 //! 3. [`crate::delivery::worker`]: a delivery → signed → sent → recorded → its next attempt.
 //!
 //! Beside them: [`review`] decides what follows from a plugin's failures, [`release`] lets go on what a plugin held, and
-//! [`shadow`] runs candidates that are only compared, [`mod@backtest`] versions over what was recorded.
+//! [`shadow`] runs candidates that are only compared, [`mod@backtest`] versions over what was recorded, and [`erase`] takes away
+//! what was removed.
 //!
 //! [`run`] is the loop that all kinds of work share. It never holds state that the store doesn't have: whoever is killed in the
 //! middle leaves a claim that comes back.
@@ -15,11 +16,11 @@ pub mod backtest;
 pub mod binding;
 pub mod compose;
 pub mod conditions;
+pub mod erase;
 pub mod evidence;
 pub mod fan_out;
 pub mod invoke;
 pub mod map;
-pub mod outcome;
 pub mod release;
 pub mod review;
 pub mod shadow;

@@ -13,7 +13,6 @@
 //! - *Suspension*: a version that failed several times in a row is no longer run until somebody resumes it. There is no
 //!   probe after a while: what a plugin answers follows from its input, so time mends nothing.
 
-pub mod compare;
 pub mod tally;
 
 use serde::{Deserialize, Serialize};

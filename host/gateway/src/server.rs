@@ -28,6 +28,7 @@ use crate::{
         self,
         backtest::RunBacktest,
         conditions::Conditions,
+        erase::Erase,
         fan_out::FanOut,
         map::Map,
         release::Release,
@@ -129,6 +130,7 @@ impl Server {
         tasks.spawn(pipeline::run::<RunBacktest>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Review>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Release>(gateway.clone(), stop.clone()));
+        tasks.spawn(pipeline::run::<Erase>(gateway.clone(), stop.clone()));
         tasks.spawn(shadow::run(gateway.clone(), stop.clone()));
         tasks.spawn(listen::serve(listener, router(&gateway), gateway.config.request_timeout, stop.clone()));
         tracing::info!(%address, "listening");

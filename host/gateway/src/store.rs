@@ -89,18 +89,26 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// One change of configuration; several are committed together.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Adds a document.
+    /// Adds a document. A tenant's needs its tenant: else it is [`StoreError::Changed`].
     Insert(Document),
     /// Replaces a document that still has the given revision.
     Update(Document),
-    /// Removes a document; nothing happens if it is gone.
+    /// Removes a document; nothing happens if it is gone. The component of a last version goes with it.
     Delete {
         /// Its kind.
         kind: ResourceKind,
         /// Its id.
         id: String,
     },
-    /// Removes everything that belongs to a tenant, flowing work included, and the tenant.
+    /// Changes nothing, and fails as [`StoreError::Changed`] if this document is gone: what is committed with it names it.
+    Require {
+        /// Its kind.
+        kind: ResourceKind,
+        /// Its id.
+        id: String,
+    },
+    /// Removes a tenant: from this commit on it is not there, and nothing more of it is accepted. The work that comes with it
+    /// erases what belongs to it, see [`Store::erase`].
     DeleteApp(AppId),
     /// Makes a document findable by the digest of a secret (an API key, a source's token).
     Handle {
@@ -305,7 +313,7 @@ pub trait Store: Send + Sync {
     async fn document(&self, kind: ResourceKind, app: Option<&AppId>, id_or_uid: &str) -> Result<Option<Document>>;
     /// A page of the tenant's documents of a kind (`app` none: the instance's).
     async fn documents(&self, kind: ResourceKind, app: Option<&AppId>, page: PageRequest) -> Result<Page<Document>>;
-    /// The document that a secret's digest finds.
+    /// The document that a secret's digest finds; none of a tenant that is gone.
     async fn document_by_handle(
         &self,
         kind: ResourceKind,
@@ -315,10 +323,11 @@ pub trait Store: Send + Sync {
     /// A component's bytes.
     async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>>;
 
-    /// Accepts an inbound event together with the work to map it; recognizes repeats.
+    /// Accepts an inbound event together with the work to map it; recognizes repeats. If its tenant is gone:
+    /// [`StoreError::Changed`].
     async fn accept_event(&self, event: NewEvent) -> Result<Accepted<EventId>>;
     /// Accepts a message together with the work to fan it out; recognizes repeats. A repeated uid is
-    /// [`StoreError::Exists`].
+    /// [`StoreError::Exists`]. If its tenant is gone: [`StoreError::Changed`].
     async fn accept_message(&self, message: Message, idempotency: Option<Idempotency>) -> Result<Accepted<MessageId>>;
 
     /// Claims at most `limit` pieces of work that are due, until `now + lease`.
@@ -364,6 +373,10 @@ pub trait Store: Send + Sync {
     async fn release(&self, claim: &Claim, limit: usize, now: Timestamp, next: Timestamp) -> Result<Released>;
     /// Ends a release before its end: what is held stays held.
     async fn stop_release(&self, claim: &Claim) -> Result<()>;
+
+    /// Erases a small part of what was removed, so that no commit takes long. True if it was the last one; the work is done
+    /// then, and is still claimed otherwise.
+    async fn erase(&self, claim: &Claim) -> Result<bool>;
 
     /// Sets a held event to be mapped again. False if it isn't held.
     async fn reprocess_event(&self, event: &EventId, now: Timestamp) -> Result<bool>;
@@ -466,6 +479,11 @@ pub fn insert<T: Resource>(value: &T) -> Write {
 /// A changed resource as an update of what was read.
 pub fn update<T: Resource>(value: &T, revision: i64) -> Write {
     Write::Update(document(value, revision))
+}
+
+/// That a resource is still there.
+pub fn require<T: Resource>(id: &(impl ToString + ?Sized)) -> Write {
+    Write::Require { kind: T::KIND, id: id.to_string() }
 }
 
 /// The removal of a resource.

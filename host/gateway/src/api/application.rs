@@ -19,7 +19,9 @@ use crate::{
     id::AppId,
     limits::TenantLimits,
     store::{
-        Order, StoreError, Write, insert,
+        Order, StoreError, Write,
+        flow::WorkKind,
+        insert,
         resource::{App, Resource},
     },
 };
@@ -156,6 +158,7 @@ pub async fn patch(tenant: Tenant<Operate>, In(input): In<ApplicationPatch>) -> 
 
 pub async fn delete(tenant: Tenant<Operate>) -> Result<StatusCode, ApiError> {
     tenant.gateway.store.write(vec![Write::DeleteApp(tenant.app.id)], tenant.gateway.clock.now()).await?;
+    tenant.gateway.bells.ring(WorkKind::Erase);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use axum::{
+    body::Bytes,
     extract::{FromRequestParts, RawPathParams},
     http::{header, request::Parts},
 };
@@ -39,15 +40,20 @@ pub const KEY_PREFIX: &str = "hl_";
 /// Characters of a key that are kept for people to recognize it by.
 const HINT_CHARS: usize = 7;
 
+/// Answers with a whole component in them, at the same time. A replay file takes some four times the component's size.
+const EXPORTS_MAX: usize = 4;
+
 /// The state of the routes: the gateway behind the checks of this module.
 #[derive(Clone)]
 pub struct Door {
     gateway: Arc<Gateway>,
-    uploads: Arc<Uploads>,
+    uploads: Arc<Slots>,
+    exports: Arc<Slots>,
 }
 
-/// Who is uploading, so that each upload has its bound memory, and no tenant takes the places of others.
-struct Uploads {
+/// Who holds a whole component in memory: one a tenant, and so many in all, so that memory is bounded and no tenant takes the
+/// places of others.
+struct Slots {
     places: Arc<Semaphore>,
     tenants: Mutex<HashSet<AppId>>,
 }
@@ -112,29 +118,71 @@ pub enum Prospect<P> {
     Absent(Instance<Operate>, String),
 }
 
-/// The right to hold one uploaded component in memory: one a tenant, and so many in all. Asked for after [`Tenant`], which says
-/// who it is.
-pub struct UploadSlot {
+/// The right to hold a whole component in memory.
+struct Slot {
     _permit: OwnedSemaphorePermit,
-    uploads: Arc<Uploads>,
+    slots: Arc<Slots>,
     app: AppId,
 }
 
-impl Drop for UploadSlot {
+/// The right to upload a component. Asked for after [`Tenant`], which says who it is.
+pub struct UploadSlot(#[expect(dead_code, reason = "held, not used")] Slot);
+
+/// Where the right to answer with a component is had.
+pub struct Exports(Arc<Slots>);
+
+/// The right to answer with a component.
+pub struct ExportSlot(Slot);
+
+/// A component on its way to a client.
+struct Exported {
+    bytes: Vec<u8>,
+    _slot: Slot,
+}
+
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.uploads.tenants().remove(&self.app);
+        self.slots.tenants().remove(&self.app);
     }
 }
 
-impl Uploads {
+impl Slots {
+    fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { places: Arc::new(Semaphore::new(max)), tenants: Mutex::default() })
+    }
+
     fn tenants(&self) -> MutexGuard<'_, HashSet<AppId>> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(self: &Arc<Self>, app: &AppId) -> Option<UploadSlot> {
-        let permit = self.places.clone().try_acquire_owned().ok()?;
+    fn take(self: &Arc<Self>, app: &AppId) -> Result<Slot, ApiError> {
+        let busy = || ApiError::TooMany { retry_after: 1 };
+        let permit = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         let is_new = self.tenants().insert(app.clone());
-        is_new.then(|| UploadSlot { _permit: permit, uploads: self.clone(), app: app.clone() })
+        is_new.then(|| Slot { _permit: permit, slots: self.clone(), app: app.clone() }).ok_or_else(busy)
+    }
+}
+
+impl Exports {
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// [`ApiError::TooMany`] if the tenant has one already, or others have all.
+    pub fn take(&self, app: &AppId) -> Result<ExportSlot, ApiError> {
+        self.0.take(app).map(ExportSlot)
+    }
+}
+
+impl ExportSlot {
+    /// The bytes of the answer; the place is taken until the client has read them.
+    pub fn over(self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Exported { bytes, _slot: self.0 })
+    }
+}
+
+impl AsRef<[u8]> for Exported {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -151,8 +199,8 @@ impl<P> Prospect<P> {
 impl Door {
     /// Stands before this gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        let places = Arc::new(Semaphore::new(gateway.config.uploads_max));
-        Self { gateway, uploads: Arc::new(Uploads { places, tenants: Mutex::default() }) }
+        let (uploads, exports) = (Slots::new(gateway.config.uploads_max), Slots::new(EXPORTS_MAX));
+        Self { gateway, uploads, exports }
     }
 
     async fn caller(&self, parts: &Parts) -> Result<ApiKey, ApiError> {
@@ -229,7 +277,15 @@ impl FromRequestParts<Door> for UploadSlot {
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
         let bug = || ApiError::Bug { detail: "an upload's route asks for its slot before its tenant".into() };
         let app = parts.extensions.get::<AppId>().ok_or_else(bug)?;
-        door.uploads.take(app).ok_or(ApiError::TooMany { retry_after: 1 })
+        door.uploads.take(app).map(Self)
+    }
+}
+
+impl FromRequestParts<Door> for Exports {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
+        Ok(Self(door.exports.clone()))
     }
 }
 

@@ -15,8 +15,9 @@ use super::{
     version,
 };
 use crate::{
-    backtest::{Backtest, BacktestState, Counts, Fuel, Inputs, KEPT_MAX, LIMIT_DEFAULT, LIMIT_MAX, Progress, Sample},
+    backtest::{Backtest, BacktestState, Fuel, Inputs, KEPT_MAX, LIMIT_DEFAULT, LIMIT_MAX, Progress, Sample},
     clock::Timestamp,
+    comparison::Counts,
     config::Config,
     gateway::Gateway,
     id::{AppId, BacktestId, PluginId, VersionId},

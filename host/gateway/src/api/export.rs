@@ -1,11 +1,13 @@
 //! What can be taken elsewhere: a past call as a replay file, a version's component as it was uploaded.
 //!
 //! A replay file holds what the plugin was handed and nothing else of the tenant: no secret of an endpoint, no token of a
-//! source. Whoever may read everything but secrets may have it.
+//! source. Whoever may read everything but secrets may have it. A whole component is megabytes: few answers have one in them at a
+//! time, more are asked to come again.
 
 use std::collections::BTreeMap;
 
 use axum::{
+    body::Bytes,
     extract::Path,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
@@ -13,7 +15,7 @@ use axum::{
 use hookloom_runtime::{Recorded, Replay, ReplayComponent, Request};
 
 use super::{
-    auth::{Read, Tenant},
+    auth::{Exports, Read, Tenant},
     extract::Query,
     respond::ApiError,
     version,
@@ -31,6 +33,7 @@ use crate::{
 /// A past call as a replay file; with `?component=true` it carries the component too.
 pub async fn call(
     tenant: Tenant<Read>,
+    exports: Exports,
     Path((_, id)): Path<(String, String)>,
     mut query: Query,
 ) -> Result<Response, ApiError> {
@@ -51,20 +54,28 @@ pub async fn call(
         how_it_ended(&recorded, kept, output),
         about(&recorded.call),
     );
-    if with_component {
+    let slot = if with_component { Some(exports.take(app)?) } else { None };
+    if slot.is_some() {
         replay = replay.with_component(&bytes(gateway, &context.component.to_string()).await?);
     }
-    Ok(file("application/json", &format!("{id}.replay.json"), replay.to_json().into_bytes()))
+    let text = replay.to_json().into_bytes();
+    let text = match slot {
+        Some(slot) => slot.over(text),
+        None => text.into(),
+    };
+    Ok(file("application/json", &format!("{id}.replay.json"), text))
 }
 
 /// The bytes of a version's component, as they were uploaded.
 pub async fn component(
     tenant: Tenant<Read>,
+    exports: Exports,
     Path((_, plugin, version)): Path<(String, String, String)>,
 ) -> Result<Response, ApiError> {
     let (_, version) = version::find(&tenant.gateway, &tenant.app.id, &plugin, &version).await?;
+    let slot = exports.take(&tenant.app.id)?;
     let bytes = bytes(&tenant.gateway, &version.component).await?;
-    Ok(file("application/wasm", &format!("{}.wasm", version.id), bytes))
+    Ok(file("application/wasm", &format!("{}.wasm", version.id), slot.over(bytes)))
 }
 
 async fn bytes(gateway: &Gateway, digest: &str) -> Result<Vec<u8>, ApiError> {
@@ -106,7 +117,7 @@ fn gone(gone: Gone) -> ApiError {
 }
 
 /// An answer to be saved under a name of ours.
-fn file(content_type: &'static str, name: &str, bytes: Vec<u8>) -> Response {
+fn file(content_type: &'static str, name: &str, bytes: Bytes) -> Response {
     let mut response = bytes.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -30,7 +30,7 @@ impl FromFields for LimitsIn {
     fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
         let mut limits = TenantLimits::default();
         for field in &FIELDS {
-            let (max, key) = (field.max(&config.limits), field.key);
+            let (max, key) = (field.of(&config.limits), field.key);
             let value = fields.optional(field.name, |value: u64| match value {
                 value if value > max => Err(Problem::from(format!(
                     "must be at most {max}, what this process allows any call (runtime.limits.{key}): limits can only be lowered"

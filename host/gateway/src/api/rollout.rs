@@ -28,7 +28,7 @@ use crate::{
         tally::{Fault, ShadowCounts, Tally},
     },
     store::{
-        VersionDigests, Write,
+        VersionDigests, Write, require,
         resource::{Plugin, Version},
     },
 };
@@ -311,7 +311,7 @@ pub async fn start_shadow(
         plugin.start_shadow(&version.id, &act, id.clone());
         Ok(())
     };
-    let plugin = change(&tenant, &plugin, false, Vec::new(), edit).await?;
+    let plugin = change(&tenant, &plugin, false, vec![require::<Version>(&version.id)], edit).await?;
     let status = if runs { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(shadow_out(&tenant.gateway, &plugin, &version.id).await?)))
 }
@@ -365,7 +365,8 @@ pub async fn start_canary(
         plugin.start_canary(&version.id, input.share_permille, policy, &act, id.clone());
         Ok(())
     };
-    let also = if runs { Vec::new() } else { vec![Write::ForgetHealth(version.id.clone())] };
+    let mut also = vec![require::<Version>(&version.id)];
+    also.extend((!runs).then(|| Write::ForgetHealth(version.id.clone())));
     let plugin = change(&tenant, &plugin, false, also, edit).await?;
     let status = if runs { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(canary_out(gateway, &plugin, &version.id).await?)))
@@ -419,8 +420,8 @@ pub async fn rollback(
         current.activate(&good, Action::RolledBack, &act, gateway.minter.mint(), policy);
         Ok(())
     };
-    let forget = vec![Write::ForgetHealth(good.clone())];
-    Ok(Json(change(&tenant, &plugin, true, forget, edit).await?.into()))
+    let also = vec![require::<Version>(&good), Write::ForgetHealth(good.clone())];
+    Ok(Json(change(&tenant, &plugin, true, also, edit).await?.into()))
 }
 
 /// Lets a suspended version run again; if it is the active one, what is held goes on.

@@ -15,7 +15,10 @@ mod plugin;
 mod policy;
 mod rollout;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -28,15 +31,16 @@ use tower::ServiceExt;
 
 use crate::{
     api,
-    clock::{ManualClock, Minter, Timestamp},
+    clock::{Clock, ManualClock, Minter, Timestamp},
     config::Config,
     delivery::egress,
     gateway::{Bells, Gateway},
+    id::EventId,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
     secret::SecretKeyring,
     store::{
-        flow::{DeliveryBody, DeliveryState, FanOutEnd, NewDelivery, WorkKind},
+        flow::{DeliveryBody, DeliveryState, EventState, FanOutEnd, MappingEnd, NewDelivery, NewEvent, WorkKind},
         insert,
         resource::{Role, Version},
         sqlite::SqliteStore,
@@ -51,8 +55,50 @@ struct Api {
     router: Router,
     gateway: Arc<Gateway>,
     clock: ManualClock,
+    moments: Moments,
     operator: String,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+/// A clock at whose next looks something else may happen: whoever is in the middle of a piece of work looks at it, so a test
+/// reaches that middle.
+#[derive(Clone)]
+struct Moments {
+    clock: ManualClock,
+    next: Arc<Mutex<Option<Moment>>>,
+}
+
+/// What happens, once so many looks are over.
+struct Moment {
+    looks: usize,
+    happens: Box<dyn FnOnce() + Send>,
+}
+
+impl Moments {
+    fn set(&self, moment: Option<Moment>) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+    }
+
+    fn due(&self) -> Option<Moment> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *next {
+            Some(Moment { looks: 0, .. }) => next.take(),
+            Some(moment) => {
+                moment.looks -= 1;
+                None
+            }
+            None => None,
+        }
+    }
+}
+
+impl Clock for Moments {
+    fn now(&self) -> Timestamp {
+        if let Some(moment) = self.due() {
+            (moment.happens)();
+        }
+        self.clock.now()
+    }
 }
 
 /// An answer.
@@ -110,7 +156,8 @@ impl Api {
         config.compile_in_process = true;
         config.cache_path = folder.path().join("cache");
         let clock = ManualClock::new(Timestamp::parse("2026-06-30T17:40:00Z").unwrap());
-        let shared = Arc::new(clock.clone());
+        let moments = Moments { clock: clock.clone(), next: Arc::default() };
+        let shared = Arc::new(moments.clone());
         let store = SqliteStore::open(&folder.path().join("store.db"), Timestamp::from_millis(0)).unwrap();
         let gateway = Arc::new(Gateway {
             public_url: "https://in.example.com".into(),
@@ -126,7 +173,7 @@ impl Api {
             config,
         });
         let mut api =
-            Self { router: api::router(gateway.clone()), gateway, clock, operator: String::new(), _folder: folder };
+            Self { router: api::router(gateway.clone()), gateway, clock, moments, operator: String::new(), folder };
         api.operator = api.make_key(None, Role::Operator).await;
         api
     }
@@ -231,7 +278,58 @@ impl Api {
     }
 
     fn now(&self) -> Timestamp {
-        crate::clock::Clock::now(&self.clock)
+        self.clock.now()
+    }
+
+    /// Does the second in the middle of the first, at the n-th look (from 0) that the first takes at the clock. None if it
+    /// doesn't take so many; then only the first was done. For tests on several threads.
+    async fn in_the_middle<T, U: Send + 'static>(
+        &self,
+        n: usize,
+        first: impl Future<Output = T>,
+        second: impl Future<Output = U> + Send + 'static,
+    ) -> Option<(T, U)> {
+        let (send, happened) = mpsc::sync_channel(1);
+        let runtime = tokio::runtime::Handle::current();
+        let happens = move || {
+            let done = std::thread::spawn(move || runtime.block_on(second)).join();
+            send.send(done.expect("what happens in the middle does not panic")).expect("the channel has room for it");
+        };
+        self.moments.set(Some(Moment { looks: n, happens: Box::new(happens) }));
+        let first = first.await;
+        self.moments.set(None);
+        happened.try_recv().ok().map(|second| (first, second))
+    }
+
+    /// Accepts an event and ends its mapping so; answers its id.
+    async fn map_one(&self, app: &str, source: &str, end: MappingEnd) -> EventId {
+        let event = NewEvent {
+            id: self.gateway.minter.mint(),
+            app: app.parse().unwrap(),
+            source: source.parse().unwrap(),
+            received_at: self.now(),
+            headers: Vec::new(),
+            body: b"{}".to_vec(),
+            dedupe_key: None,
+        };
+        let store = &self.gateway.store;
+        store.accept_event(event.clone()).await.unwrap();
+        let claim = store.claim(WorkKind::Map, self.now(), LEASE, 1).await.unwrap().remove(0);
+        store.finish_mapping(&claim, end).await.unwrap();
+        event.id
+    }
+}
+
+fn mapped() -> MappingEnd {
+    MappingEnd {
+        state: EventState::Mapped,
+        reason: None,
+        version: None,
+        matches: Vec::new(),
+        messages: Vec::new(),
+        call: None,
+        dead_letter: None,
+        observed: None,
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     plugins::UploadError,
     rollout::Action,
     store::{
-        Order, PageRequest, StoreError, Write, delete as removal, insert,
+        Order, PageRequest, StoreError, Write, delete as removal, insert, require,
         resource::{Plugin, Resource, Stored, Version},
     },
 };
@@ -161,7 +161,8 @@ pub async fn upload(
         created_at: now,
     };
     let keep = Write::Component { digest: component, bytes: bytes.into() };
-    match gateway.store.write(vec![insert(&version), keep], now).await {
+    // The plugin may have been removed while the component was compiled.
+    match gateway.store.write(vec![require::<Plugin>(&plugin.id), insert(&version), keep], now).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(VersionOut::new(version, &plugin)?))),
         Err(StoreError::Exists { .. }) => {
             let first = edit::find::<Version>(gateway, app, &version.unique).await?;
@@ -183,17 +184,23 @@ pub async fn delete(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let (plugin, version) = find(&tenant.gateway, &tenant.app.id, &plugin, &version).await?;
-    if plugin.active_version.as_ref() == Some(&version.id) {
-        let detail = "this version is active: activate another one first".into();
-        return Err(ApiError::Conflict { code: "version_active", detail });
-    }
-    let by_canary = plugin.canary().is_some_and(|canary| canary.version == version.id);
-    if by_canary || plugin.shadow().is_some_and(|shadow| shadow.version == version.id) {
-        let detail = "this version runs as a canary or a shadow: end that first".into();
-        return Err(ApiError::Conflict { code: "version_in_use", detail });
-    }
-    tenant.gateway.store.write(vec![removal(&version)], tenant.gateway.clock.now()).await?;
+    let gateway = &tenant.gateway;
+    let (plugin, version) = find(gateway, &tenant.app.id, &plugin, &version).await?;
+    let check = |plugin: &mut Plugin| {
+        if plugin.active_version.as_ref() == Some(&version.id) {
+            let detail = "this version is active: activate another one first".into();
+            return Err(ApiError::Conflict { code: "version_active", detail });
+        }
+        let by_canary = plugin.canary().is_some_and(|canary| canary.version == version.id);
+        if by_canary || plugin.shadow().is_some_and(|shadow| shadow.version == version.id) {
+            let detail = "this version runs as a canary or a shadow: end that first".into();
+            return Err(ApiError::Conflict { code: "version_in_use", detail });
+        }
+        Ok(())
+    };
+    // The plugin is written as well, unchanged: who is about to make this version live has read it before, and loses.
+    let with = |_: &Plugin| vec![removal(&version)];
+    edit::change_with(gateway, Some(&tenant.app.id), plugin.id.as_str(), check, with).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -218,8 +225,8 @@ pub async fn activate(
         }
         Ok(())
     };
-    let forget = vec![Write::ForgetHealth(version.id.clone())];
-    Ok(Json(rollout::change(&tenant, &plugin, true, forget, edit).await?.into()))
+    let also = vec![require::<Version>(&version.id), Write::ForgetHealth(version.id.clone())];
+    Ok(Json(rollout::change(&tenant, &plugin, true, also, edit).await?.into()))
 }
 
 /// A plugin and its version with this id or digest.

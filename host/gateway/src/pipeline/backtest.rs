@@ -13,12 +13,12 @@ use std::time::Duration;
 use hookloom_runtime::{Digest, FailureCode, Input, Limits, Outcome, Report};
 use tokio::time::{Instant, sleep};
 
-use super::{WorkError, Worker, evidence, fan_out, outcome};
+use super::{WorkError, Worker, evidence, fan_out};
 use crate::{
-    backtest::{Backtest, BacktestState, Change, Inputs, SHOWN, has_failed},
+    backtest::{Backtest, BacktestState, Inputs, SHOWN},
+    comparison::{self, Change, Comparison},
     gateway::Gateway,
     id::{SourceId, VersionId},
-    json::diff::Differences,
     limits::limits_of,
     plugins::CallError,
     store::{
@@ -57,9 +57,12 @@ impl Worker for RunBacktest {
             return Ok(gateway.store.abandon(claim).await?);
         };
         let mut backtest = value;
-        slice(gateway, &mut backtest).await?;
+        let done = slice(gateway, &mut backtest).await;
         backtest.updated_at = gateway.clock.now();
-        match gateway.store.write(vec![update(&backtest, revision)], gateway.clock.now()).await {
+        let saved = gateway.store.write(vec![update(&backtest, revision)], gateway.clock.now()).await;
+        // What was done until an error is saved all the same: the next try goes on behind it.
+        done?;
+        match saved {
             Ok(()) => {}
             // Cancelled or deleted meanwhile, or another worker has it: the next look tells.
             Err(StoreError::Changed { .. }) => return Ok(gateway.store.postpone(claim, gateway.clock.now()).await?),
@@ -211,9 +214,14 @@ impl Run<'_> {
                 return Ok(true);
             }
             for id in ids {
-                match self.recorded(backtest, inputs, &id).await? {
-                    Some(recorded) => self.compare(backtest, &id, recorded).await?,
-                    None => backtest.progress.skipped += 1,
+                match self.recorded(backtest, inputs, &id).await {
+                    Ok(Some(recorded)) => self.compare(backtest, &id, recorded).await?,
+                    Ok(None) => backtest.progress.skipped += 1,
+                    Err(StoreError::Inconsistent { detail }) => {
+                        tracing::error!(app = %backtest.app, input = id, detail, "a recorded input can't be read");
+                        backtest.progress.skipped += 1;
+                    }
+                    Err(error) => return Err(error.into()),
                 }
                 backtest.progress.before = Some(id);
                 if start.elapsed() >= SLICE {
@@ -224,7 +232,7 @@ impl Run<'_> {
     }
 
     /// Makes one input again; none if that is not possible.
-    async fn recorded(&self, backtest: &Backtest, inputs: Inputs, id: &str) -> Result<Option<Recorded>, Stop> {
+    async fn recorded(&self, backtest: &Backtest, inputs: Inputs, id: &str) -> Result<Option<Recorded>, StoreError> {
         let store = &self.gateway.store;
         let unknown = |input| Recorded { input, known: None };
         Ok(match inputs {
@@ -281,29 +289,30 @@ impl Run<'_> {
             return Ok(());
         };
         let after_failure = failure(&after.outcome);
-        let is_identical = before.digest == after.outcome.digest();
-        let both_answer = before.failure.is_none() && !has_failed(&after.outcome);
-        let both_fail_alike = before.failure.is_some() && before.failure == after_failure;
-        // Only now the answers themselves are needed, if at all.
-        let mut found = Differences::default();
-        let change =
-            Change::of(before.failure.is_some(), after_failure.is_some(), is_identical, || Ok::<_, Stop>(true))?;
-        let is_wanted = !both_fail_alike && backtest.progress.wants_sample(change);
-        if (both_answer && !is_identical) || is_wanted {
-            if before.outcome.is_none() {
-                before.outcome = self.call(backtest, true, &input).await?.map(|report| report.outcome);
+        let settled = match Change::of_failures(before.failure.is_some(), after_failure.is_some()) {
+            None if before.digest == after.outcome.digest() => Some(Change::Same),
+            Some(Change::StillFailing) if before.failure == after_failure => Some(Change::StillFailing),
+            // How they differ is shown, or not looked at.
+            Some(change) if !backtest.progress.wants_sample(change) => Some(change),
+            _ => None,
+        };
+        let change = match settled {
+            Some(change) => change,
+            None => {
+                // Only now the answers themselves are needed.
+                if before.outcome.is_none() {
+                    before.outcome = self.call(backtest, true, &input).await?.map(|report| report.outcome);
+                }
+                let Some(outcome) = before.outcome else {
+                    backtest.progress.skipped += 1;
+                    return Ok(());
+                };
+                let compared = compare(outcome, after.outcome, input).await?;
+                let change = compared.change;
+                backtest.progress.keep(id, compared);
+                change
             }
-            if let Some(outcome) = before.outcome {
-                found = differences(outcome, after.outcome.clone(), input).await?;
-            }
-        }
-        let is_different = !found.is_empty();
-        let change = Change::of(before.failure.is_some(), after_failure.is_some(), is_identical, || {
-            Ok::<_, Stop>(is_different)
-        })?;
-        if is_wanted && backtest.progress.wants_sample(change) {
-            backtest.progress.keep(id, change, found);
-        }
+        };
         backtest.progress.count(change, before.fuel, after.fuel_used);
         Ok(())
     }
@@ -369,7 +378,8 @@ fn failure(outcome: &Outcome) -> Option<FailureCode> {
 }
 
 /// Compares two answers apart from the threads that serve requests: they may be large.
-async fn differences(before: Outcome, after: Outcome, input: Input) -> Result<Differences, Stop> {
-    let compared = tokio::task::spawn_blocking(move || outcome::compare(&before, &after, &input, SHOWN)).await;
-    compared.map_err(|panic| Stop::Work(WorkError::Store(StoreError::Inconsistent { detail: panic.to_string() })))
+async fn compare(before: Outcome, after: Outcome, input: Input) -> Result<Comparison, Stop> {
+    let run = move || comparison::compare((&before).into(), (&after).into(), &input, SHOWN);
+    let panicked = |panic: tokio::task::JoinError| StoreError::Inconsistent { detail: panic.to_string() };
+    Ok(tokio::task::spawn_blocking(run).await.map_err(panicked)?)
 }

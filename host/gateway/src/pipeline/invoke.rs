@@ -169,7 +169,7 @@ fn job(app: &AppId, shadow: (RolloutId, VersionId), subject: &Subject, input: In
         subject: subject.as_str().to_owned(),
         input,
         call: invoked.call.as_ref().map(|call| call.id.clone()),
-        answer: invoked.outcome.clone().map_err(|failed| failed.code),
+        answer: invoked.outcome.clone(),
         used: used.unwrap_or_default(),
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     store::{
         StoreError, Write,
         flow::{Claim, Message, WorkKind},
+        require,
         resource::{App, Plugin, Version},
         update,
     },
@@ -48,8 +49,14 @@ impl Worker for Review {
         let plugin = gateway.store.find::<Plugin>(Some(&claim.app), &claim.subject).await?;
         let app = gateway.store.find::<App>(None, claim.app.as_str()).await?;
         if let (Some(plugin), Some(app)) = (plugin, app) {
-            let mut decision =
-                Decision { gateway, app: &app.value, now: gateway.clock.now(), plugin: plugin.value, told: Vec::new() };
+            let mut decision = Decision {
+                gateway,
+                app: &app.value,
+                now: gateway.clock.now(),
+                plugin: plugin.value,
+                also: Vec::new(),
+                told: Vec::new(),
+            };
             if decision.make().await? {
                 let writes = decision.writes(plugin.revision);
                 match gateway.store.write(writes, decision.now).await {
@@ -80,6 +87,8 @@ struct Decision<'a> {
     app: &'a App,
     now: Timestamp,
     plugin: Plugin,
+    /// Committed with it.
+    also: Vec<Write>,
     /// Messages to the tenant: type and payload.
     told: Vec<(&'static str, Value)>,
 }
@@ -179,6 +188,8 @@ impl Decision<'_> {
         self.told.push((RETURNED, payload));
         let act = self.act(reason);
         self.plugin.activate(&good, Action::Returned, &act, self.gateway.minter.mint(), watch.policy);
+        // As whenever a version goes live: failures of an earlier time would suspend it at its next one.
+        self.also.extend([require::<Version>(&good), Write::ForgetHealth(good)]);
         Ok(true)
     }
 
@@ -193,6 +204,7 @@ impl Decision<'_> {
 
     fn writes(&self, revision: i64) -> Vec<Write> {
         let mut writes = vec![update(&self.plugin, revision)];
+        writes.extend(self.also.iter().cloned());
         writes.extend(after_change(&self.plugin, true));
         for (event_type, payload) in &self.told {
             writes.push(Write::Message(Box::new(self.message(event_type, payload))));

@@ -15,16 +15,14 @@ use hookloom_runtime::{Input, Outcome};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Chain;
+use super::{Chain, binding::Failed};
 use crate::{
+    comparison::{Answer, compare},
     gateway::Gateway,
     id::{AppId, CallId, RolloutId, VersionId},
     limits::limits_of,
     plugins::CallError,
-    rollout::{
-        compare::{Answer, Verdict, compare},
-        tally::{Sample, ShadowResult},
-    },
+    rollout::tally::{SHOWN, Sample, ShadowResult},
     store::{StoreError, resource::Version},
 };
 
@@ -45,8 +43,8 @@ pub struct ShadowJob {
     pub input: Input,
     /// The active version's call, if it ran.
     pub call: Option<CallId>,
-    /// What it answered, or the code of its failure.
-    pub answer: Result<Outcome, String>,
+    /// What it answered, or why it did not.
+    pub answer: Result<Outcome, Failed>,
     /// Its fuel and its time in microseconds.
     pub used: (u64, u64),
 }
@@ -64,14 +62,14 @@ struct Lines {
     /// Tenants with a job that may begin, in turn.
     turn: VecDeque<AppId>,
     waiting: usize,
+    /// Calls that were left out since the last commit. Not in a tenant's line: one may be left out where there is no line.
+    skipped: HashMap<RolloutId, u64>,
 }
 
 #[derive(Default)]
 struct Line {
     jobs: VecDeque<ShadowJob>,
     running: bool,
-    /// Calls that were left out since the last commit.
-    skipped: HashMap<RolloutId, u64>,
 }
 
 impl Shadows {
@@ -87,7 +85,7 @@ impl Shadows {
         let waiting = lines.of.get(app).map_or(0, |line| line.jobs.len());
         let admits = !full && waiting < self.tenant_waiting_max;
         if !admits {
-            *lines.of.entry(app.clone()).or_default().skipped.entry(rollout.clone()).or_default() += 1;
+            *lines.skipped.entry(rollout.clone()).or_default() += 1;
         }
         admits
     }
@@ -99,7 +97,7 @@ impl Shadows {
             return;
         }
         let mut lines = self.lines();
-        let Lines { of, turn, waiting } = &mut *lines;
+        let Lines { of, turn, waiting, .. } = &mut *lines;
         let line = of.entry(job.app.clone()).or_default();
         if line.jobs.is_empty() && !line.running {
             turn.push_back(job.app.clone());
@@ -113,7 +111,7 @@ impl Shadows {
     /// The next job whose tenant has none running; that tenant is busy until [`done`](Self::done).
     fn take(&self) -> Option<ShadowJob> {
         let mut lines = self.lines();
-        let Lines { of, turn, waiting } = &mut *lines;
+        let Lines { of, turn, waiting, .. } = &mut *lines;
         let line = of.get_mut(&turn.pop_front()?)?;
         let job = line.jobs.pop_front()?;
         line.running = true;
@@ -121,33 +119,28 @@ impl Shadows {
         Some(job)
     }
 
-    /// Ends a tenant's running job; answers what was left out meanwhile.
+    /// Ends a tenant's running job; answers what was left out meanwhile, of all tenants: where nothing of a tenant waits or
+    /// runs, nobody else would ask for it.
     fn done(&self, app: &AppId) -> HashMap<RolloutId, u64> {
         let mut lines = self.lines();
-        let Lines { of, turn, .. } = &mut *lines;
-        let Some(line) = of.get_mut(app) else { return HashMap::new() };
-        line.running = false;
-        let skipped = std::mem::take(&mut line.skipped);
-        if line.jobs.is_empty() {
-            of.remove(app);
-        } else {
-            turn.push_back(app.clone());
+        let Lines { of, turn, skipped, .. } = &mut *lines;
+        if let Some(line) = of.get_mut(app) {
+            line.running = false;
+            if line.jobs.is_empty() {
+                of.remove(app);
+            } else {
+                turn.push_back(app.clone());
+            }
         }
         self.bell.notify_one();
-        skipped
+        std::mem::take(skipped)
     }
 
     /// Takes everything that is left, as skipped.
     fn give_up(&self) -> HashMap<RolloutId, u64> {
-        let lines = std::mem::take(&mut *self.lines());
-        let mut skipped = HashMap::new();
-        for line in lines.of.into_values() {
-            for (rollout, count) in line.skipped {
-                *skipped.entry(rollout).or_default() += count;
-            }
-            for job in line.jobs {
-                *skipped.entry(job.rollout).or_default() += 1;
-            }
+        let Lines { of, mut skipped, .. } = std::mem::take(&mut *self.lines());
+        for job in of.into_values().flat_map(|line| line.jobs) {
+            *skipped.entry(job.rollout).or_default() += 1;
         }
         skipped
     }
@@ -201,37 +194,37 @@ async fn shadow(gateway: &Gateway, job: ShadowJob) -> Result<(), StoreError> {
         return Ok(());
     };
     let limits = limits_of(gateway, &job.app).await?;
+    let kept = job.input.clone();
     let called = gateway.plugins.call(&*gateway.store, &job.app, &version.value, limits, job.input).await;
-    let (outcome, candidate) = match called {
+    let (candidate, used) = match called {
         Ok(report) => {
             let duration_us = u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX);
             (Ok(report.outcome), (report.fuel_used, duration_us))
         }
-        Err(CallError::Missing { .. } | CallError::Compile { .. }) => (Err("component_unavailable"), (0, 0)),
+        Err(error @ (CallError::Missing { .. } | CallError::Compile { .. })) => {
+            (Err(Failed::new("component_unavailable", error.to_string())), (0, 0))
+        }
         // Through no fault of the candidate: it says nothing about it.
         Err(error) => {
             tracing::debug!(app = %job.app, error = %Chain(&error), "a shadow was left out");
             return gateway.store.observe_shadow(&job.rollout, None, 1).await;
         }
     };
-    let answer = job.answer;
-    let compared = move || {
-        let answer: Answer<'_> = answer.as_ref().map_err(String::as_str);
-        compare(answer, outcome.as_ref().map_err(|code| *code))
-    };
+    let (active, input) = (job.answer, kept);
+    let compared = move || compare(answer(&active), answer(&candidate), &input, SHOWN);
     // Bodies may be large and this is no live path: the runtime's threads stay free.
     let panicked = |error: tokio::task::JoinError| StoreError::Inconsistent { detail: error.to_string() };
-    let found = tokio::task::spawn_blocking(compared).await.map_err(panicked)?;
-    let sample = (found.verdict != Verdict::Same && !found.places.is_empty()).then(|| Sample {
-        subject: job.subject,
-        call_id: job.call,
-        verdict: found.verdict,
-        places: found.places,
-        at: gateway.clock.now(),
-    });
-    let result =
-        ShadowResult { verdict: found.verdict, same_bytes: found.same_bytes, candidate, active: job.used, sample };
+    let comparison = tokio::task::spawn_blocking(compared).await.map_err(panicked)?;
+    let sample = Sample { subject: job.subject, call_id: job.call, comparison, at: gateway.clock.now() };
+    let result = ShadowResult { sample, candidate: used, active: job.used };
     gateway.store.observe_shadow(&job.rollout, Some(result), 0).await
+}
+
+fn answer(answer: &Result<Outcome, Failed>) -> Answer<'_> {
+    match answer {
+        Ok(outcome) => outcome.into(),
+        Err(Failed { code, detail }) => Answer::Failed { code, detail },
+    }
 }
 
 #[cfg(test)]
@@ -282,6 +275,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_of_a_tenant_without_jobs_is_told_with_the_next_job_that_ends() {
+        let shadows = Shadows::new(WAITING_MAX);
+        (0..WAITING_MAX).for_each(|_| shadows.offer(job(1)));
+        assert!(!shadows.admits(&app(2), &RolloutId::from_ulid(ulid::Ulid::from_parts(2, 0))));
+        shadows.take().unwrap();
+        assert_eq!(shadows.done(&app(1)), HashMap::from([(RolloutId::from_ulid(ulid::Ulid::from_parts(2, 0)), 1)]));
+        assert_eq!(shadows.lines().of.len(), 1);
+    }
+
+    #[test]
     fn what_does_not_fit_is_counted_as_skipped_and_keeps_no_memory() {
         let shadows = Shadows::new(2);
         (0..5).for_each(|_| shadows.offer(job(1)));
@@ -289,6 +292,7 @@ mod tests {
         assert_eq!(shadows.done(&app(1)), HashMap::from([(rollout(), 3)]));
         (10..200).for_each(|tenant| shadows.offer(job(tenant)));
         assert_eq!(shadows.lines().waiting, WAITING_MAX);
+        assert_eq!(shadows.lines().of.len(), WAITING_MAX, "who has nothing waiting has no line");
         let left = 1 + 190;
         assert_eq!(shadows.give_up(), HashMap::from([(rollout(), left)]));
         assert!(shadows.take().is_none());

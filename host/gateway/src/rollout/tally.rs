@@ -4,14 +4,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ReturnPolicy, compare::Verdict};
+use super::ReturnPolicy;
 use crate::{
     clock::Timestamp,
+    comparison::{Bounds, Comparison, Counts},
     id::{AppId, CallId, PluginId, RolloutId, VersionId},
 };
 
-/// Differences that a shadow shows, the newest.
+/// Inputs whose differences a shadow shows, the newest.
 pub const SAMPLES_MAX: usize = 20;
+
+/// What is shown of one input's differences. All samples are written anew with each compared call, so they are small.
+pub const SHOWN: Bounds = Bounds { differences_max: 5, chars_max: 80, depth_max: 64 };
 
 /// What one call says of its version.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,18 +134,9 @@ impl Tally {
 pub struct ShadowCounts {
     /// Calls of the candidate that were compared.
     pub calls: u64,
-    /// The same answer.
-    pub same: u64,
-    /// Of those, the same byte for byte.
-    pub same_bytes: u64,
-    /// Another answer.
-    pub changed: u64,
-    /// The active version answered, the candidate failed.
-    pub newly_failing: u64,
-    /// The active version failed, the candidate answered.
-    pub newly_working: u64,
-    /// Both failed.
-    pub both_failing: u64,
+    /// What they came to.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Not run, because too much was waiting or the gateway stopped.
     pub skipped: u64,
     /// Fuel of the candidate's calls,
@@ -164,10 +159,9 @@ pub struct Sample {
     pub subject: String,
     /// The active version's call, if it ran.
     pub call_id: Option<CallId>,
-    /// How they differ.
-    pub verdict: Verdict,
-    /// Where: JSON Pointers into the answers, or words.
-    pub places: Vec<String>,
+    /// How they differ: `before` is the active version's.
+    #[serde(flatten)]
+    pub comparison: Comparison,
     /// When.
     pub at: Timestamp,
 }
@@ -175,36 +169,26 @@ pub struct Sample {
 /// What one call of a shadow came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShadowResult {
-    /// How the answers compare,
-    pub verdict: Verdict,
-    /// and whether they are the same byte for byte.
-    pub same_bytes: bool,
+    /// How the answers compare; kept where that tells something.
+    pub sample: Sample,
     /// The candidate's fuel and time in microseconds,
     pub candidate: (u64, u64),
     /// and the active version's.
     pub active: (u64, u64),
-    /// Kept where they differ.
-    pub sample: Option<Sample>,
 }
 
 impl ShadowCounts {
     /// Counts a compared call.
     pub fn observe(&mut self, result: ShadowResult) {
         self.calls += 1;
-        let count = match result.verdict {
-            Verdict::Same => &mut self.same,
-            Verdict::Changed => &mut self.changed,
-            Verdict::NewlyFailing => &mut self.newly_failing,
-            Verdict::NewlyWorking => &mut self.newly_working,
-            Verdict::BothFailing => &mut self.both_failing,
-        };
-        *count += 1;
-        self.same_bytes += u64::from(result.same_bytes);
+        self.counts.add(result.sample.comparison.change);
         self.fuel_used = self.fuel_used.saturating_add(result.candidate.0);
         self.duration_us = self.duration_us.saturating_add(result.candidate.1);
         self.active_fuel_used = self.active_fuel_used.saturating_add(result.active.0);
         self.active_duration_us = self.active_duration_us.saturating_add(result.active.1);
-        self.samples.extend(result.sample);
+        if result.sample.comparison.is_told() {
+            self.samples.push(result.sample);
+        }
         let extra = self.samples.len().saturating_sub(SAMPLES_MAX);
         self.samples.drain(..extra);
     }
@@ -213,7 +197,10 @@ impl ShadowCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::TypedId;
+    use crate::{
+        comparison::{Change, Difference},
+        id::TypedId,
+    };
 
     const POLICY: ReturnPolicy = ReturnPolicy {
         enabled: true,
@@ -269,24 +256,27 @@ mod tests {
         assert_eq!(serde_json::from_str::<Tally>("{}").unwrap(), Tally::default());
     }
 
+    fn compared(n: i64, differences: Vec<Difference>) -> ShadowResult {
+        let change = if differences.is_empty() { Change::Same } else { Change::Changed };
+        let comparison = Comparison { change, differences, more: 0 };
+        let sample = Sample { subject: n.to_string(), call_id: None, comparison, at: Timestamp::from_millis(n) };
+        ShadowResult { sample, candidate: (1, 2), active: (3, 4) }
+    }
+
     #[test]
-    fn a_shadow_keeps_a_bounded_number_of_samples() {
+    fn a_shadow_keeps_a_bounded_number_of_samples_and_none_that_tells_nothing() {
         let mut counts = ShadowCounts::default();
         for n in 0..50 {
-            let sample = Sample {
-                subject: n.to_string(),
-                call_id: None,
-                verdict: Verdict::Changed,
-                places: vec!["/a".into()],
-                at: Timestamp::from_millis(n),
-            };
-            let (candidate, active) = ((1, 2), (3, 4));
-            let result =
-                ShadowResult { verdict: Verdict::Changed, same_bytes: false, candidate, active, sample: Some(sample) };
-            counts.observe(result);
+            let difference = Difference { path: "/a".into(), before: None, after: Some("1".into()) };
+            counts.observe(compared(n, vec![difference]));
+            counts.observe(compared(1000, Vec::new()));
         }
-        assert_eq!((counts.calls, counts.changed, counts.samples.len()), (50, 50, SAMPLES_MAX));
-        assert_eq!(counts.samples.last().unwrap().subject, "49");
-        assert_eq!((counts.fuel_used, counts.active_duration_us), (50, 200));
+        assert_eq!((counts.calls, counts.counts.changed, counts.counts.same), (100, 50, 50));
+        assert_eq!((counts.samples.len(), counts.samples[SAMPLES_MAX - 1].subject.as_str()), (SAMPLES_MAX, "49"));
+        assert_eq!((counts.fuel_used, counts.active_duration_us), (100, 400));
+        let text = serde_json::to_string(&counts).unwrap();
+        assert!(text.starts_with(r#"{"calls":100,"same":50,"rewritten":0,"changed":50,"newlyFailing":0,"#), "{text}");
+        assert_eq!(serde_json::from_str::<ShadowCounts>(&text).unwrap(), counts);
+        assert_eq!(serde_json::from_str::<ShadowCounts>("{}").unwrap(), ShadowCounts::default());
     }
 }

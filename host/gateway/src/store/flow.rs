@@ -90,6 +90,8 @@ states! {
         Review = "review",
         /// Let go on what a plugin held; the subject is a plugin id.
         Release = "release",
+        /// Erase what was removed; the subject is an app id, or the store's number of a component.
+        Erase = "erase",
     }
 
     /// How a call of a plugin ended.

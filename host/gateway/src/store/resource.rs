@@ -40,6 +40,19 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::App,
+        Self::Endpoint,
+        Self::EventType,
+        Self::Source,
+        Self::Rule,
+        Self::Plugin,
+        Self::Version,
+        Self::Key,
+        Self::Backtest,
+    ];
+
     /// The word that stands in the store and in messages.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,6 +5,8 @@
 //! only then. Reads run beside it on a few connections of their own.
 
 mod accept;
+mod components;
+mod erase;
 mod evidence;
 mod lists;
 mod resources;
@@ -336,7 +338,8 @@ impl Store for SqliteStore {
 
     async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>> {
         let digest = digest.to_owned();
-        self.read(move |c| resources::component(c, &digest)).await
+        // Megabytes: not with the connections of live reads.
+        self.list(move |c| components::read(c, &digest)).await
     }
 
     async fn accept_event(&self, event: NewEvent) -> Result<Accepted<EventId>> {
@@ -428,6 +431,11 @@ impl Store for SqliteStore {
     async fn stop_release(&self, claim: &Claim) -> Result<()> {
         let claim = claim.clone();
         self.transact(move |tx| rollouts::stop_release(tx, &claim)).await
+    }
+
+    async fn erase(&self, claim: &Claim) -> Result<bool> {
+        let claim = claim.clone();
+        self.transact(move |tx| erase::erase(tx, &claim)).await
     }
 
     async fn reprocess_event(&self, event: &EventId, now: Timestamp) -> Result<bool> {

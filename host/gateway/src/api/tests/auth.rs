@@ -115,7 +115,7 @@ async fn a_key_is_not_in_the_store() {
     let api = Api::start().await;
     let app = api.app("acme").await;
     let key = api.make_key(Some(&app), Role::Admin).await;
-    let paths = std::fs::read_dir(api._folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let paths = std::fs::read_dir(api.folder.path()).unwrap().map(|entry| entry.unwrap().path());
     let files: Vec<_> = paths.filter(|path| path.is_file()).collect();
     assert!(!files.is_empty());
     for bytes in files.iter().map(|path| std::fs::read(path).unwrap()) {

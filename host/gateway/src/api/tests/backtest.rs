@@ -5,11 +5,15 @@ use hookloom_runtime::{Digest, Failure, Logs, Outcome, Replay, Report};
 use super::*;
 use crate::{
     backtest::Backtest,
-    id::{CallId, EventId, VersionId},
-    pipeline::evidence::{Draft, input_now},
+    id::{CallId, VersionId},
+    pipeline::{
+        Worker as _,
+        backtest::RunBacktest,
+        evidence::{Draft, input_now},
+    },
     store::{
         Write,
-        flow::{Call, Event, EventState, MappingEnd, NewEvent},
+        flow::{Call, Claim, Event},
         resource::{Source, Stored},
         update,
     },
@@ -96,16 +100,7 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
         evidence: with_evidence.then(|| Box::new(evidence)),
         created_at: api.now(),
     };
-    let end = MappingEnd {
-        state: EventState::Mapped,
-        reason: None,
-        version: Some(version.id),
-        matches: Vec::new(),
-        messages: Vec::new(),
-        call: Some(call),
-        dead_letter: None,
-        observed: None,
-    };
+    let end = MappingEnd { version: Some(version.id), call: Some(call), ..mapped() };
     store.finish_mapping(&claim, end).await.unwrap();
     id.to_string()
 }
@@ -128,6 +123,37 @@ async fn a_call_is_exported_as_a_replay_file() {
     assert_eq!(Replay::parse(&whole).unwrap().component_bytes().unwrap().as_deref(), Some(COMPONENT));
     let asked = api.get(&format!("/app/acme/call/{id}/export?component=maybe")).await;
     assert_eq!(asked.places(), ["query.component"]);
+}
+
+#[tokio::test]
+async fn few_answers_have_a_component_in_them_at_a_time_and_one_a_tenant() {
+    let api = Api::start().await;
+    let mut held = Vec::new();
+    for n in 0..5 {
+        let uid = format!("t{n}");
+        let (_, version) = tenant(&api, &uid).await;
+        let call = call(&api, &uid, &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await;
+        let component = format!("/app/{uid}/plugin/p/version/{version}/component");
+        let export = format!("/app/{uid}/call/{call}/export");
+        if n == 4 {
+            api.get(&component).await.refused(429, "too_many_requests");
+            api.get(&export).await.ok(200);
+            // Whoever has read his answer makes room.
+            held.pop();
+            api.get(&format!("{export}?component=true")).await.ok(200);
+            assert_eq!(api.get(&component).await.status, StatusCode::OK);
+            break;
+        }
+        let request = Request::get(format!("/api/v1{component}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", api.operator))
+            .body(Body::empty());
+        let unread = api.router.clone().oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(unread.status(), StatusCode::OK);
+        held.push(unread);
+        let answer = api.get(&format!("{export}?component=true")).await;
+        answer.refused(429, "too_many_requests");
+        assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    }
 }
 
 #[tokio::test]
@@ -205,6 +231,89 @@ async fn a_backtest_is_started_once_watched_cancelled_and_removed() {
     // The name under which the store keeps a running one unique is no address.
     api.post(&path, json!({})).await.ok(202);
     api.get(&format!("{path}/running")).await.refused(404, "not_found");
+}
+
+/// Changes the store behind the gateway's back.
+fn spoil(api: &Api, sql: &str) {
+    let store = rusqlite::Connection::open(api.folder.path().join("store.db")).unwrap();
+    assert_eq!(store.execute(sql, []).unwrap(), 1, "{sql}");
+}
+
+/// A backtest of a version against itself over these recorded calls, and the work to run it.
+async fn begun(api: &Api, version: &str) -> (String, Claim) {
+    let path = format!("/app/acme/plugin/p/version/{version}/backtest");
+    let made = api.post(&path, json!({"baseline": version})).await.ok(202);
+    let claim = api.gateway.store.claim(WorkKind::Backtest, api.now(), LEASE, 1).await.unwrap().remove(0);
+    (format!("{path}/{}", id(&made)), claim)
+}
+
+#[tokio::test]
+async fn an_input_that_can_not_be_read_back_is_skipped_and_counted() {
+    let api = Api::start().await;
+    let (_, version) = tenant(&api, "acme").await;
+    let call = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await;
+    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{call}'"));
+    let (path, claim) = begun(&api, &version).await;
+    RunBacktest::work(&api.gateway, &claim).await.unwrap();
+    let seen = api.get(&path).await.ok(200);
+    assert_eq!(
+        (&seen["state"], &seen["total"], &seen["skipped"]),
+        (&json!("finished"), &json!(1), &json!(1)),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_backtest_found_before_an_error_is_saved() {
+    let api = Api::start().await;
+    let (_, version) = tenant(&api, "acme").await;
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        calls.push(call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await);
+    }
+    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{}'", calls[2]));
+    // The component can't be read from now on, so that no call is possible.
+    spoil(&api, "UPDATE component_piece SET bytes = 5");
+    let (path, claim) = begun(&api, &version).await;
+    RunBacktest::work(&api.gateway, &claim).await.unwrap_err();
+    let seen = api.get(&path).await.ok(200);
+    let progress = (&seen["state"], &seen["total"], &seen["done"], &seen["skipped"]);
+    assert_eq!(progress, (&json!("running"), &json!(3), &json!(0), &json!(1)), "{seen}");
+    // The next try goes on behind what was saved.
+    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{}'", calls[1]));
+    RunBacktest::work(&api.gateway, &claim).await.unwrap_err();
+    assert_eq!(api.get(&path).await.ok(200)["skipped"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_backtest_that_is_cancelled_in_the_middle_of_its_run_stays_cancelled_with_what_it_had_found() {
+    let api = Arc::new(Api::start().await);
+    let (_, version) = tenant(&api, "acme").await;
+    let call = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await;
+    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{call}'"));
+    for moment in 0.. {
+        let (path, claim) = begun(&api, &version).await;
+        let cancel = {
+            let (api, path) = (api.clone(), path.clone());
+            async move { api.delete(&path).await }
+        };
+        let happened = api.in_the_middle(moment, RunBacktest::work(&api.gateway, &claim), cancel).await;
+        let seen = api.get(&path).await.ok(200);
+        let Some((worked, cancelled)) = happened else {
+            assert_eq!((&seen["state"], moment > 0), (&json!("finished"), true));
+            break;
+        };
+        worked.unwrap();
+        cancelled.ok(204);
+        assert_eq!((&seen["state"], &seen["skipped"]), (&json!("cancelled"), &json!(0)), "{moment}: {seen}");
+        // The worker lets go of it at its next look.
+        let claims = api.gateway.store.claim(WorkKind::Backtest, api.now(), LEASE, 9).await.unwrap();
+        for claim in &claims {
+            RunBacktest::work(&api.gateway, claim).await.unwrap();
+        }
+        assert_eq!(api.gateway.store.next_due(WorkKind::Backtest).await.unwrap(), None);
+        assert_eq!(api.get(&path).await.ok(200), seen);
+    }
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn never_more_than_250_rows_are_given_and_50_unless_asked() {
     let app = api.app("acme").await;
     let source = id(&api.post(&format!("/app/{app}/source"), json!({"name": "s"})).await.ok(201));
     for _ in 0..260 {
-        let event = crate::store::flow::NewEvent {
+        let event = NewEvent {
             id: minter.mint(),
             app: app.parse().unwrap(),
             source: source.parse().unwrap(),

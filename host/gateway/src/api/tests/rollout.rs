@@ -2,12 +2,16 @@
 
 use super::*;
 use crate::{
-    id::{PluginId, VersionId},
+    id::VersionId,
+    pipeline::{Worker as _, review::Review},
     rollout::{
         Suspension,
         tally::{Counted, Fault, Observation},
     },
-    store::{flow::MappingEnd, resource::Plugin, update},
+    store::{
+        resource::{App, Plugin, Stored},
+        update,
+    },
 };
 
 fn path(version: &str, rest: &str) -> String {
@@ -26,9 +30,7 @@ async fn versions(api: &Api, count: usize) -> Vec<String> {
 }
 
 async fn suspend(api: &Api, version: &str) {
-    let app: crate::store::resource::App = api.gateway.store.find(None, "acme").await.unwrap().unwrap().value;
-    let stored = api.gateway.store.find::<Plugin>(Some(&app.id), "p").await.unwrap().unwrap();
-    let mut plugin = stored.value;
+    let Stored { value: mut plugin, revision } = stored(api, "p").await;
     plugin.suspend(Suspension {
         version: version.parse().unwrap(),
         at: api.now(),
@@ -37,7 +39,7 @@ async fn suspend(api: &Api, version: &str) {
         failures: 10,
         call: None,
     });
-    api.gateway.store.write(vec![update(&plugin, stored.revision)], api.now()).await.unwrap();
+    api.gateway.store.write(vec![update(&plugin, revision)], api.now()).await.unwrap();
 }
 
 async fn actions(api: &Api) -> Vec<String> {
@@ -238,49 +240,121 @@ async fn the_digests_of_a_removed_version_still_stand_on_what_it_made() {
     let versions = versions(&api, 2).await;
     let app = id(&api.get("/app/acme").await.ok(200));
     let source = id(&api.put("/app/acme/source/s", json!({"name": "s"})).await.ok(201));
-    let event = crate::store::flow::NewEvent {
-        id: api.gateway.minter.mint(),
-        app: app.parse().unwrap(),
-        source: source.parse().unwrap(),
-        received_at: api.now(),
-        headers: Vec::new(),
-        body: b"{}".to_vec(),
-        dedupe_key: None,
-    };
-    let store = &api.gateway.store;
-    store.accept_event(event.clone()).await.unwrap();
-    let claim = store.claim(WorkKind::Map, api.now(), LEASE, 1).await.unwrap().remove(0);
-    let (plugin, version) = (plugin_id(&api).await, versions[1].parse::<VersionId>().unwrap());
-    let fault = Fault { code: "trap".into(), detail: "oh".into(), call: api.gateway.minter.mint() };
-    let counted = Counted { id: api.gateway.minter.mint(), window_calls: 10, calls_max: None };
-    let observed = Observation {
-        app: event.app.clone(),
-        plugin,
-        version: version.clone(),
-        counted: Some(counted),
-        fault: Some(fault),
-        fuel_used: 1,
-        duration_us: 1,
-        at: api.now(),
-    };
-    let end = MappingEnd {
-        state: crate::store::flow::EventState::Mapped,
-        reason: None,
-        version: Some(version),
-        matches: Vec::new(),
-        messages: Vec::new(),
-        call: None,
-        dead_letter: None,
-        observed: Some(observed),
-    };
-    store.finish_mapping(&claim, end).await.unwrap();
+    let version = versions[1].parse::<VersionId>().unwrap();
+    let event = api.map_one(&app, &source, MappingEnd { version: Some(version), ..mapped() }).await;
     api.delete(&format!("/app/acme/plugin/p/version/{}", versions[1])).await.ok(204);
-    let seen = api.get(&format!("/app/acme/inbound/{}", event.id)).await.ok(200);
+    let seen = api.get(&format!("/app/acme/inbound/{event}")).await.ok(200);
     let digest = json!(format!("sha256:{}", versions[1]));
     assert_eq!((&seen["versionDigest"], &seen["componentDigest"]), (&digest, &json!("sha256:none")));
     assert_eq!(api.get("/app/acme/inbound").await.ok(200)["data"][0]["versionDigest"], digest);
 }
 
-async fn plugin_id(api: &Api) -> PluginId {
-    id(&api.get("/app/acme/plugin/p").await.ok(200)).parse().unwrap()
+/// A plugin with two versions, the first one active; answers the versions.
+async fn pair(api: &Api, uid: &str) -> (String, String) {
+    let (_, first) = api.plugin("acme", uid, true, true).await;
+    let (_, second) = api.plugin("acme", uid, true, true).await;
+    api.post(&format!("/app/acme/plugin/{uid}/version/{first}/activate"), json!({})).await.ok(200);
+    (first, second)
+}
+
+/// The versions that a plugin runs, each of which must be there.
+async fn live(api: &Api, uid: &str) -> Vec<String> {
+    let plugin = stored(api, uid).await.value;
+    let running = [plugin.canary().map(|it| &it.version), plugin.shadow().map(|it| &it.version)];
+    let running: Vec<&VersionId> = plugin.active_version.iter().chain(running.into_iter().flatten()).collect();
+    for version in &running {
+        api.get(&format!("/app/acme/plugin/{uid}/version/{version}")).await.ok(200);
+    }
+    running.into_iter().map(VersionId::to_string).collect()
+}
+
+async fn stored(api: &Api, uid: &str) -> Stored<Plugin> {
+    let app: App = api.gateway.store.find(None, "acme").await.unwrap().unwrap().value;
+    api.gateway.store.find::<Plugin>(Some(&app.id), uid).await.unwrap().unwrap()
+}
+
+/// One request, to be made in the middle of another one.
+async fn ask(api: Arc<Api>, method: Method, path: String, body: Option<Value>) -> Answer {
+    api.send(&api.operator, method, &path, body).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn of_a_versions_removal_and_its_going_live_one_succeeds_whichever_comes_in_the_middle_of_the_other() {
+    let api = Arc::new(Api::start().await);
+    api.app("acme").await;
+    for (going_live, deletion_first) in
+        ["activate", "canary", "shadow", "rollback"].into_iter().flat_map(|how| [(how, false), (how, true)])
+    {
+        for moment in 0.. {
+            assert!(moment < 50, "the clock is looked at for ever");
+            let uid = format!("{going_live}-{deletion_first}-{moment}");
+            let (first, second) = pair(&api, &uid).await;
+            let plugin = format!("/app/acme/plugin/{uid}");
+            let version = if going_live == "rollback" { &first } else { &second };
+            let (method, path, body) = match going_live {
+                "rollback" => {
+                    api.post(&format!("{plugin}/version/{second}/activate"), json!({})).await.ok(200);
+                    (Method::POST, format!("{plugin}/rollback"), json!({}))
+                }
+                "activate" => (Method::POST, format!("{plugin}/version/{version}/activate"), json!({})),
+                _ => (Method::PUT, format!("{plugin}/version/{version}/{going_live}"), json!({"sharePercent": 5})),
+            };
+            let go_live = ask(api.clone(), method, path, Some(body));
+            let delete = ask(api.clone(), Method::DELETE, format!("{plugin}/version/{version}"), None);
+            let answers = match deletion_first {
+                true => api.in_the_middle(moment, delete, go_live).await.map(|(deleted, live)| (live, deleted)),
+                false => api.in_the_middle(moment, go_live, delete).await,
+            };
+            let running = live(&api, &uid).await;
+            let Some((went_live, deleted)) = answers else { break };
+            let ok = (went_live.status.is_success(), deleted.status.is_success());
+            assert!(ok.0 != ok.1, "{uid}: {went_live:?} {deleted:?}");
+            assert_eq!(running.contains(version), ok.0, "{uid}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_automatic_return_forgets_old_failures_and_never_leads_to_a_version_that_is_removed_in_its_middle() {
+    let api = Arc::new(Api::start().await);
+    let app = api.app("acme").await;
+    let source = id(&api.put("/app/acme/source/s", json!({"name": "s"})).await.ok(201));
+    for moment in 0.. {
+        assert!(moment < 50, "the clock is looked at for ever");
+        let uid = format!("p{moment}");
+        let (first, second) = pair(&api, &uid).await;
+        api.post(&format!("/app/acme/plugin/{uid}/version/{second}/activate"), json!({})).await.ok(200);
+        let plugin = stored(&api, &uid).await.value;
+        let watch = plugin.rollout.watch.as_ref().unwrap();
+        let fails = |version: &str, counted: Option<Counted>| Observation {
+            app: plugin.app.clone(),
+            plugin: plugin.id.clone(),
+            version: version.parse().unwrap(),
+            counted,
+            fault: Some(Fault { code: "trap".into(), detail: "oh".into(), call: api.gateway.minter.mint() }),
+            fuel_used: 1,
+            duration_us: 1,
+            at: api.now(),
+        };
+        for _ in 0..watch.policy.calls_min {
+            let counted = Counted { id: watch.id.clone(), window_calls: 100, calls_max: None };
+            // What runs late may still be of the version before.
+            for observed in [fails(&second, Some(counted)), fails(&first, None)] {
+                api.map_one(&app, &source, MappingEnd { observed: Some(observed), ..mapped() }).await;
+            }
+        }
+        let claims = api.gateway.store.claim(WorkKind::Review, api.now(), LEASE, 99).await.unwrap();
+        let claim = claims.into_iter().find(|claim| claim.subject == plugin.id.as_str()).unwrap();
+        let delete = ask(api.clone(), Method::DELETE, format!("/app/acme/plugin/{uid}/version/{first}"), None);
+        let happened = api.in_the_middle(moment, Review::work(&api.gateway, &claim), delete).await;
+        let running = live(&api, &uid).await;
+        let Some((reviewed, deleted)) = happened else {
+            assert_eq!(running, [first.clone()]);
+            let health = api.gateway.store.health(&first.parse().unwrap()).await.unwrap();
+            assert_eq!(health.in_row, 0, "the next failure would suspend it");
+            break;
+        };
+        reviewed.unwrap();
+        assert_eq!(running.contains(&first), !deleted.status.is_success(), "{moment}: {deleted:?}");
+    }
 }

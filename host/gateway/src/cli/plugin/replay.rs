@@ -8,6 +8,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -22,12 +23,31 @@ use crate::{
         PLUGIN_FAILED, REPLAY_DIFFERS, REPLAY_MISMATCH,
         style::{DIM, ERROR, GOOD, HEADING, RESET},
     },
-    json::diff::{Bounds, Difference},
-    pipeline::outcome::compare,
+    comparison::{Bounds, Change, Difference, compare},
+    limits::FIELDS,
 };
 
 /// The largest file that is read: a component in base64, an input and an output fit.
 const FILE_BYTES_MAX: u64 = 128 << 20;
+
+/// What a file's call may use here unless `--any-limits` is given: more than a gateway gives by default, and no more than a
+/// machine can stand. A file may come from a stranger.
+fn limits_max() -> Limits {
+    Limits {
+        fuel: 100_000_000_000,
+        deadline: Duration::from_secs(60),
+        memory_bytes_max: 1 << 30,
+        table_elements_max: 10_000_000,
+        input_bytes_max: 64 << 20,
+        output_bytes_max: 64 << 20,
+        matches_max: 100_000,
+        log_lines_max: 100_000,
+        log_bytes_max: 16 << 20,
+        log_line_bytes_max: 1 << 20,
+        host_calls_max: 10_000_000,
+        json_depth_max: 1_000,
+    }
+}
 
 /// What is shown of two outputs that differ.
 const SHOWN: Bounds = Bounds { differences_max: 50, chars_max: 200, depth_max: 64 };
@@ -39,6 +59,10 @@ pub struct ReplayArguments {
     /// The component, a .wasm file, where the file doesn't carry it; or another one, to see what it would have done.
     #[arg(long, value_name = "PLUGIN.wasm")]
     component: Option<PathBuf>,
+    /// Give the call whatever the file allows it. Without it a file is refused that allows more than 100,000,000,000 units of
+    /// fuel, 60 s or 1 GiB of memory, or far more of another limit than a gateway gives by default.
+    #[arg(long)]
+    any_limits: bool,
     /// Print one JSON object instead of text for people.
     #[arg(long)]
     json: bool,
@@ -52,8 +76,13 @@ struct Verdict<'a> {
     verdict: &'static str,
     mismatches: Vec<Mismatch>,
     comparison: Comparison,
-    /// Where the outputs differ, if both are known.
+    /// What the outputs come to, if both are known: `same`, `rewritten`, `changed`, `newlyFailing`, `newlyWorking` or
+    /// `stillFailing`.
+    change: Option<Change>,
+    /// Where they differ,
     differences: Vec<Difference>,
+    /// and how many differences there are beyond those.
+    more: usize,
     about: &'a std::collections::BTreeMap<String, String>,
     recorded: &'a hookloom_runtime::Recorded,
     replayed: &'a Report,
@@ -64,6 +93,9 @@ pub fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         Ok(replay) => replay,
         Err(error) => return Ok(unusable(arguments, &error.to_string())),
     };
+    if let Some(why) = beyond(&replay.limits).filter(|_| !arguments.any_limits) {
+        return Ok(unusable(arguments, &why));
+    }
     let bytes = match component(&replay, arguments)? {
         Ok(bytes) => bytes,
         Err(why) => return Ok(unusable(arguments, &why)),
@@ -99,19 +131,32 @@ fn judge(arguments: &ReplayArguments, replay: &Replay, plugin: &Plugin) -> ExitC
     } else {
         ("different", ExitCode::from(REPLAY_DIFFERS))
     };
-    let differences = match &replay.recorded.output {
-        Some(recorded) => compare(recorded, &report.outcome, &replay.input, SHOWN).shown,
-        None => Vec::new(),
-    };
     let recorded = &replay.recorded;
+    let outputs =
+        recorded.output.as_ref().map(|output| compare(output.into(), (&report.outcome).into(), &replay.input, SHOWN));
+    let (change, differences, more) =
+        outputs.map_or((None, Vec::new(), 0), |outputs| (Some(outputs.change), outputs.differences, outputs.more));
+    let about = &replay.about;
     let verdict =
-        Verdict { verdict, mismatches, comparison, differences, about: &replay.about, recorded, replayed: &report };
+        Verdict { verdict, mismatches, comparison, change, differences, more, about, recorded, replayed: &report };
     if arguments.json {
         anstream::println!("{}", serde_json::to_string_pretty(&verdict).unwrap_or_default());
     } else {
         print(&verdict);
     }
     code
+}
+
+/// What a file allows its call beyond what it gets without being asked, in words.
+fn beyond(limits: &Limits) -> Option<String> {
+    let max = limits_max();
+    let beyond = FIELDS.iter().filter(|field| field.of(limits) > field.of(&max));
+    let told: Vec<String> =
+        beyond.map(|field| format!("`{}` {} (at most {})", field.key, field.of(limits), field.of(&max))).collect();
+    (!told.is_empty()).then(|| {
+        let told = told.join(", ");
+        format!("the file allows its call more than is given here: {told}; if you trust it, give --any-limits")
+    })
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -209,6 +254,9 @@ fn print_differences(verdict: &Verdict<'_>) {
         anstream::println!("  {DIM}recorded{RESET} {}", visible(before.as_deref().unwrap_or("(nothing)")));
         anstream::println!("  {DIM}replayed{RESET} {}", visible(after.as_deref().unwrap_or("(nothing)")));
     }
+    if verdict.more > 0 {
+        anstream::println!("and {} more differences", verdict.more);
+    }
 }
 
 fn print_failure(failure: &Failure) {
@@ -252,5 +300,24 @@ fn failure_line(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Failed(failure) => failure.code.to_string(),
         _ => "none".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_may_allow_is_bounded_field_by_field() {
+        let max = limits_max();
+        assert_eq!((beyond(&Limits::default()), beyond(&max)), (None, None));
+        let check = |limits: Limits, name: &str| {
+            let told = beyond(&limits).unwrap_or_default();
+            assert!(told.contains(name) && told.contains("--any-limits"), "{told}");
+        };
+        check(Limits { fuel: u64::MAX, ..max.clone() }, "`fuel` 18446744073709551615 (at most 100000000000)");
+        check(Limits { deadline: Duration::from_secs(61), ..max.clone() }, "`deadline_ms` 61000 (at most 60000)");
+        check(Limits { memory_bytes_max: (1 << 30) + 1, ..max.clone() }, "`memory_bytes_max`");
+        check(Limits { log_bytes_max: usize::MAX, json_depth_max: 2_000, ..max }, "`json_depth_max` 2000");
     }
 }

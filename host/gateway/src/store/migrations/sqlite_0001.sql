@@ -11,6 +11,8 @@ CREATE TABLE resource (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX resource_uid ON resource (kind, app_id, uid) WHERE uid IS NOT NULL;
 CREATE INDEX resource_list ON resource (kind, app_id, id);
+-- The versions that have a component.
+CREATE INDEX resource_component ON resource (json_extract(data, '$.component')) WHERE kind = 'version';
 
 -- Finds a resource by the SHA-256 of a secret.
 CREATE TABLE handle (
@@ -21,12 +23,20 @@ CREATE TABLE handle (
 ) WITHOUT ROWID;
 CREATE INDEX handle_id ON handle (id);
 
--- Uploaded components by the digest of their bytes.
+-- Uploaded components by the digest of their bytes. They are kept in pieces, so that a large one is removed bit by bit.
 CREATE TABLE component (
-    digest     TEXT PRIMARY KEY,
-    bytes      BLOB NOT NULL,
+    id         INTEGER PRIMARY KEY,
+    digest     TEXT,                     -- NULL: no version has it any more, and its pieces are being removed
     created_ms INTEGER NOT NULL
 );
+CREATE UNIQUE INDEX component_digest ON component (digest) WHERE digest IS NOT NULL;
+
+CREATE TABLE component_piece (
+    component_id INTEGER NOT NULL,
+    position     INTEGER NOT NULL,
+    bytes        BLOB NOT NULL
+);
+CREATE UNIQUE INDEX component_piece_place ON component_piece (component_id, position);
 
 CREATE TABLE body (
     id    INTEGER PRIMARY KEY,

@@ -2,13 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::work::enqueue;
+use super::{resources, work::enqueue};
 use crate::{
     clock::Timestamp,
     id::{EventId, MessageId},
     store::{
         Result, StoreError,
         flow::{Accepted, Idempotency, Message, NewEvent, WorkKind},
+        resource::ResourceKind,
     },
 };
 
@@ -16,6 +17,7 @@ use crate::{
 const IDEMPOTENCY_MS: i64 = 24 * 60 * 60 * 1000;
 
 pub fn event(c: &Connection, event: &NewEvent) -> Result<Accepted<EventId>> {
+    resources::require(c, ResourceKind::App, event.app.as_str())?;
     if let Some(key) = &event.dedupe_key {
         let first: Option<String> = c
             .prepare_cached("SELECT id FROM event WHERE source_id = ? AND dedupe_key = ?")?
@@ -45,6 +47,7 @@ pub fn event(c: &Connection, event: &NewEvent) -> Result<Accepted<EventId>> {
 }
 
 pub fn message(c: &Connection, message: &Message, idempotency: Option<&Idempotency>) -> Result<Accepted<MessageId>> {
+    resources::require(c, ResourceKind::App, message.app.as_str())?;
     if let Some(idempotency) = idempotency
         && let Some(first) = repeated(c, message, idempotency)?
     {

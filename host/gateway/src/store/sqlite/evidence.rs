@@ -1,6 +1,9 @@
 //! What past calls were made with.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
+use ulid::Ulid;
 
 use super::{
     accept::inconsistent,
@@ -9,13 +12,16 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    id::{AppId, CallId},
+    id::{AppId, CallId, EventId, MessageId, TypedId as _},
     store::{
         Result,
         evidence::{Evidence, KeepBounds, NewEvidence, OutputParts, Part, RecordedCall, RecordedFilter, RecordedKind},
         flow::Call,
     },
 };
+
+/// How much older than its row an id may be.
+const ID_MARGIN: Duration = Duration::from_secs(60);
 
 /// Keeps a new call's evidence; the call's row is there.
 pub fn insert(c: &Connection, call: &Call, evidence: &NewEvidence) -> Result<()> {
@@ -94,28 +100,48 @@ pub fn recorded(c: &Connection, app: &AppId, filter: &RecordedFilter) -> Result<
     let before = filter.before.as_deref().unwrap_or("~");
     let since = filter.since.map(Timestamp::as_millis).unwrap_or(i64::MIN);
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    let (sql, which) = match &filter.kind {
-        RecordedKind::Calls { plugin } => (
-            "SELECT id FROM call WHERE app_id = ?1 AND plugin_id = ?5 AND id < ?2 AND created_ms >= ?3
-             ORDER BY id DESC LIMIT ?4",
-            Some(plugin.to_string()),
-        ),
-        RecordedKind::Events { sources } => (
-            "SELECT id FROM event WHERE app_id = ?1 AND id < ?2 AND received_ms >= ?3
-                 AND (?5 IS NULL OR source_id IN (SELECT value FROM json_each(?5)))
-             ORDER BY id DESC LIMIT ?4",
-            sources.as_ref().map(serde_json::to_string).transpose().map_err(inconsistent)?,
-        ),
-        RecordedKind::Messages => (
-            "SELECT id FROM message WHERE app_id = ?1 AND id < ?2 AND created_ms >= ?3 AND ?5 IS NULL
-                 AND operational = 0
-             ORDER BY id DESC LIMIT ?4",
-            None,
-        ),
+    let which = match &filter.kind {
+        RecordedKind::Calls { plugin } => Some(plugin.to_string()),
+        RecordedKind::Events { sources } => {
+            sources.as_ref().map(serde_json::to_string).transpose().map_err(inconsistent)?
+        }
+        RecordedKind::Messages => None,
     };
-    let mut statement = c.prepare_cached(sql)?;
-    let ids = statement.query_map(params![app.as_str(), before, since, limit, which], |row| row.get(0))?;
+    let mut statement = c.prepare_cached(recorded_sql(&filter.kind))?;
+    let from = first_id(&filter.kind, filter.since);
+    let ids = statement.query_map(params![app.as_str(), before, since, limit, which, from], |row| row.get(0))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+fn recorded_sql(kind: &RecordedKind) -> &'static str {
+    match kind {
+        RecordedKind::Calls { .. } => {
+            "SELECT id FROM call WHERE app_id = ?1 AND plugin_id = ?5 AND id < ?2 AND id >= ?6 AND created_ms >= ?3
+             ORDER BY id DESC LIMIT ?4"
+        }
+        RecordedKind::Events { .. } => {
+            "SELECT id FROM event WHERE app_id = ?1 AND id < ?2 AND id >= ?6 AND received_ms >= ?3
+                 AND (?5 IS NULL OR source_id IN (SELECT value FROM json_each(?5)))
+             ORDER BY id DESC LIMIT ?4"
+        }
+        RecordedKind::Messages => {
+            "SELECT id FROM message WHERE app_id = ?1 AND id < ?2 AND id >= ?6 AND created_ms >= ?3 AND ?5 IS NULL
+                 AND operational = 0
+             ORDER BY id DESC LIMIT ?4"
+        }
+    }
+}
+
+/// No id of what was recorded since then is smaller, so that a look for the newest ends there and not at the beginning of all
+/// history. A row's time may be a moment later than that of its id: a margin covers it, and the time itself is looked at too.
+fn first_id(kind: &RecordedKind, since: Option<Timestamp>) -> String {
+    let ms = since.map_or(0, |since| since.before(ID_MARGIN).as_millis());
+    let ulid = Ulid::from_parts(u64::try_from(ms).unwrap_or(0), 0);
+    match kind {
+        RecordedKind::Calls { .. } => CallId::from_ulid(ulid).into(),
+        RecordedKind::Events { .. } => EventId::from_ulid(ulid).into(),
+        RecordedKind::Messages => MessageId::from_ulid(ulid).into(),
+    }
 }
 
 /// Keeps shared content once.
@@ -152,10 +178,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_look_for_what_is_recorded_since_a_time_ends_at_that_time() {
+        let c = Connection::open_in_memory().unwrap();
+        c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
+        let plugin = || crate::id::PluginId::from_ulid(Ulid::nil());
+        for kind in
+            [RecordedKind::Calls { plugin: plugin() }, RecordedKind::Events { sources: None }, RecordedKind::Messages]
+        {
+            let sql = format!("EXPLAIN QUERY PLAN {}", recorded_sql(&kind));
+            let null: Option<i64> = None;
+            let mut statement = c.prepare(&sql).unwrap();
+            let plan: String =
+                statement.query_row(params![null, null, null, null, null, null], |row| row.get("detail")).unwrap();
+            assert!(plan.starts_with("SEARCH") && plan.ends_with("id>? AND id<?)"), "{plan}");
+            let since = Timestamp::from_millis(1_780_000_000_000);
+            let id = |ms| Ulid::from_parts(ms, 0).to_string();
+            let first = first_id(&kind, Some(since));
+            assert!(first.ends_with(&id(1_780_000_000_000 - 60_000)), "{first}");
+            assert!(first_id(&kind, None).ends_with(&id(0)));
+        }
+    }
+
+    #[test]
     fn what_calls_share_is_kept_once_for_each_tenant() {
         let c = Connection::open_in_memory().unwrap();
         c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
-        let app = |number| crate::id::TypedId::from_ulid(ulid::Ulid::from_parts(number, 0));
+        let app = |number| AppId::from_ulid(Ulid::from_parts(number, 0));
         for (number, text) in [(1, "a"), (1, "a"), (1, "b"), (2, "a"), (2, "a")] {
             insert_part(&c, &app(number), &Part::of(&text)).unwrap();
         }

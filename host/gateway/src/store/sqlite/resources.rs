@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
-    accept::insert_message,
-    rollouts,
+    accept::{inconsistent, insert_message},
+    components, rollouts,
     rows::{Query, optional_id},
     work,
 };
@@ -13,20 +13,22 @@ use crate::{
     id::AppId,
     store::{
         Page, PageRequest, Result, StoreError, Write,
+        flow::WorkKind,
         resource::{Document, ResourceKind},
     },
 };
 
 pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
-    let removes_versions = writes
-        .iter()
-        .any(|write| matches!(write, Write::DeleteApp(_) | Write::Delete { kind: ResourceKind::Version, .. }));
     for write in writes {
         match write {
             Write::Insert(document) => insert(tx, &document)?,
             Write::Update(document) => update(tx, &document)?,
-            Write::Delete { kind, id } => delete(tx, kind, &id)?,
-            Write::DeleteApp(app) => delete_app(tx, &app)?,
+            Write::Delete { kind, id } => delete(tx, kind, &id, now)?,
+            Write::Require { kind, id } => require(tx, kind, &id)?,
+            Write::DeleteApp(app) => {
+                delete(tx, ResourceKind::App, app.as_str(), now)?;
+                work::enqueue(tx, WorkKind::Erase, &app, app.as_str(), now)?;
+            }
             Write::Handle { digest, kind, id } => {
                 tx.prepare_cached("INSERT INTO handle (digest, kind, id) VALUES (?, ?, ?)")?.execute(params![
                     digest,
@@ -40,10 +42,7 @@ pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result
                 )?
                 .execute(params![at.as_millis(), id])?;
             }
-            Write::Component { digest, bytes } => {
-                tx.prepare_cached("INSERT OR IGNORE INTO component (digest, bytes, created_ms) VALUES (?, ?, ?)")?
-                    .execute(params![digest, bytes, now.as_millis()])?;
-            }
+            Write::Component { digest, bytes } => components::keep(tx, &digest, &bytes, now)?,
             Write::Work { kind, app, subject, due } => work::enqueue(tx, kind, &app, &subject, due)?,
             Write::Message(message) => insert_message(tx, &message)?,
             Write::Counting { app, plugin, ids } => rollouts::counting(tx, &app, &plugin, &ids)?,
@@ -51,7 +50,7 @@ pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result
             Write::Release { app, plugin } => rollouts::release(tx, &app, &plugin, now)?,
         }
     }
-    if removes_versions { delete_orphaned_components(tx) } else { Ok(()) }
+    Ok(())
 }
 
 pub fn document(
@@ -83,17 +82,18 @@ pub fn document_by_handle(
     digest: &[u8; 32],
     now: Timestamp,
 ) -> rusqlite::Result<Option<Document>> {
+    // What a removed tenant had is erased bit by bit, and opens nothing from the first moment on.
     let sql = "SELECT resource.* FROM handle JOIN resource USING (id)
-               WHERE digest = ? AND handle.kind = ? AND coalesce(expires_ms, ?3 + 1) > ?3";
+               WHERE digest = ? AND handle.kind = ? AND coalesce(expires_ms, ?3 + 1) > ?3
+                   AND (app_id = '' OR EXISTS (SELECT 1 FROM resource AS app WHERE app.id = resource.app_id))";
     c.prepare_cached(sql)?.query_row(params![digest, kind.as_str(), now.as_millis()], |row| read(row, kind)).optional()
-}
-
-pub fn component(c: &Connection, digest: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    c.prepare_cached("SELECT bytes FROM component WHERE digest = ?")?.query_row([digest], |row| row.get(0)).optional()
 }
 
 fn insert(tx: &Transaction<'_>, document: &Document) -> Result<()> {
     let Document { kind, id, app, uid, data, revision } = document;
+    if let Some(app) = app {
+        require(tx, ResourceKind::App, app.as_str())?;
+    }
     if let (Some(max), Some(_)) = (kind.owned_max(), app) {
         let owned: i64 = tx
             .prepare_cached("SELECT count(*) FROM resource WHERE kind = ? AND app_id = ?")?
@@ -134,47 +134,27 @@ fn update(tx: &Transaction<'_>, document: &Document) -> Result<()> {
     Err(StoreError::Changed { kind: kind.as_str(), name: id.clone() })
 }
 
-fn delete(tx: &Transaction<'_>, kind: ResourceKind, id: &str) -> Result<()> {
-    tx.prepare_cached("DELETE FROM resource WHERE id = ? AND kind = ?")?.execute(params![id, kind.as_str()])?;
-    tx.prepare_cached("DELETE FROM handle WHERE id = ?")?.execute([id])?;
-    rollouts::forget(tx, kind, id)
+/// Fails if a document is not there.
+pub fn require(c: &Connection, kind: ResourceKind, id: &str) -> Result<()> {
+    let is_there = c.prepare_cached("SELECT 1 FROM resource WHERE id = ? AND kind = ?")?.exists([id, kind.as_str()])?;
+    if is_there { Ok(()) } else { Err(StoreError::Changed { kind: kind.as_str(), name: id.to_owned() }) }
 }
 
-fn delete_app(tx: &Transaction<'_>, app: &AppId) -> Result<()> {
-    let owned = [
-        "DELETE FROM body WHERE id IN (SELECT body_id FROM event WHERE app_id = ?1
-             UNION SELECT body_id FROM message WHERE app_id = ?1 UNION SELECT body_id FROM delivery WHERE app_id = ?1)",
-        "DELETE FROM match WHERE event_id IN (SELECT id FROM event WHERE app_id = ?1)",
-        "DELETE FROM handle WHERE id IN (SELECT id FROM resource WHERE app_id = ?1)",
-        "DELETE FROM event WHERE app_id = ?1",
-        "DELETE FROM message WHERE app_id = ?1",
-        "DELETE FROM delivery WHERE app_id = ?1",
-        "DELETE FROM attempt WHERE app_id = ?1",
-        "DELETE FROM call WHERE app_id = ?1",
-        "DELETE FROM call_part WHERE app_id = ?1",
-        "DELETE FROM call_input WHERE app_id = ?1",
-        "DELETE FROM dead_letter WHERE app_id = ?1",
-        "DELETE FROM version_health WHERE app_id = ?1",
-        "DELETE FROM rollout_count WHERE app_id = ?1",
-        "DELETE FROM release WHERE app_id = ?1",
-        "DELETE FROM version_digest WHERE app_id = ?1",
-        "DELETE FROM idempotency WHERE app_id = ?1",
-        "DELETE FROM work WHERE app_id = ?1",
-        "DELETE FROM resource WHERE app_id = ?1 OR id = ?1",
-    ];
-    for sql in owned {
-        tx.execute(sql, [app.as_str()])?;
+/// Removes a document with what is kept beside it.
+pub fn delete(c: &Connection, kind: ResourceKind, id: &str, now: Timestamp) -> Result<()> {
+    let removed: Option<(String, Option<String>)> = c
+        .prepare_cached(
+            "DELETE FROM resource WHERE id = ? AND kind = ?
+             RETURNING app_id, CASE kind WHEN 'version' THEN json_extract(data, '$.component') END",
+        )?
+        .query_row(params![id, kind.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    c.prepare_cached("DELETE FROM handle WHERE id = ?")?.execute([id])?;
+    rollouts::forget(c, kind, id)?;
+    match removed {
+        Some((app, Some(component))) => components::let_go(c, &app.parse().map_err(inconsistent)?, &component, now),
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-fn delete_orphaned_components(tx: &Transaction<'_>) -> Result<()> {
-    tx.execute(
-        "DELETE FROM component WHERE digest NOT IN
-             (SELECT json_extract(data, '$.component') FROM resource WHERE kind = 'version')",
-        [],
-    )?;
-    Ok(())
 }
 
 fn read(row: &Row<'_>, kind: ResourceKind) -> rusqlite::Result<Document> {

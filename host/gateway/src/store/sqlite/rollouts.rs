@@ -36,13 +36,14 @@ pub fn observe(c: &Connection, subject: &str, observations: &[Observation]) -> R
                     .execute([it.version.as_str()])?;
             }
             Some(fault) => {
+                // Only of a version that is there: nobody would remove the row of one that was removed in the middle of its call.
                 c.prepare_cached(
-                    "INSERT INTO version_health (version_id, app_id, plugin_id, in_row, last) VALUES (?, ?, ?, 1, ?)
+                    "INSERT INTO version_health (version_id, app_id, plugin_id, in_row, last)
+                     SELECT id, app_id, ?2, 1, ?3 FROM resource WHERE id = ?1
                      ON CONFLICT (version_id) DO UPDATE SET in_row = in_row + 1, last = excluded.last",
                 )?
                 .execute(params![
                     it.version.as_str(),
-                    it.app.as_str(),
                     it.plugin.as_str(),
                     serde_json::to_string(fault).map_err(inconsistent)?,
                 ])?;

@@ -66,6 +66,13 @@ pub fn renew(c: &Connection, claim: &Claim, until: Timestamp) -> Result<()> {
     held(claim, changed)
 }
 
+/// Checks the fencing token and changes nothing.
+pub fn check(c: &Connection, claim: &Claim) -> Result<()> {
+    let is_held =
+        c.prepare_cached("SELECT 1 FROM work WHERE id = ? AND token = ?")?.exists([claim.work, claim.token])?;
+    held(claim, usize::from(is_held))
+}
+
 pub fn postpone(c: &Connection, claim: &Claim, due: Timestamp) -> Result<()> {
     let changed = c
         .prepare_cached("UPDATE work SET due_ms = ?, claimed = 0 WHERE id = ? AND token = ?")?

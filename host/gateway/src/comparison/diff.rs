@@ -1,7 +1,7 @@
-//! How two JSON texts differ, field by field. Pure; used where outputs of two plugin versions are compared.
+//! How two JSON texts differ, field by field. Pure.
 //!
-//! Numbers are compared as they are written, never through a machine number: `1.10` and `1.1` differ, and so do two integers
-//! beyond 2^53 that a floating-point type would take for one. What doesn't count: white space, the order of an object's
+//! Numbers are compared as decimal numbers, never through a machine number: `1.10` and `1.1` are one, two integers beyond 2^53
+//! that a floating-point type would take for one are not. What doesn't count either: white space, the order of an object's
 //! fields, and how a string is escaped.
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Diff {
                 return self.arrays(path, &before, &after, depth + 1);
             }
         }
-        if !is_same_string(before, after) {
+        if !is_same_string(before, after) && !is_same_number(before, after) {
             self.note(path, Some(before), Some(after));
         }
     }
@@ -136,6 +136,28 @@ fn is_same_string(before: &str, after: &str) -> bool {
     before.starts_with('"') && after.starts_with('"') && string(before).is_some_and(|text| Some(text) == string(after))
 }
 
+fn is_same_number(before: &str, after: &str) -> bool {
+    let number = |text: &str| text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let is_number = number(before) && number(after);
+    is_number && decimal(before).is_some_and(|number| Some(number) == decimal(after))
+}
+
+/// A JSON number as sign, digits without zeros at either end, and the power of ten of the last digit; `1.10e1`, `11` and
+/// `11.0` are one. None where the exponent is beyond 64 bits: such texts are the same only if they are the same text.
+fn decimal(number: &str) -> Option<(bool, String, i64)> {
+    let (negative, number) = number.strip_prefix('-').map_or((false, number), |rest| (true, rest));
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let exponent: i64 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_end_matches('0');
+    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+    let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(zeros)?;
+    let significant = significant.trim_start_matches('0');
+    // Zero is one number, whatever its sign and exponent.
+    Some(if significant.is_empty() { (false, String::new(), 0) } else { (negative, significant.to_owned(), exponent) })
+}
+
 fn cut(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         None => text.to_owned(),
@@ -169,11 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_compared_as_they_are_written() {
-        check("[1.10]", "[1.1]", &[("/0", Some("1.10"), Some("1.1"))]);
+    fn numbers_are_compared_as_decimal_numbers() {
+        check("[1.10e1,-0.0,100]", "[11,0,1E+2]", &[]);
+        check("[1.10]", "[1.11]", &[("/0", Some("1.10"), Some("1.11"))]);
+        // A floating-point type would call these equal.
         check("[9007199254740993]", "[9007199254740992]", &[("/0", Some("9007199254…"), Some("9007199254…"))]);
-        check("[1e400]", "[1e400]", &[]);
-        check("0", "-0", &[("", Some("0"), Some("-0"))]);
+        check("[1e400]", "[1e401]", &[("/0", Some("1e400"), Some("1e401"))]);
+        check("[1e99999999999999999999]", "[1e99999999999999999999]", &[]);
+        check("1", "-1", &[("", Some("1"), Some("-1"))]);
+        check("1", "true", &[("", Some("1"), Some("true"))]);
     }
 
     #[test]
