@@ -271,6 +271,7 @@ fn mapped() -> MappingEnd {
         call: None,
         dead_letter: None,
         observed: None,
+        seen: None,
     }
 }
 
@@ -1018,7 +1019,7 @@ async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_
     let (old, new): (VersionId, VersionId) = (fixed("plv_", 1), fixed("plv_", 2));
     let plugin = plugin(&kit, Some(new.clone()));
     kit.store.write(vec![store::insert(&plugin)], at(0)).await.unwrap();
-    let hold = async |version: Option<&VersionId>, code: &str| {
+    let hold = async |version: Option<&VersionId>, code: &str, read_at: i64| {
         let event = kit.event(None);
         kit.store.accept_event(event.clone()).await.unwrap();
         let claim = kit.claim_one(WorkKind::Map, at(0)).await;
@@ -1030,7 +1031,8 @@ async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_
             code: code.into(),
             ..kit.dead_letter(&kit.minter.mint())
         };
-        let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
+        let seen = Some((plugin.id.clone(), read_at));
+        let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), seen, ..mapped() };
         kit.store.finish_mapping(&claim, held).await.unwrap();
         let again = kit.store.claim(WorkKind::Map, at(0), LEASE, 10).await.unwrap();
         for claim in &again {
@@ -1038,10 +1040,11 @@ async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_
         }
         again.len()
     };
-    assert_eq!(hold(Some(&old), "trap").await, 1, "it ran while another version was activated");
-    assert_eq!(hold(None, "plugin_inactive").await, 1);
-    assert_eq!(hold(Some(&new), "plugin_suspended").await, 1, "it was resumed meanwhile");
-    assert_eq!(hold(Some(&new), "trap").await, 0, "the active version failed itself");
+    assert_eq!(hold(Some(&old), "trap", 0).await, 1, "it ran while another version was activated");
+    assert_eq!(hold(None, "plugin_inactive", 0).await, 1);
+    assert_eq!(hold(Some(&new), "plugin_suspended", 0).await, 1, "it was resumed meanwhile");
+    assert_eq!(hold(Some(&new), "trap", 0).await, 0, "the active version failed itself");
+    assert_eq!(hold(Some(&old), "trap", 1).await, 0, "a plugin that was not changed meanwhile is not looked at again");
 }
 
 #[tokio::test]

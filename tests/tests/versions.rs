@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hookloom::store::flow::WorkKind;
+use hookloom::{
+    id::VersionId,
+    store::{flow::WorkKind, resource::Plugin},
+};
 use hookloom_tests::{
     client::text,
     gateway::{TestGateway, TestTenant},
@@ -421,6 +424,40 @@ async fn a_restart_in_the_middle_of_a_release_goes_on_where_it_was() {
     assert!(sent.values().all(|requests| requests.len() == 1), "each once");
     // Two at a time, 200 ms apart.
     assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_trial_keeps_nothing_and_counts_nothing() {
+    let gateway = TestGateway::start_with("[runtime.versions]\nsuspend_after_failures = 2\n").await;
+    let tenant = gateway.tenant("acme").await;
+    let plugin = tenant.plugin("p", plugins::hostile(), &json!({ "mode": "good" })).await;
+    let store = gateway.server().gateway().store.clone();
+    for mode in ["panic", "log", "drop"] {
+        let version = tenant.activate(&plugin, plugins::hostile(), &json!({ "mode": mode })).await;
+        for kind in ["map", "reshape"] {
+            for _ in 0..3 {
+                let body = json!({ "kind": kind, "payload": { "n": 1 } });
+                let path = tenant.path(&version_path(&plugin, &version, "try"));
+                let tried = tenant.client.post(&path, &body).await.expect(200);
+                assert_eq!(tried["outcome"] == "failed", mode == "panic", "{tried}");
+                assert_eq!(tried["logs"]["lines"].as_array().unwrap().is_empty(), mode != "log", "{tried}");
+            }
+        }
+        let version: VersionId = version.parse().unwrap();
+        assert_eq!(store.health(&version).await.unwrap().in_row, 0, "{mode}");
+        let found: Plugin = store.find(Some(&tenant.app.parse().unwrap()), &plugin).await.unwrap().unwrap().value;
+        let watch = &found.rollout.watch.as_ref().unwrap().id;
+        assert_eq!(store.tally(watch).await.unwrap().unwrap().calls, 0, "{mode}");
+        assert!(found.suspension(&version).is_none(), "{mode}");
+    }
+    // Calls hold the logs and the evidence: there are none.
+    for list in ["call", "inbound", "msg", "dead-letter"] {
+        let rows = tenant.client.get(&tenant.path(list)).await.expect(200);
+        assert_eq!(rows["data"], json!([]), "{list}");
+    }
+    for kind in WorkKind::ALL {
+        assert_eq!(store.next_due(*kind).await.unwrap(), None, "{kind:?}");
+    }
 }
 
 /// Row 20.

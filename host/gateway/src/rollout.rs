@@ -486,6 +486,21 @@ mod tests {
         Canary { id: ulid(id), version: ulid(1), share_permille, policy, started_at, ended: None }
     }
 
+    fn plugin() -> Plugin {
+        let at = Timestamp::from_millis(0);
+        Plugin {
+            id: ulid(1),
+            app: ulid(1),
+            uid: None,
+            name: String::new(),
+            description: String::new(),
+            active_version: None,
+            rollout: Rollout::default(),
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
     fn taken(canary: &Canary) -> Vec<u64> {
         (0..10_000).filter(|number| canary.takes(ulid::<crate::id::EventId>(*number).as_str())).collect()
     }
@@ -506,17 +521,7 @@ mod tests {
     #[test]
     fn the_history_is_bounded_and_the_watch_needs_something_to_return_to() {
         let act = Act { by: Actor::Gateway, at: Timestamp::from_millis(0), reason: None };
-        let mut plugin = Plugin {
-            id: ulid(1),
-            app: ulid(1),
-            uid: None,
-            name: String::new(),
-            description: String::new(),
-            active_version: None,
-            rollout: Rollout::default(),
-            created_at: act.at,
-            updated_at: act.at,
-        };
+        let mut plugin = plugin();
         let policy = canary(1, 1).policy;
         plugin.activate(&ulid(0), Action::Activated, &act, ulid(1), policy);
         assert!(plugin.watch(act.at).is_none(), "there is nothing to return to");
@@ -536,17 +541,7 @@ mod tests {
     fn suspensions_are_bounded_and_never_forget_the_active_version() {
         let at = Timestamp::from_millis(0);
         let act = Act { by: Actor::Gateway, at, reason: None };
-        let mut plugin = Plugin {
-            id: ulid(1),
-            app: ulid(1),
-            uid: None,
-            name: String::new(),
-            description: String::new(),
-            active_version: None,
-            rollout: Rollout::default(),
-            created_at: at,
-            updated_at: at,
-        };
+        let mut plugin = plugin();
         plugin.activate(&ulid(0), Action::Activated, &act, ulid(1), canary(1, 1).policy);
         for number in 0..300 {
             let (code, detail) = (String::new(), String::new());

@@ -330,6 +330,7 @@ fn mapped() -> MappingEnd {
         call: None,
         dead_letter: None,
         observed: None,
+        seen: None,
     }
 }
 

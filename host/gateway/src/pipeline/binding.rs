@@ -12,7 +12,7 @@ use crate::{
     rollout::{SUSPENDED_CODE, tally::Counted},
     store::{
         StoreError,
-        resource::{App, Endpoint, Plugin, PluginBinding, Source, Version},
+        resource::{App, Endpoint, Plugin, PluginBinding, Source, Stored, Version},
     },
 };
 
@@ -59,6 +59,8 @@ pub struct Bound {
     pub target: Target,
     /// The candidate that runs beside it.
     pub shadow: Option<(RolloutId, VersionId)>,
+    /// At which revision the plugin was read; none if it is gone.
+    pub revision: Option<i64>,
 }
 
 /// What a binding leads to.
@@ -103,17 +105,21 @@ impl fmt::Display for Failed {
 /// # Errors
 /// As the store.
 pub async fn resolve(gateway: &Gateway, app: &AppId, plugin: &PluginId, subject: &str) -> Result<Bound, StoreError> {
-    let Some(plugin) = gateway.store.find::<Plugin>(Some(app), plugin.as_str()).await? else {
+    let Some(Stored { value, revision }) = gateway.store.find::<Plugin>(Some(app), plugin.as_str()).await? else {
         return Ok(missing(None, format!("plugin {plugin} was deleted")));
     };
-    let plugin = plugin.value;
+    Ok(Bound { revision: Some(revision), ..choose(gateway, app, &value, subject).await? })
+}
+
+async fn choose(gateway: &Gateway, app: &AppId, plugin: &Plugin, subject: &str) -> Result<Bound, StoreError> {
+    let bound = |target, shadow| Bound { target, shadow, revision: None };
     if let Some(canary) = plugin.canary().filter(|canary| canary.takes(subject))
         && plugin.suspension(&canary.version).is_none()
         && let Some(version) = gateway.store.find::<Version>(Some(app), canary.version.as_str()).await?
     {
         let window_calls = canary.policy.window_calls;
         let counted = Some(Counted { id: canary.id.clone(), window_calls, calls_max: None });
-        return Ok(Bound { target: Target::Version { version: Box::new(version.value), counted }, shadow: None });
+        return Ok(bound(Target::Version { version: Box::new(version.value), counted }, None));
     }
     let Some(active) = &plugin.active_version else {
         return Ok(missing(None, format!("plugin `{}` has no active version", plugin.name)));
@@ -125,7 +131,7 @@ pub async fn resolve(gateway: &Gateway, app: &AppId, plugin: &PluginId, subject:
             suspension.at, suspension.failures, suspension.code, suspension.detail
         );
         let target = Target::Missing { version: Some(active.clone()), failed: Failed::new(SUSPENDED_CODE, why) };
-        return Ok(Bound { target, shadow });
+        return Ok(bound(target, shadow));
     }
     let Some(version) = gateway.store.find::<Version>(Some(app), active.as_str()).await? else {
         return Ok(missing(Some(active.clone()), format!("version {active} was deleted")));
@@ -135,11 +141,12 @@ pub async fn resolve(gateway: &Gateway, app: &AppId, plugin: &PluginId, subject:
         window_calls: watch.policy.window_calls,
         calls_max: Some(watch.policy.watch_calls),
     });
-    Ok(Bound { target: Target::Version { version: Box::new(version.value), counted }, shadow })
+    Ok(bound(Target::Version { version: Box::new(version.value), counted }, shadow))
 }
 
 fn missing(version: Option<VersionId>, why: String) -> Bound {
-    Bound { target: Target::Missing { version, failed: Failed::new("plugin_inactive", why) }, shadow: None }
+    let target = Target::Missing { version, failed: Failed::new("plugin_inactive", why) };
+    Bound { target, shadow: None, revision: None }
 }
 
 /// Runs a version. A component that is gone or no longer accepted will not get better by trying again: that is a failure

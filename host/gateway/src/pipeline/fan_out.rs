@@ -176,6 +176,7 @@ impl Round<'_> {
         let invoked = invoke(self.gateway, &self.message.app, plugin, &subject, input).await?;
         self.end.calls.extend(invoked.call);
         self.end.observed.extend(invoked.observed);
+        self.end.seen.extend(invoked.seen);
         self.shadows.extend(invoked.shadow);
         let reshaped = Reshaped { version: invoked.version, result: result(invoked.outcome) };
         self.reshaped.insert(plugin.clone(), reshaped.clone());

@@ -37,6 +37,8 @@ pub struct Invoked {
     pub observed: Option<Observation>,
     /// What a shadow is to be shown, once the call is committed.
     pub shadow: Option<ShadowJob>,
+    /// At which revision the plugin was read, if it is there.
+    pub seen: Option<(PluginId, i64)>,
     /// What it answered, or why there is no answer.
     pub outcome: Result<Outcome, Failed>,
 }
@@ -81,10 +83,11 @@ pub async fn invoke(
     let shown = bound.shadow.and_then(|shadow| gateway.shadows.admits(app, &shadow.0).then(|| (shadow, input.clone())));
     let mut invoked = match bound.target {
         Target::Missing { version, failed } => {
-            Invoked { version, call: None, observed: None, shadow: None, outcome: Err(failed) }
+            Invoked { version, call: None, observed: None, shadow: None, seen: None, outcome: Err(failed) }
         }
         Target::Version { version, counted } => run(gateway, app, &version, counted, subject, input).await?,
     };
+    invoked.seen = bound.revision.map(|revision| (plugin.clone(), revision));
     invoked.shadow = shown.map(|(shadow, input)| job(app, shadow, subject, input, &invoked));
     Ok(invoked)
 }
@@ -111,7 +114,7 @@ async fn run(
             (Some(call), observed, outcome)
         }
     };
-    Ok(Invoked { version: Some(version.id.clone()), call, observed, shadow: None, outcome })
+    Ok(Invoked { version: Some(version.id.clone()), call, observed, shadow: None, seen: None, outcome })
 }
 
 /// The call as it is kept.

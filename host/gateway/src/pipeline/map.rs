@@ -89,9 +89,9 @@ impl Mapping<'_> {
         let subject = Subject::Event(self.event.id.clone());
         let input = Input::Map(self.input());
         let invoked = invoke(self.gateway, &self.event.app, &binding.plugin, &subject, input).await?;
-        let (observed, shadow) = (invoked.observed, invoked.shadow);
+        let (observed, shadow, seen) = (invoked.observed, invoked.shadow, invoked.seen);
         let end = self.called(binding, invoked.version, invoked.call, invoked.outcome).await?;
-        Ok((MappingEnd { observed, ..end }, shadow))
+        Ok((MappingEnd { observed, seen, ..end }, shadow))
     }
 
     /// Goes on from what the mapper answered.
@@ -311,6 +311,7 @@ fn ended_well() -> MappingEnd {
         call: None,
         dead_letter: None,
         observed: None,
+        seen: None,
     }
 }
 

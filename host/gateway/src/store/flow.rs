@@ -501,6 +501,8 @@ pub struct MappingEnd {
     pub dead_letter: Option<DeadLetter>,
     /// What the call says of its version.
     pub observed: Option<Observation>,
+    /// At which revision the plugin was read that was asked.
+    pub seen: Option<(PluginId, i64)>,
 }
 
 /// What fan-out came to; one commit.
@@ -514,4 +516,6 @@ pub struct FanOutEnd {
     pub dead_letters: Vec<DeadLetter>,
     /// What the calls say of their versions.
     pub observed: Vec<Observation>,
+    /// At which revisions the plugins were read that were asked.
+    pub seen: Vec<(PluginId, i64)>,
 }

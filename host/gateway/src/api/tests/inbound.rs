@@ -82,6 +82,7 @@ async fn map(api: &Api, state: EventState) {
             dead_letter: (state == EventState::Held).then_some(letter),
             call: Some(call),
             observed: None,
+            seen: None,
         };
         store.finish_mapping(&claim, end).await.unwrap();
     }

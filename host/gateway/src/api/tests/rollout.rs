@@ -349,7 +349,7 @@ async fn an_automatic_return_forgets_old_failures_and_never_leads_to_a_version_t
         let happened = api.in_the_middle(moment, Review::work(&api.gateway, &claim), delete).await;
         let running = live(&api, &uid).await;
         let Some((reviewed, deleted)) = happened else {
-            assert_eq!(running, [first.clone()]);
+            assert_eq!(running, std::slice::from_ref(&first));
             let health = api.gateway.store.health(&first.parse().unwrap()).await.unwrap();
             assert_eq!(health.in_row, 0, "the next failure would suspend it");
             break;

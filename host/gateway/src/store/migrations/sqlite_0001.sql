@@ -141,13 +141,16 @@ CREATE INDEX call_plugin ON call (app_id, plugin_id, id);
 CREATE INDEX call_event ON call (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX call_message ON call (message_id) WHERE message_id IS NOT NULL;
 
--- What calls share, once a tenant and content, by its SHA-256.
+-- What calls share, once a tenant and content, by its SHA-256. Bounded for each tenant, the oldest leave first.
 CREATE TABLE call_part (
+    number INTEGER PRIMARY KEY,
     app_id TEXT NOT NULL,
     digest BLOB NOT NULL,
+    bytes  INTEGER NOT NULL,
     data   TEXT NOT NULL                 -- JSON
 );
 CREATE UNIQUE INDEX call_part_digest ON call_part (app_id, digest);
+CREATE INDEX call_part_age ON call_part (app_id, number, bytes);
 
 -- The whole inputs of each tenant's last failed calls.
 CREATE TABLE call_input (

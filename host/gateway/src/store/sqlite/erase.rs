@@ -236,7 +236,7 @@ mod tests {
                  INSERT INTO event VALUES ('{event}', '{app}', 's', 0, '[]', {event_body}, NULL, 'accepted', NULL, NULL);
                  INSERT INTO message VALUES ('{message}', '{app}', NULL, 't', '[]', 'o', NULL, 0, NULL, NULL, 0, {message_body});
                  INSERT INTO call VALUES ('{call}', '{app}', '{plugin}', '{version}', NULL, NULL, 0, '{{}}', NULL, NULL, NULL, 0);
-                 INSERT INTO call_part VALUES ('{app}', randomblob(32), '{{}}');
+                 INSERT INTO call_part (app_id, digest, bytes, data) VALUES ('{app}', randomblob(32), 2, '{{}}');
                  INSERT INTO call_input VALUES ('{call}', '{app}', 1, x'00');
                  INSERT INTO dead_letter VALUES ('{letter}', '{app}', '{event}', '{plugin}', NULL, NULL, 'c', 'd', 1, 0);
                  INSERT INTO idempotency VALUES ('{app}', '{n}', x'00', '{message}', 0);

@@ -20,13 +20,16 @@ use crate::{
     },
 };
 
+/// What calls share, of one tenant: settings, limits, rules. A call whose part has left can't be made again.
+const PARTS: KeepBounds = KeepBounds { count_max: 4_000, bytes_max: 32 << 20 };
+
 /// How much older than its row an id may be.
 const ID_MARGIN: Duration = Duration::from_secs(60);
 
 /// Keeps a new call's evidence; the call's row is there.
 pub fn insert(c: &Connection, call: &Call, evidence: &NewEvidence) -> Result<()> {
     for part in [Some(&evidence.context), evidence.rules.as_ref()].into_iter().flatten() {
-        insert_part(c, &call.app, part)?;
+        insert_part(c, &call.app, part, PARTS)?;
     }
     c.prepare_cached("UPDATE call SET context = ?, rules = ?, exact = ? WHERE id = ?")?.execute(params![
         evidence.context.digest.as_bytes(),
@@ -51,7 +54,7 @@ pub fn recorded_call(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Resu
              JOIN call_part AS context ON context.app_id = call.app_id AND context.digest = call.context
              LEFT JOIN call_part AS rules ON rules.app_id = call.app_id AND rules.digest = call.rules
              LEFT JOIN call_input ON call_id = call.id
-             WHERE call.id = ? AND call.app_id = ?",
+             WHERE call.id = ? AND call.app_id = ? AND (call.rules IS NULL OR rules.digest IS NOT NULL)",
         )?
         .query_row(params![id.as_str(), app.as_str()], |row| {
             Ok(Evidence {
@@ -144,24 +147,37 @@ fn first_id(kind: &RecordedKind, since: Option<Timestamp>) -> String {
     }
 }
 
-/// Keeps shared content once.
-fn insert_part(c: &Connection, app: &AppId, part: &Part) -> Result<()> {
+/// Keeps shared content once, and removes the tenant's oldest beyond the bounds; what is in use comes back with the next call.
+fn insert_part(c: &Connection, app: &AppId, part: &Part, bounds: KeepBounds) -> Result<()> {
     let known = c
         .prepare_cached("SELECT 1 FROM call_part WHERE app_id = ? AND digest = ?")?
         .exists(params![app.as_str(), part.digest.as_bytes()])?;
-    if !known {
-        c.prepare_cached("INSERT INTO call_part (app_id, digest, data) VALUES (?, ?, ?)")?.execute(params![
-            app.as_str(),
-            part.digest.as_bytes(),
-            part.text
-        ])?;
+    if known {
+        return Ok(());
     }
+    c.prepare_cached("INSERT INTO call_part (app_id, digest, bytes, data) VALUES (?, ?, ?, ?)")?.execute(params![
+        app.as_str(),
+        part.digest.as_bytes(),
+        number(part.text.len()),
+        part.text
+    ])?;
+    c.prepare_cached(
+        "DELETE FROM call_part WHERE number IN (
+             SELECT number FROM (
+                 SELECT number, sum(bytes) OVER newest AS total, row_number() OVER newest AS place
+                 FROM call_part WHERE app_id = ?1 WINDOW newest AS (ORDER BY number DESC))
+             WHERE total > ?2 OR place > ?3)",
+    )?
+    .execute(params![app.as_str(), number(bounds.bytes_max), number(bounds.count_max)])?;
     Ok(())
+}
+
+fn number(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Removes the tenant's oldest inputs beyond its bounds.
 fn evict(c: &Connection, app: &AppId, bounds: KeepBounds) -> Result<()> {
-    let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     c.prepare_cached(
         "DELETE FROM call_input WHERE call_id IN (
              SELECT call_id FROM (
@@ -205,9 +221,31 @@ mod tests {
         c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
         let app = |number| AppId::from_ulid(Ulid::from_parts(number, 0));
         for (number, text) in [(1, "a"), (1, "a"), (1, "b"), (2, "a"), (2, "a")] {
-            insert_part(&c, &app(number), &Part::of(&text)).unwrap();
+            insert_part(&c, &app(number), &Part::of(&text), PARTS).unwrap();
         }
         let count: i64 = c.query_row("SELECT count(*) FROM call_part", [], |row| row.get(0)).unwrap();
         assert_eq!(count, 3);
+    }
+
+    #[test]
+    fn what_calls_share_is_bounded_for_each_tenant_and_the_oldest_leave_first() {
+        let c = Connection::open_in_memory().unwrap();
+        c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
+        let app = |number| AppId::from_ulid(Ulid::from_parts(number, 0));
+        let keep = |number, text: &str, bounds| {
+            insert_part(&c, &app(number), &Part::of(&text), bounds).unwrap();
+            let mut kept = c.prepare("SELECT data FROM call_part WHERE app_id = ? ORDER BY number").unwrap();
+            let kept = kept.query_map([app(number).as_str()], |row| row.get::<_, String>(0)).unwrap();
+            kept.map(|text| text.unwrap().replace('"', "")).collect::<Vec<_>>().join(" ")
+        };
+        let three = KeepBounds { count_max: 3, bytes_max: 1_000 };
+        keep(2, "other", three);
+        for text in ["a", "b", "c"] {
+            keep(1, text, three);
+        }
+        assert_eq!(keep(1, "d", three), "b c d");
+        assert_eq!(keep(1, "a", three), "c d a", "what is in use comes back");
+        assert_eq!(keep(1, "e", KeepBounds { bytes_max: 6, ..three }), "a e", "three bytes each");
+        assert_eq!(keep(2, "other", three), "other");
     }
 }

@@ -179,11 +179,15 @@ fn again(c: &Connection, subject: &str, now: Timestamp) -> Result<Option<WorkKin
 }
 
 /// Lets what was held go on at once where the version that held it was replaced while it ran: nobody would release it.
-pub fn release_overtaken(c: &Connection, letters: &[DeadLetter]) -> Result<()> {
+///
+/// A plugin that is still at the revision at which it was read for the call has overtaken nothing: its document, which may be
+/// large, is not read once more for each letter.
+pub fn release_overtaken(c: &Connection, letters: &[DeadLetter], seen: &[(PluginId, i64)]) -> Result<()> {
     for letter in letters {
+        let read_at = seen.iter().find(|(plugin, _)| *plugin == letter.plugin).map(|(_, revision)| *revision);
         let data: Option<String> = c
-            .prepare_cached("SELECT data FROM resource WHERE id = ? AND kind = ?")?
-            .query_row([letter.plugin.as_str(), ResourceKind::Plugin.as_str()], |row| row.get(0))
+            .prepare_cached("SELECT data FROM resource WHERE id = ? AND kind = ? AND revision IS NOT ?")?
+            .query_row(params![letter.plugin.as_str(), ResourceKind::Plugin.as_str(), read_at], |row| row.get(0))
             .optional()?;
         let Some(data) = data else { continue };
         let plugin: Plugin = serde_json::from_str(&data).map_err(inconsistent)?;

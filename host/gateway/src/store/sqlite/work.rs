@@ -109,7 +109,7 @@ pub fn finish_mapping(c: &Connection, claim: &Claim, end: &MappingEnd) -> Result
     let dead_letters = end.dead_letter.as_slice();
     settle(c, &claim.subject, dead_letters)?;
     dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))?;
-    rollouts::release_overtaken(c, dead_letters)
+    rollouts::release_overtaken(c, dead_letters, end.seen.as_slice())
 }
 
 pub fn finish_fan_out(c: &Connection, claim: &Claim, end: &FanOutEnd, now: Timestamp) -> Result<()> {
@@ -141,7 +141,7 @@ pub fn finish_fan_out(c: &Connection, claim: &Claim, end: &FanOutEnd, now: Times
     rollouts::observe(c, &claim.subject, &end.observed)?;
     settle(c, &claim.subject, &end.dead_letters)?;
     end.dead_letters.iter().try_for_each(|letter| upsert_dead_letter(c, letter))?;
-    rollouts::release_overtaken(c, &end.dead_letters)
+    rollouts::release_overtaken(c, &end.dead_letters, &end.seen)
 }
 
 pub fn finish_attempt(
