@@ -1,7 +1,7 @@
 //! What a candidate makes of an input, compared with what another version made of it. Pure.
 //!
 //! Shadows (`pipeline::shadow`), backtests (`pipeline::backtest`) and `hookloom plugin replay` all compare by this, and tell it
-//! in these words. [`document`] writes an answer as one JSON text, [`diff`] finds where two texts differ by what they mean:
+//! in these words. `document` writes an answer as one JSON text, [`diff`] finds where two texts differ by what they mean:
 //! numbers as decimal numbers, objects whatever the order of their fields.
 
 pub mod diff;
