@@ -15,10 +15,12 @@ use hookloom::{
             CallContext, Exact, KeepBounds, KeptInput, NewEvidence, OutputParts, Part, RecordedFilter, RecordedKind,
         },
         flow::{
-            Accepted, Attempt, AttemptEnd, Call, CallOutcome, CallRecord, Claim, DeadLetter, DeliveryBody,
-            DeliveryState, Event, EventState, FanOutEnd, Idempotency, MappingEnd, MatchRow, MatchState, Message,
-            NewDelivery, NewEvent, Trigger, WorkKind,
+            Accepted, Admitted, Attempt, AttemptEnd, Call, CallOutcome, CallRecord, Claim, DeadLetter, DeliveryBody,
+            DeliveryJob, DeliveryState, EndpointHealth, Event, EventState, Expiry, FanOutDone, FanOutEnd, HealthChange,
+            Idempotency, Job, MappingEnd, MatchRow, MatchState, Message, NewDelivery, NewEvent, ReplayFilter,
+            Rescheduled, Trigger, Want, WorkKind,
         },
+        key::{Lane, Subject},
         resource::{App, Plugin, Resource as _, ResourceKind, RuleRow, Version},
         sqlite::SqliteStore,
     },
@@ -26,8 +28,6 @@ use hookloom::{
 use hookloom_runtime::{
     Contact, Digest, EngineIdentity, InboundEvent, Input, Limits, Logs, MapInput, Origin, Rule, Source,
 };
-
-const LEASE: Duration = Duration::from_secs(60);
 
 /// A store in a folder that goes with it.
 struct Kit {
@@ -59,7 +59,7 @@ impl Kit {
     /// Erases what was removed; answers in how many steps.
     async fn erase(&self) -> usize {
         let mut steps = 0;
-        for claim in self.store.claim(WorkKind::Erase, at(0), LEASE, 10).await.unwrap() {
+        for claim in self.store.claim_due(WorkKind::Erase, at(0), 10).await.unwrap() {
             steps += 1;
             while !self.store.erase(&claim).await.unwrap() {
                 steps += 1;
@@ -71,7 +71,7 @@ impl Kit {
     /// A message on its way to an endpoint, claimed for its attempt.
     async fn delivering(&self) -> (Message, EndpointId, Claim) {
         let (message, endpoint) = (self.message(None), self.minter.mint::<EndpointId>());
-        self.store.accept_message(message.clone(), None).await.unwrap();
+        self.store.accept_message(message.clone(), None, false).await.unwrap();
         let claim = self.claim_one(WorkKind::FanOut, at(0)).await;
         let deliveries = vec![self.delivery(&endpoint, DeliveryState::Waiting)];
         self.store.finish_fan_out(&claim, FanOutEnd { deliveries, ..FanOutEnd::default() }, at(0)).await.unwrap();
@@ -112,12 +112,26 @@ impl Kit {
             deliver_at: None,
             event: None,
             operational: false,
+            ordering_key: None,
             payload: "{\"n\": 1.10}".into(),
         }
     }
 
+    /// What a claimed delivery needs.
+    async fn job(&self, claim: &Claim) -> DeliveryJob {
+        match self.store.jobs(std::slice::from_ref(claim)).await.unwrap().remove(0) {
+            Job::Delivery(job) => *job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// When the first work of each lane is due.
+    async fn due(&self, kind: WorkKind) -> Vec<Timestamp> {
+        self.store.lanes(kind, None, 100).await.unwrap().iter().map(|head| head.due).collect()
+    }
+
     async fn claim_one(&self, kind: WorkKind, now: Timestamp) -> Claim {
-        let claims = self.store.claim(kind, now, LEASE, 10).await.unwrap();
+        let claims = self.store.claim_due(kind, now, 10).await.unwrap();
         assert_eq!(claims.len(), 1, "{kind:?}");
         claims.into_iter().next().unwrap()
     }
@@ -130,6 +144,8 @@ impl Kit {
             body: DeliveryBody::Original,
             version: None,
             due: at(0),
+            hot: false,
+            ordering_key: None,
         }
     }
 
@@ -166,6 +182,10 @@ impl Kit {
     }
 }
 
+fn attempt_end(state: DeliveryState, next: Option<Timestamp>) -> AttemptEnd {
+    AttemptEnd { state, reason: None, next, blocks: false, health: None, tell: Vec::new() }
+}
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(1_780_000_000_000 + seconds * 1000)
 }
@@ -174,10 +194,11 @@ fn at(seconds: i64) -> Timestamp {
 async fn an_accepted_event_brings_the_work_to_map_it() {
     let kit = Kit::new();
     let event = kit.event(None);
-    assert_eq!(kit.store.accept_event(event.clone()).await.unwrap(), Accepted::New(event.id.clone()));
+    let admitted = kit.store.accept_event(event.clone(), false).await.unwrap();
+    assert_eq!(admitted, Admitted { accepted: Accepted::New(event.id.clone()), claim: None });
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
-    assert_eq!(claim.subject, event.id.as_str());
-    let stored = kit.store.event(&event.id).await.unwrap().unwrap();
+    assert_eq!(claim.subject, Subject::Event(event.id.clone()));
+    let stored = kit.store.event(&kit.app, &event.id).await.unwrap().unwrap();
     assert_eq!((stored.body.as_str(), stored.state), ("{\"a\": 1}", EventState::Accepted));
 }
 
@@ -185,17 +206,17 @@ async fn an_accepted_event_brings_the_work_to_map_it() {
 async fn a_repeated_dedupe_key_gives_the_first_event_and_no_second_work() {
     let kit = Kit::new();
     let first = kit.event(Some("key:1"));
-    kit.store.accept_event(first.clone()).await.unwrap();
-    let repeat = kit.store.accept_event(kit.event(Some("key:1"))).await.unwrap();
+    kit.store.accept_event(first.clone(), false).await.unwrap();
+    let repeat = kit.store.accept_event(kit.event(Some("key:1")), false).await.unwrap().accepted;
     assert_eq!(repeat, Accepted::Repeat(first.id));
-    assert_eq!(kit.store.claim(WorkKind::Map, at(0), LEASE, 10).await.unwrap().len(), 1);
+    assert_eq!(kit.store.claim_due(WorkKind::Map, at(0), 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn events_without_a_key_are_never_repeats() {
     let kit = Kit::new();
     for _ in 0..2 {
-        assert!(matches!(kit.store.accept_event(kit.event(None)).await.unwrap(), Accepted::New(_)));
+        assert!(matches!(kit.store.accept_event(kit.event(None), false).await.unwrap().accepted, Accepted::New(_)));
     }
 }
 
@@ -204,7 +225,7 @@ async fn the_same_key_at_the_same_time_makes_one_event() {
     let kit = Kit::new();
     let accepts = (0..50).map(|_| {
         let (store, event) = (kit.store.clone(), kit.event(Some("key:same")));
-        tokio::spawn(async move { store.accept_event(event).await.unwrap() })
+        tokio::spawn(async move { store.accept_event(event, false).await.unwrap().accepted })
     });
     let mut new = 0;
     let mut ids = std::collections::BTreeSet::new();
@@ -221,44 +242,47 @@ async fn an_idempotency_key_is_recognized_for_a_day_and_bound_to_its_request() {
     let kit = Kit::new();
     let key = |request| Some(Idempotency { key: "k".into(), request: [request; 32] });
     let first = kit.message(None);
-    kit.store.accept_message(first.clone(), key(1)).await.unwrap();
-    let repeat = kit.store.accept_message(kit.message(None), key(1)).await.unwrap();
+    kit.store.accept_message(first.clone(), key(1), false).await.unwrap();
+    let repeat = kit.store.accept_message(kit.message(None), key(1), false).await.unwrap().accepted;
     assert_eq!(repeat, Accepted::Repeat(first.id));
-    let reused = kit.store.accept_message(kit.message(None), key(2)).await;
+    let reused = kit.store.accept_message(kit.message(None), key(2), false).await;
     assert!(matches!(reused, Err(StoreError::KeyReused)), "{reused:?}");
     let next_day = Message { created_at: at(24 * 3600), ..kit.message(None) };
-    assert!(matches!(kit.store.accept_message(next_day, key(2)).await.unwrap(), Accepted::New(_)));
+    let admitted = kit.store.accept_message(next_day, key(2), false).await.unwrap();
+    assert!(matches!(admitted.accepted, Accepted::New(_)));
 }
 
 #[tokio::test]
 async fn a_repeated_message_uid_is_refused_and_leaves_nothing() {
     let kit = Kit::new();
     let first = kit.message(Some("order-1"));
-    kit.store.accept_message(first.clone(), None).await.unwrap();
-    let repeat = kit.store.accept_message(kit.message(Some("order-1")), None).await;
+    kit.store.accept_message(first.clone(), None, false).await.unwrap();
+    let repeat = kit.store.accept_message(kit.message(Some("order-1")), None, false).await;
     assert!(matches!(repeat, Err(StoreError::Exists { kind: "message", .. })), "{repeat:?}");
-    assert_eq!(kit.store.claim(WorkKind::FanOut, at(0), LEASE, 10).await.unwrap().len(), 1);
+    assert_eq!(kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap().len(), 1);
     let stored = kit.store.message(&kit.app, "order-1").await.unwrap().unwrap();
     assert_eq!((stored.id, stored.payload.as_str()), (first.id, "{\"n\": 1.10}"));
 }
 
 #[tokio::test]
-async fn claimed_work_comes_back_when_its_lease_ends_and_the_old_claim_is_worth_nothing() {
+async fn claimed_work_comes_back_when_its_node_dies_and_the_old_claim_is_worth_nothing() {
     let kit = Kit::new();
-    kit.store.accept_event(kit.event(None)).await.unwrap();
+    kit.store.accept_event(kit.event(None), false).await.unwrap();
     let old = kit.claim_one(WorkKind::Map, at(0)).await;
-    assert!(kit.store.claim(WorkKind::Map, at(59), LEASE, 10).await.unwrap().is_empty());
-    let new = kit.claim_one(WorkKind::Map, at(60)).await;
+    assert!(kit.store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty(), "a node that lives keeps it");
+    let kit = kit.reopen(at(1));
+    let new = kit.claim_one(WorkKind::Map, at(1)).await;
     assert_eq!((old.work, new.tries), (new.work, 2));
-    for result in [
-        kit.store.postpone(&old, at(0)).await,
-        kit.store.abandon(&old).await,
-        kit.store.finish_mapping(&old, mapped()).await,
-    ] {
+    assert!(new.token > old.token);
+    for result in
+        [kit.store.abandon(&old).await.map(drop), kit.store.finish_mapping(&old, mapped(), false).await.map(drop)]
+    {
         assert!(matches!(result, Err(StoreError::LeaseLost { .. })), "{result:?}");
     }
-    kit.store.finish_mapping(&new, mapped()).await.unwrap();
-    assert!(kit.store.claim(WorkKind::Map, at(1000), LEASE, 10).await.unwrap().is_empty());
+    kit.store.give_back(vec![(old, at(0))]).await.unwrap();
+    assert!(kit.store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty(), "it was passed over");
+    kit.store.finish_mapping(&new, mapped(), false).await.unwrap();
+    assert!(kit.reopen(at(2)).store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty());
 }
 
 fn mapped() -> MappingEnd {
@@ -276,38 +300,19 @@ fn mapped() -> MappingEnd {
 }
 
 #[tokio::test]
-async fn a_renewed_claim_is_held_for_longer() {
-    let kit = Kit::new();
-    kit.store.accept_event(kit.event(None)).await.unwrap();
-    let claim = kit.claim_one(WorkKind::Map, at(0)).await;
-    kit.store.renew(&claim, at(120)).await.unwrap();
-    assert!(kit.store.claim(WorkKind::Map, at(119), LEASE, 10).await.unwrap().is_empty());
-    kit.claim_one(WorkKind::Map, at(120)).await;
-    assert!(matches!(kit.store.renew(&claim, at(300)).await, Err(StoreError::LeaseLost { .. })));
-}
-
-#[tokio::test]
 async fn an_attempt_that_was_made_is_recorded_even_if_the_lease_is_lost() {
     let kit = Kit::new();
     let (message, endpoint, claim) = kit.delivering().await;
-    assert!(kit.store.resend(&message.id, &endpoint, at(1)).await.unwrap(), "asked for in the middle of the attempt");
-    let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
+    assert!(
+        kit.store.resend(&kit.app, &message.id, &endpoint, at(1)).await.unwrap().is_some(),
+        "asked for in the middle of the attempt"
+    );
+    let done = attempt_end(DeliveryState::Delivered, None);
     kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(2)).await.unwrap();
     let attempts = kit.store.attempts(&kit.app, AttemptFilter::default(), PageRequest::newest(10)).await.unwrap();
     assert_eq!(attempts.rows.len(), 1);
-    assert_eq!(kit.store.deliveries(&message.id).await.unwrap()[0].state, DeliveryState::Waiting);
+    assert_eq!(kit.store.deliveries(&kit.app, &message.id).await.unwrap()[0].state, DeliveryState::Waiting);
     kit.claim_one(WorkKind::Deliver, at(2)).await;
-}
-
-#[tokio::test]
-async fn claims_of_a_dead_process_come_back_when_the_store_is_opened_again() {
-    let kit = Kit::new();
-    kit.store.accept_event(kit.event(None)).await.unwrap();
-    let old = kit.claim_one(WorkKind::Map, at(0)).await;
-    let kit = kit.reopen(at(1));
-    let new = kit.claim_one(WorkKind::Map, at(1)).await;
-    assert_eq!(old.work, new.work);
-    assert!(new.token > old.token);
 }
 
 #[tokio::test]
@@ -315,7 +320,7 @@ async fn a_second_process_can_not_work_on_the_same_store_but_may_change_configur
     let kit = Kit::new();
     let path = kit.folder.path().join("store.db");
     assert!(matches!(SqliteStore::open(&path, at(0)), Err(StoreError::Unavailable { .. })));
-    let beside: Arc<dyn Store> = Arc::new(SqliteStore::attach(&path).unwrap());
+    let beside: Arc<dyn Store> = Arc::new(SqliteStore::attach(&path, at(0)).unwrap());
     beside.write(vec![store::insert(&app(&kit, Some("tenant")))], at(0)).await.unwrap();
     assert!(kit.store.find::<App>(None, "tenant").await.unwrap().is_some());
 }
@@ -324,12 +329,12 @@ async fn a_second_process_can_not_work_on_the_same_store_but_may_change_configur
 async fn mapping_commits_the_event_its_matches_and_its_messages_together() {
     let kit = Kit::new();
     let event = kit.event(None);
-    kit.store.accept_event(event.clone()).await.unwrap();
+    kit.store.accept_event(event.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
     let message = Message { event: Some(event.id.clone()), ..kit.message(None) };
     let end = MappingEnd { messages: vec![message.clone()], ..mapped() };
-    kit.store.finish_mapping(&claim, end).await.unwrap();
-    assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, message.id.as_str());
+    kit.store.finish_mapping(&claim, end, false).await.unwrap();
+    assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, Subject::Message(message.id.clone()));
     let done = EventFilter { state: Some(EventState::Mapped), ..EventFilter::default() };
     assert_eq!(kit.store.events(&kit.app, done, PageRequest::newest(10)).await.unwrap().rows.len(), 1);
 }
@@ -338,23 +343,23 @@ async fn mapping_commits_the_event_its_matches_and_its_messages_together() {
 async fn a_held_event_is_mapped_again_on_request_and_its_dead_letter_goes() {
     let kit = Kit::new();
     let event = kit.event(None);
-    kit.store.accept_event(event.clone()).await.unwrap();
+    kit.store.accept_event(event.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
     let letter = DeadLetter { event: Some(event.id.clone()), message: None, ..kit.dead_letter(&kit.minter.mint()) };
     let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
-    kit.store.finish_mapping(&claim, held.clone()).await.unwrap();
-    assert!(kit.store.claim(WorkKind::Map, at(9), LEASE, 10).await.unwrap().is_empty(), "held events wait");
+    kit.store.finish_mapping(&claim, held.clone(), false).await.unwrap();
+    assert!(kit.store.claim_due(WorkKind::Map, at(9), 10).await.unwrap().is_empty(), "held events wait");
 
-    assert!(kit.store.reprocess_event(&event.id, at(9)).await.unwrap());
-    assert!(!kit.store.reprocess_event(&event.id, at(9)).await.unwrap(), "it isn't held any more");
+    assert!(kit.store.reprocess_event(&kit.app, &event.id, at(9)).await.unwrap().is_some());
+    assert!(kit.store.reprocess_event(&kit.app, &event.id, at(9)).await.unwrap().is_none(), "it isn't held any more");
     let claim = kit.claim_one(WorkKind::Map, at(9)).await;
-    kit.store.finish_mapping(&claim, held).await.unwrap();
+    kit.store.finish_mapping(&claim, held, false).await.unwrap();
     let letters = kit.store.dead_letters(&kit.app, None, PageRequest::newest(10)).await.unwrap().rows;
     assert_eq!((letters.len(), letters[0].failures), (1, 2), "the same letter, one more failure");
 
-    kit.store.reprocess_event(&event.id, at(10)).await.unwrap();
+    kit.store.reprocess_event(&kit.app, &event.id, at(10)).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(10)).await;
-    kit.store.finish_mapping(&claim, mapped()).await.unwrap();
+    kit.store.finish_mapping(&claim, mapped(), false).await.unwrap();
     assert!(kit.store.dead_letters(&kit.app, None, PageRequest::newest(10)).await.unwrap().rows.is_empty());
 }
 
@@ -362,7 +367,7 @@ async fn a_held_event_is_mapped_again_on_request_and_its_dead_letter_goes() {
 async fn a_delivery_is_attempted_until_it_ends_and_keeps_its_bytes() {
     let kit = Kit::new();
     let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
-    kit.store.accept_message(message.clone(), None).await.unwrap();
+    kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
     let body = DeliveryBody::Replaced("{\"x\": 1}".into());
     let delivery = NewDelivery { body, ..kit.delivery(&endpoint, DeliveryState::Waiting) };
@@ -370,22 +375,22 @@ async fn a_delivery_is_attempted_until_it_ends_and_keeps_its_bytes() {
     kit.store.finish_fan_out(&claim, end, at(0)).await.unwrap();
 
     let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
-    let job = kit.store.delivery_job(claim.subject.parse().unwrap()).await.unwrap().unwrap();
-    assert_eq!((job.body.as_slice(), job.trigger), (&b"{\"x\": 1}"[..], Trigger::Scheduled));
-    let retry = AttemptEnd { state: DeliveryState::Waiting, reason: None, next: Some(at(5)) };
+    let job = kit.job(&claim).await;
+    assert_eq!((&job.body[..], job.trigger), (&b"{\"x\": 1}"[..], Trigger::Scheduled));
+    let retry = attempt_end(DeliveryState::Waiting, Some(at(5)));
     kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), retry, at(0)).await.unwrap();
-    assert_eq!(kit.store.next_due(WorkKind::Deliver).await.unwrap(), Some(at(5)));
+    assert_eq!(kit.due(WorkKind::Deliver).await, [at(5)]);
 
     let claim = kit.claim_one(WorkKind::Deliver, at(5)).await;
-    let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
+    let done = attempt_end(DeliveryState::Delivered, None);
     kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(5)).await.unwrap();
-    let deliveries = kit.store.deliveries(&message.id).await.unwrap();
+    let deliveries = kit.store.deliveries(&kit.app, &message.id).await.unwrap();
     assert_eq!((deliveries[0].state, deliveries[0].attempts), (DeliveryState::Delivered, 2));
 
-    assert!(kit.store.resend(&message.id, &endpoint, at(6)).await.unwrap());
+    assert!(kit.store.resend(&kit.app, &message.id, &endpoint, at(6)).await.unwrap().is_some());
     let claim = kit.claim_one(WorkKind::Deliver, at(6)).await;
-    let job = kit.store.delivery_job(claim.subject.parse().unwrap()).await.unwrap().unwrap();
-    assert_eq!((job.body.as_slice(), job.trigger), (&b"{\"x\": 1}"[..], Trigger::Manual));
+    let job = kit.job(&claim).await;
+    assert_eq!((&job.body[..], job.trigger), (&b"{\"x\": 1}"[..], Trigger::Manual));
 }
 
 #[tokio::test]
@@ -393,7 +398,7 @@ async fn a_second_fan_out_touches_only_held_deliveries() {
     let kit = Kit::new();
     let message = kit.message(None);
     let (sent, held) = (kit.minter.mint::<EndpointId>(), kit.minter.mint::<EndpointId>());
-    kit.store.accept_message(message.clone(), None).await.unwrap();
+    kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
     let first = FanOutEnd {
         deliveries: vec![kit.delivery(&sent, DeliveryState::Waiting), kit.delivery(&held, DeliveryState::Held)],
@@ -402,19 +407,22 @@ async fn a_second_fan_out_touches_only_held_deliveries() {
     };
     kit.store.finish_fan_out(&claim, first, at(0)).await.unwrap();
     kit.claim_one(WorkKind::Deliver, at(0)).await;
-    assert!(!kit.store.resend(&message.id, &held, at(0)).await.unwrap(), "a held delivery has no bytes yet");
+    assert!(
+        kit.store.resend(&kit.app, &message.id, &held, at(0)).await.unwrap().is_none(),
+        "a held delivery has no bytes yet"
+    );
 
-    assert!(kit.store.reprocess_message(&message.id, at(1)).await.unwrap());
+    assert!(kit.store.reprocess_message(&kit.app, &message.id, at(1)).await.unwrap().is_some());
     let claim = kit.claim_one(WorkKind::FanOut, at(1)).await;
     let again = FanOutEnd {
         deliveries: vec![kit.delivery(&sent, DeliveryState::Dropped), kit.delivery(&held, DeliveryState::Waiting)],
         ..FanOutEnd::default()
     };
     kit.store.finish_fan_out(&claim, again, at(1)).await.unwrap();
-    let states: Vec<_> = kit.store.deliveries(&message.id).await.unwrap().iter().map(|it| it.state).collect();
+    let states: Vec<_> = kit.store.deliveries(&kit.app, &message.id).await.unwrap().iter().map(|it| it.state).collect();
     assert_eq!(states, [DeliveryState::Waiting, DeliveryState::Waiting]);
     assert!(kit.store.dead_letters(&kit.app, None, PageRequest::newest(10)).await.unwrap().rows.is_empty());
-    assert!(!kit.store.reprocess_message(&message.id, at(2)).await.unwrap());
+    assert!(kit.store.reprocess_message(&kit.app, &message.id, at(2)).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -424,7 +432,7 @@ async fn pages_follow_each_other_in_both_directions() {
     for _ in 0..5 {
         let message = kit.message(None);
         ids.push(message.id.to_string());
-        kit.store.accept_message(message, None).await.unwrap();
+        kit.store.accept_message(message, None, false).await.unwrap();
     }
     let page = async |position, order| {
         let request = PageRequest { limit: 2, position, order };
@@ -444,7 +452,7 @@ async fn pages_follow_each_other_in_both_directions() {
 async fn filters_select_messages() {
     let kit = Kit::new();
     let message = kit.message(None);
-    kit.store.accept_message(message.clone(), None).await.unwrap();
+    kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let count =
         async |filter| kit.store.messages(&kit.app, filter, PageRequest::newest(10), false).await.unwrap().rows.len();
     let filter = MessageFilter::default;
@@ -519,7 +527,7 @@ async fn an_attempt_of_a_tenant_that_is_deleted_meanwhile_leaves_nothing() {
     let (message, endpoint, claim) = kit.delivering().await;
     kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
     kit.erase().await;
-    let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
+    let done = attempt_end(DeliveryState::Delivered, None);
     let ended = kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), done, at(1)).await;
     assert!(ended.is_ok() || matches!(ended, Err(StoreError::LeaseLost { .. })), "{ended:?}");
     let attempts = kit.store.attempts(&kit.app, AttemptFilter::default(), PageRequest::newest(10)).await.unwrap();
@@ -541,7 +549,7 @@ async fn writes_are_committed_together_or_not_at_all() {
 async fn a_tenant_with_much_is_erased_in_steps_that_end_where_another_process_took_over() {
     let kit = Kit::new();
     for _ in 0..100 {
-        kit.store.accept_message(kit.message(None), None).await.unwrap();
+        kit.store.accept_message(kit.message(None), None, false).await.unwrap();
     }
     kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
     let old = kit.claim_one(WorkKind::Erase, at(0)).await;
@@ -550,8 +558,8 @@ async fn a_tenant_with_much_is_erased_in_steps_that_end_where_another_process_to
     let lost = kit.store.erase(&old).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost { .. })), "{lost:?}");
     assert!(kit.erase().await > 1);
-    assert!(kit.store.claim(WorkKind::FanOut, at(0), LEASE, 10).await.unwrap().is_empty());
-    assert!(kit.store.claim(WorkKind::Erase, at(99), LEASE, 10).await.unwrap().is_empty(), "it is over");
+    assert!(kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap().is_empty());
+    assert!(kit.store.claim_due(WorkKind::Erase, at(99), 10).await.unwrap().is_empty(), "it is over");
 }
 
 #[tokio::test]
@@ -576,13 +584,13 @@ async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
     let tenant = app(&kit, None);
     kit.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
     let of = |app: &AppId| Message { app: app.clone(), ..kit.message(None) };
-    kit.store.accept_message(of(&tenant.id), None).await.unwrap();
-    kit.store.accept_message(of(&kit.app), None).await.unwrap();
+    kit.store.accept_message(of(&tenant.id), None, false).await.unwrap();
+    kit.store.accept_message(of(&kit.app), None, false).await.unwrap();
     kit.store.write(vec![Write::DeleteApp(tenant.id.clone())], at(0)).await.unwrap();
     assert!(kit.store.find::<App>(None, tenant.id.as_str()).await.unwrap().is_none(), "at once");
     for refused in [
-        kit.store.accept_message(of(&tenant.id), None).await.err(),
-        kit.store.accept_event(NewEvent { app: tenant.id.clone(), ..kit.event(None) }).await.err(),
+        kit.store.accept_message(of(&tenant.id), None, false).await.err(),
+        kit.store.accept_event(NewEvent { app: tenant.id.clone(), ..kit.event(None) }, false).await.err(),
         kit.store
             .write(vec![store::insert(&Version { app: tenant.id.clone(), ..version(&kit, 1) })], at(0))
             .await
@@ -598,7 +606,7 @@ async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
         kit.store.messages(app, MessageFilter::default(), PageRequest::newest(10), true).await.unwrap().rows.len()
     };
     assert_eq!((count(&tenant.id).await, count(&kit.app).await), (0, 1));
-    assert_eq!(kit.store.claim(WorkKind::FanOut, at(0), LEASE, 10).await.unwrap().len(), 1);
+    assert_eq!(kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap().len(), 1);
 }
 
 /// Bounds that keep everything.
@@ -662,12 +670,12 @@ impl Kit {
     /// Accepts an event and ends its mapping with this call; answers what the store has of the call then.
     async fn keep(&self, failed: Option<KeepBounds>, rules: &[Rule]) -> (CallId, Input) {
         let new = self.event(None);
-        self.store.accept_event(new.clone()).await.unwrap();
+        self.store.accept_event(new.clone(), false).await.unwrap();
         let claim = self.claim_one(WorkKind::Map, at(0)).await;
-        let event = self.store.event(&new.id).await.unwrap().unwrap();
+        let event = self.store.event(&self.app, &new.id).await.unwrap().unwrap();
         let (call, input) = self.call(&event, failed, rules);
         let id = call.id.clone();
-        self.store.finish_mapping(&claim, MappingEnd { call: Some(call), ..mapped() }).await.unwrap();
+        self.store.finish_mapping(&claim, MappingEnd { call: Some(call), ..mapped() }, false).await.unwrap();
         (id, input)
     }
 
@@ -768,9 +776,9 @@ async fn recorded_inputs_are_listed_newest_first_by_plugin_source_and_time() {
     assert!(listed(of(RecordedKind::Events { sources: Some(vec![kit.minter.mint()]) })).await.is_empty());
     assert!(listed(of(RecordedKind::Messages)).await.is_empty());
     let message = kit.message(None);
-    kit.store.accept_message(message.clone(), None).await.unwrap();
+    kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let operational = Message { operational: true, ..kit.message(None) };
-    kit.store.accept_message(operational, None).await.unwrap();
+    kit.store.accept_message(operational, None, false).await.unwrap();
     assert_eq!(listed(of(RecordedKind::Messages)).await, [message.id.to_string()], "but for the gateway's own");
     let foreign = kit.store.recorded(&kit.minter.mint(), by_plugin()).await.unwrap();
     assert!(foreign.is_empty());
@@ -780,9 +788,9 @@ async fn recorded_inputs_are_listed_newest_first_by_plugin_source_and_time() {
 async fn a_calls_output_is_looked_for_in_its_matches_and_deliveries() {
     let kit = Kit::new();
     let new = kit.event(None);
-    kit.store.accept_event(new.clone()).await.unwrap();
+    kit.store.accept_event(new.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
-    let event = kit.store.event(&new.id).await.unwrap().unwrap();
+    let event = kit.store.event(&kit.app, &new.id).await.unwrap().unwrap();
     let (call, _) = kit.call(&event, None, &[]);
     let row = |variables: &str, version: Option<&VersionId>| MatchRow {
         rule_key: "r".into(),
@@ -796,12 +804,15 @@ async fn a_calls_output_is_looked_for_in_its_matches_and_deliveries() {
     };
     let (id, version) = (call.id.clone(), call.version.clone());
     let matches = vec![row("{\"n\": 1.10}", Some(&version)), row("{}", Some(&version)), row("[]", None)];
-    kit.store.finish_mapping(&claim, MappingEnd { call: Some(call.clone()), matches, ..mapped() }).await.unwrap();
+    kit.store
+        .finish_mapping(&claim, MappingEnd { call: Some(call.clone()), matches, ..mapped() }, false)
+        .await
+        .unwrap();
     let parts = kit.store.output_parts(&kit.app, &id).await.unwrap();
     assert_eq!((parts.variables, parts.bodies), (vec!["{\"n\": 1.10}".to_owned(), "{}".to_owned()], Vec::new()));
 
     let message = kit.message(None);
-    kit.store.accept_message(message.clone(), None).await.unwrap();
+    kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
     let of_message = Call { id: kit.minter.mint(), event: None, message: Some(message.id.clone()), ..call };
     let reshaped = |text: &str| NewDelivery {
@@ -824,14 +835,19 @@ async fn a_calls_output_is_looked_for_in_its_matches_and_deliveries() {
 async fn work_is_committed_with_what_it_is_about() {
     let kit = Kit::new();
     let tenant = app(&kit, Some("one"));
-    let work = || Write::Work { kind: WorkKind::Backtest, app: kit.app.clone(), subject: "bt_1".into(), due: at(5) };
+    let work = || Write::Work {
+        kind: WorkKind::Backtest,
+        app: kit.app.clone(),
+        subject: Subject::Backtest(fixed("bt_", 1)),
+        due: at(5),
+    };
     kit.store.write(vec![store::insert(&tenant), work()], at(0)).await.unwrap();
-    assert!(kit.store.claim(WorkKind::Backtest, at(4), LEASE, 10).await.unwrap().is_empty());
+    assert!(kit.store.claim_due(WorkKind::Backtest, at(4), 10).await.unwrap().is_empty());
     let claim = kit.claim_one(WorkKind::Backtest, at(5)).await;
-    assert_eq!((claim.subject.as_str(), &claim.app), ("bt_1", &kit.app));
+    assert_eq!((&claim.subject, &claim.app), (&Subject::Backtest(fixed("bt_", 1)), &kit.app));
     kit.store.abandon(&claim).await.unwrap();
     assert!(kit.store.write(vec![store::insert(&tenant), work()], at(0)).await.is_err());
-    assert!(kit.store.claim(WorkKind::Backtest, at(100), LEASE, 10).await.unwrap().is_empty());
+    assert!(kit.store.claim_due(WorkKind::Backtest, at(100), 10).await.unwrap().is_empty());
 }
 
 /// An id of the right kind that is the same in every run.
@@ -857,20 +873,20 @@ impl Kit {
 
     /// Maps one event; the call says this of its version.
     async fn observe(&self, observed: Observation) {
-        self.store.accept_event(self.event(None)).await.unwrap();
+        self.store.accept_event(self.event(None), false).await.unwrap();
         let claim = self.claim_one(WorkKind::Map, at(0)).await;
-        self.store.finish_mapping(&claim, MappingEnd { observed: Some(observed), ..mapped() }).await.unwrap();
+        self.store.finish_mapping(&claim, MappingEnd { observed: Some(observed), ..mapped() }, false).await.unwrap();
     }
 
     /// A held event and its dead letter of the plugin 0.
     async fn held_event(&self) -> EventId {
         let event = self.event(None);
-        self.store.accept_event(event.clone()).await.unwrap();
+        self.store.accept_event(event.clone(), false).await.unwrap();
         let claim = self.claim_one(WorkKind::Map, at(0)).await;
         let letter =
             DeadLetter { event: Some(event.id.clone()), message: None, ..self.dead_letter(&self.minter.mint()) };
         let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
-        self.store.finish_mapping(&claim, held).await.unwrap();
+        self.store.finish_mapping(&claim, held, false).await.unwrap();
         event.id
     }
 
@@ -896,7 +912,7 @@ async fn counts_are_committed_with_the_work_and_outlive_the_process() {
     assert_eq!(tally.window(), (4, 3));
     let health = kit.store.health(&version).await.unwrap();
     assert_eq!((health.in_row, health.last.unwrap().code.as_str()), (2, "trap"), "in a row, not in all");
-    assert_eq!(kit.claim_one(WorkKind::Review, at(1)).await.subject, "plg_00000000000000000000000000");
+    assert_eq!(kit.claim_one(WorkKind::Review, at(1)).await.subject, Subject::Plugin(fixed("plg_", 0)));
 
     // Counts that are no longer kept are gone, and late news don't bring them back.
     let keep = |ids| Write::Counting { app: kit.app.clone(), plugin: fixed("plg_", 0), ids };
@@ -910,13 +926,13 @@ async fn counts_are_committed_with_the_work_and_outlive_the_process() {
 async fn work_that_lost_its_lease_counts_nothing() {
     let kit = Kit::new();
     let version: VersionId = fixed("plv_", 1);
-    kit.store.accept_event(kit.event(None)).await.unwrap();
+    kit.store.accept_event(kit.event(None), false).await.unwrap();
     let old = kit.claim_one(WorkKind::Map, at(0)).await;
-    kit.claim_one(WorkKind::Map, at(100)).await;
+    let kit = kit.reopen(at(1));
     let end = MappingEnd { observed: Some(kit.observation(&version, None, true)), ..mapped() };
-    assert!(matches!(kit.store.finish_mapping(&old, end).await, Err(StoreError::LeaseLost { .. })));
+    assert!(matches!(kit.store.finish_mapping(&old, end, false).await, Err(StoreError::LeaseLost { .. })));
     assert_eq!(kit.store.health(&version).await.unwrap().in_row, 0);
-    assert!(kit.store.claim(WorkKind::Review, at(100), LEASE, 10).await.unwrap().is_empty());
+    assert!(kit.store.claim_due(WorkKind::Review, at(100), 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -974,7 +990,7 @@ async fn a_release_sets_the_oldest_in_motion_bit_by_bit_and_survives_a_crash() {
     let kit = Kit::new();
     let mut held = Vec::new();
     for _ in 0..5 {
-        held.push(kit.held_event().await.to_string());
+        held.push(Subject::Event(kit.held_event().await));
     }
     kit.store.write(vec![kit.release_write()], at(1)).await.unwrap();
     let later = kit.held_event().await;
@@ -983,17 +999,17 @@ async fn a_release_sets_the_oldest_in_motion_bit_by_bit_and_survives_a_crash() {
         kit.store.release(&claim, 2, at(now), at(now + 1)).await.unwrap()
     };
     assert_eq!(step(&kit, 1).await, Released { events: 2, messages: 0, done: false });
-    assert!(kit.store.claim(WorkKind::Release, at(1), LEASE, 10).await.unwrap().is_empty(), "it waits");
+    assert!(kit.store.claim_due(WorkKind::Release, at(1), 10).await.unwrap().is_empty(), "it waits");
     // A crash in the middle of a step: it is claimed, and nothing else is known of it.
     kit.claim_one(WorkKind::Release, at(2)).await;
     let kit = kit.reopen(at(3));
     assert_eq!(step(&kit, 3).await, Released { events: 2, messages: 0, done: false });
     assert_eq!(step(&kit, 4).await, Released { events: 1, messages: 0, done: true });
-    assert!(kit.store.claim(WorkKind::Release, at(99), LEASE, 10).await.unwrap().is_empty(), "it is over");
-    let claims = kit.store.claim(WorkKind::Map, at(99), LEASE, 10).await.unwrap();
-    let moved: Vec<&str> = claims.iter().map(|claim| claim.subject.as_str()).collect();
-    assert_eq!(moved, held.iter().map(String::as_str).collect::<Vec<_>>(), "in order, each once");
-    let state = kit.store.event(&later).await.unwrap().unwrap().state;
+    assert!(kit.store.claim_due(WorkKind::Release, at(99), 10).await.unwrap().is_empty(), "it is over");
+    let claims = kit.store.claim_due(WorkKind::Map, at(99), 10).await.unwrap();
+    let moved: Vec<Subject> = claims.into_iter().map(|claim| claim.subject).collect();
+    assert_eq!(moved, held, "in order, each once");
+    let state = kit.store.event(&kit.app, &later).await.unwrap().unwrap().state;
     assert_eq!(state, EventState::Held, "what was held after the release began is not meant");
 }
 
@@ -1006,11 +1022,11 @@ async fn a_release_that_begins_anew_or_is_stopped_fences_off_the_step_in_hand() 
     kit.store.write(vec![kit.release_write()], at(1)).await.unwrap();
     let lost = kit.store.release(&old, 10, at(1), at(2)).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost { .. })), "{lost:?}");
-    assert!(kit.store.claim(WorkKind::Map, at(1), LEASE, 10).await.unwrap().is_empty(), "and changed nothing");
+    assert!(kit.store.claim_due(WorkKind::Map, at(1), 10).await.unwrap().is_empty(), "and changed nothing");
     let new = kit.claim_one(WorkKind::Release, at(1)).await;
     kit.store.stop_release(&new).await.unwrap();
-    assert!(kit.store.claim(WorkKind::Release, at(99), LEASE, 10).await.unwrap().is_empty());
-    assert!(kit.store.claim(WorkKind::Map, at(99), LEASE, 10).await.unwrap().is_empty());
+    assert!(kit.store.claim_due(WorkKind::Release, at(99), 10).await.unwrap().is_empty());
+    assert!(kit.store.claim_due(WorkKind::Map, at(99), 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -1021,7 +1037,7 @@ async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_
     kit.store.write(vec![store::insert(&plugin)], at(0)).await.unwrap();
     let hold = async |version: Option<&VersionId>, code: &str, read_at: i64| {
         let event = kit.event(None);
-        kit.store.accept_event(event.clone()).await.unwrap();
+        kit.store.accept_event(event.clone(), false).await.unwrap();
         let claim = kit.claim_one(WorkKind::Map, at(0)).await;
         let letter = DeadLetter {
             event: Some(event.id.clone()),
@@ -1033,10 +1049,10 @@ async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_
         };
         let seen = Some((plugin.id.clone(), read_at));
         let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), seen, ..mapped() };
-        kit.store.finish_mapping(&claim, held).await.unwrap();
-        let again = kit.store.claim(WorkKind::Map, at(0), LEASE, 10).await.unwrap();
+        kit.store.finish_mapping(&claim, held, false).await.unwrap();
+        let again = kit.store.claim_due(WorkKind::Map, at(0), 10).await.unwrap();
         for claim in &again {
-            kit.store.finish_mapping(claim, mapped()).await.unwrap();
+            kit.store.finish_mapping(claim, mapped(), false).await.unwrap();
         }
         again.len()
     };
@@ -1071,7 +1087,7 @@ async fn a_message_of_the_gateway_is_committed_with_what_it_tells_of() {
     assert_eq!(kit.store.message(&kit.app, message.id.as_str()).await.unwrap(), None);
     kit.store.write(vec![told()], at(0)).await.unwrap();
     assert_eq!(kit.store.message(&kit.app, message.id.as_str()).await.unwrap(), Some(message.clone()));
-    assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, message.id.as_str());
+    assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, Subject::Message(message.id.clone()));
 }
 
 fn plugin(kit: &Kit, active_version: Option<VersionId>) -> Plugin {
@@ -1103,4 +1119,450 @@ fn version(kit: &Kit, number: u32) -> Version {
         settings: "{}".into(),
         created_at: at(0),
     }
+}
+
+impl Kit {
+    /// A message to one endpoint with this ordering key, accepted.
+    async fn ordered(&self, ordering_key: &str) -> Message {
+        let message = Message { ordering_key: Some(ordering_key.into()), ..self.message(None) };
+        self.store.accept_message(message.clone(), None, false).await.unwrap();
+        message
+    }
+
+    /// Ends the fan-out of what is claimed with one waiting delivery to the endpoint.
+    async fn fan_out(&self, claim: &Claim, endpoint: &EndpointId, ordering_key: Option<&str>, hot: bool) -> FanOutDone {
+        let ordering_key = ordering_key.map(str::to_owned);
+        let delivery = NewDelivery { hot, ordering_key, ..self.delivery(endpoint, DeliveryState::Waiting) };
+        let end = FanOutEnd { deliveries: vec![delivery], ..FanOutEnd::default() };
+        self.store.finish_fan_out(claim, end, at(0)).await.unwrap()
+    }
+
+    /// Accepts a message and fans it out to an endpoint.
+    async fn sent(&self, message: Message, endpoint: &EndpointId) -> MessageId {
+        self.store.accept_message(message.clone(), None, false).await.unwrap();
+        let claim = self.claim_one(WorkKind::FanOut, at(0)).await;
+        self.fan_out(&claim, endpoint, None, false).await;
+        message.id
+    }
+
+    async fn state_of(&self, message: &MessageId) -> DeliveryState {
+        self.store.deliveries(&self.app, message).await.unwrap()[0].state
+    }
+
+    async fn claims(&self, kind: WorkKind) -> usize {
+        self.store.claim_due(kind, at(1000), 1000).await.unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn hot_work_is_claimed_by_the_commit_that_makes_it() {
+    let kit = Kit::new();
+    let event = kit.event(Some("k"));
+    let admitted = kit.store.accept_event(event.clone(), true).await.unwrap();
+    let claim = admitted.claim.unwrap();
+    assert_eq!((&claim.subject, claim.tries), (&Subject::Event(event.id.clone()), 1));
+    assert_eq!(kit.claims(WorkKind::Map).await, 0, "nobody else gets it");
+    assert_eq!(
+        kit.store.accept_event(kit.event(Some("k")), true).await.unwrap().claim,
+        None,
+        "a repeat brings no work"
+    );
+
+    let message = kit.message(None);
+    let end = MappingEnd { messages: vec![message.clone()], ..mapped() };
+    let claim = kit.store.finish_mapping(&claim, end, true).await.unwrap().remove(0);
+    let Job::Message(read, known) = kit.store.jobs(std::slice::from_ref(&claim)).await.unwrap().remove(0) else {
+        panic!("a message")
+    };
+    assert_eq!((*read, known), (message.clone(), Vec::new()));
+    let endpoint = kit.minter.mint();
+    let done = kit.fan_out(&claim, &endpoint, None, true).await;
+    let (to, claim) = done.claims.into_iter().next().unwrap();
+    assert_eq!((&to, kit.claims(WorkKind::Deliver).await), (&endpoint, 0));
+    let end = attempt_end(DeliveryState::Delivered, None);
+    kit.store.finish_attempt(&claim, Some(kit.attempt(&message.id, &endpoint)), end, at(1)).await.unwrap();
+    assert_eq!(kit.state_of(&message.id).await, DeliveryState::Delivered);
+}
+
+#[tokio::test]
+async fn work_for_later_is_never_hot() {
+    let kit = Kit::new();
+    let message = Message { deliver_at: Some(at(60)), ..kit.message(None) };
+    let claim = kit.store.accept_message(message, None, true).await.unwrap().claim.unwrap();
+    let done = kit.fan_out(&claim, &kit.minter.mint(), None, true).await;
+    assert!(done.claims.is_empty());
+    assert_eq!(kit.due(WorkKind::Deliver).await, [at(60)], "the message's own time counts");
+}
+
+#[tokio::test]
+async fn hot_work_of_a_dead_node_comes_back() {
+    let kit = Kit::new();
+    let claim = kit.store.accept_event(kit.event(None), true).await.unwrap().claim.unwrap();
+    let kit = kit.reopen(at(1));
+    let again = kit.claim_one(WorkKind::Map, at(1)).await;
+    assert!(again.work == claim.work && again.token > claim.token);
+    assert!(matches!(kit.store.abandon(&claim).await, Err(StoreError::LeaseLost { .. })));
+    // Numbers of work that is gone are not used again: an old claim fits no new row.
+    kit.store.abandon(&again).await.unwrap();
+    let new = kit.store.accept_event(kit.event(None), true).await.unwrap().claim.unwrap();
+    assert!(new.work > again.work);
+}
+
+#[tokio::test]
+async fn a_claim_of_many_lanes_takes_the_oldest_of_each() {
+    let kit = Kit::new();
+    let endpoints: Vec<EndpointId> = (0..3).map(|_| kit.minter.mint()).collect();
+    let mut first = Vec::new();
+    for endpoint in &endpoints {
+        let messages = [kit.message(None), kit.message(None), kit.message(None)];
+        for message in messages.clone() {
+            kit.sent(message, endpoint).await;
+        }
+        first.push([messages[0].id.clone(), messages[1].id.clone()]);
+    }
+    let lanes = kit.store.lanes(WorkKind::Deliver, None, 100).await.unwrap();
+    assert_eq!(lanes.len(), 3);
+    assert_eq!(kit.store.lanes(WorkKind::Deliver, Some(lanes[0].lane), 1).await.unwrap(), lanes[1..2]);
+    let want = |endpoint: &EndpointId| Want { kind: WorkKind::Deliver, lane: Lane::live(endpoint), limit: 2 };
+    let claims = kit.store.claim(endpoints.iter().map(want).collect(), at(0)).await.unwrap();
+    let got: Vec<_> = claims.iter().map(|claim| claim.subject.message().unwrap().clone()).collect();
+    assert_eq!(got, first.concat());
+    kit.store.give_back(claims.into_iter().map(|claim| (claim, at(7))).collect()).await.unwrap();
+    assert_eq!(kit.store.claim_due(WorkKind::Deliver, at(0), 100).await.unwrap().len(), 3, "the third of each");
+}
+
+#[tokio::test]
+async fn an_ordered_key_has_one_head_and_ending_it_frees_the_next_also_after_a_crash() {
+    let kit = Kit::new();
+    let (first, second) = (kit.ordered("a").await, kit.ordered("a").await);
+    kit.ordered("b").await;
+    let claims = kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap();
+    assert_eq!(claims.len(), 2, "one of each key");
+    let endpoint = kit.minter.mint();
+    let kit = kit.reopen(at(0));
+    let claims = kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap();
+    assert_eq!(claims[0].subject, Subject::Message(first.id.clone()), "a crash in between changes nothing");
+    let done = kit.fan_out(&claims[0], &endpoint, Some("a"), true).await;
+    assert_eq!((done.claims.len(), done.next.map(|head| head.kind)), (1, Some(WorkKind::FanOut)));
+    let next = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    assert_eq!(next.subject, Subject::Message(second.id.clone()));
+    assert_eq!(
+        kit.fan_out(&next, &endpoint, Some("a"), true).await,
+        FanOutDone::default(),
+        "it stands behind the first"
+    );
+    assert_eq!(kit.claims(WorkKind::Deliver).await, 0);
+
+    // A retry keeps the head.
+    let (_, head) = &done.claims[0];
+    let retry = attempt_end(DeliveryState::Waiting, Some(at(5)));
+    let ended = kit.store.finish_attempt(head, Some(kit.attempt(&first.id, &endpoint)), retry, at(1)).await.unwrap();
+    assert_eq!(ended.freed, None);
+    let head = kit.claim_one(WorkKind::Deliver, at(5)).await;
+    assert_eq!(head.subject, Subject::Delivery(first.id.clone(), endpoint.clone()));
+    let dead = attempt_end(DeliveryState::Dead, None);
+    let ended = kit.store.finish_attempt(&head, None, dead, at(6)).await.unwrap();
+    assert_eq!(ended.freed.map(|head| head.lane), Some(Lane::live(&endpoint)));
+    let head = kit.claim_one(WorkKind::Deliver, at(6)).await;
+    assert_eq!(head.subject, Subject::Delivery(second.id, endpoint));
+}
+
+#[tokio::test]
+async fn a_head_that_blocks_is_skipped_by_hand_or_sent_again() {
+    let kit = Kit::new();
+    let endpoint: EndpointId = kit.minter.mint();
+    let mut messages = Vec::new();
+    for _ in 0..3 {
+        messages.push(kit.ordered("a").await.id);
+        let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+        kit.fan_out(&claim, &endpoint, Some("a"), false).await;
+    }
+    let dead = || AttemptEnd { blocks: true, ..attempt_end(DeliveryState::Dead, None) };
+    let head = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    assert_eq!(kit.store.finish_attempt(&head, None, dead(), at(0)).await.unwrap().freed, None);
+    assert_eq!(kit.claims(WorkKind::Deliver).await, 0, "the others wait");
+    assert!(kit.store.resend(&kit.app, &messages[1], &endpoint, at(1)).await.unwrap().is_some());
+    assert_eq!(kit.claims(WorkKind::Deliver).await, 0, "who stands behind it stays there");
+    let skip = async |message| kit.store.skip(&kit.app, message, &endpoint, at(1)).await.unwrap();
+    assert_eq!(skip(&messages[1]).await, (false, None), "it waits");
+
+    kit.store.resend(&kit.app, &messages[0], &endpoint, at(1)).await.unwrap().unwrap();
+    let head = kit.claim_one(WorkKind::Deliver, at(1)).await;
+    assert_eq!((head.subject.message(), head.lane), (Some(&messages[0]), Lane::replay(&endpoint)));
+    kit.store.finish_attempt(&head, None, dead(), at(1)).await.unwrap();
+    let (stood, next) = skip(&messages[0]).await;
+    assert!(stood && next.is_some());
+    let head = kit.claim_one(WorkKind::Deliver, at(1)).await;
+    assert_eq!(head.subject.message(), Some(&messages[1]));
+}
+
+#[tokio::test]
+async fn a_scheduled_message_is_moved_and_cancelled_until_a_delivery_was_claimed() {
+    let kit = Kit::new();
+    let endpoint = kit.minter.mint();
+    let later = || Message { deliver_at: Some(at(60)), ..kit.message(None) };
+    let reschedule = async |message: &MessageId, to| kit.store.reschedule(&kit.app, message, to, at(1)).await.unwrap();
+    let message = kit.sent(later(), &endpoint).await;
+    assert_eq!(reschedule(&message, Some(at(90))).await, Rescheduled::Done);
+    assert_eq!(kit.due(WorkKind::Deliver).await, [at(90)]);
+    let delivery = kit.store.deliveries(&kit.app, &message).await.unwrap().remove(0);
+    assert_eq!(delivery.next_attempt, Some(at(90)));
+    let claim = kit.claim_one(WorkKind::Deliver, at(90)).await;
+    assert_eq!(reschedule(&message, None).await, Rescheduled::Begun);
+    kit.store.give_back(vec![(claim, at(500))]).await.unwrap();
+    assert_eq!(reschedule(&message, Some(at(600))).await, Rescheduled::Begun, "it may have been sent");
+
+    let message = kit.sent(later(), &endpoint).await;
+    assert_eq!(reschedule(&message, None).await, Rescheduled::Done);
+    assert_eq!(kit.state_of(&message).await, DeliveryState::Cancelled);
+    assert_eq!(reschedule(&message, Some(at(90))).await, Rescheduled::NotScheduled);
+    assert_eq!(kit.due(WorkKind::Deliver).await, [at(500)], "its work is gone");
+    let at_once = kit.sent(kit.message(None), &endpoint).await;
+    assert_eq!(reschedule(&at_once, None).await, Rescheduled::NotScheduled);
+    assert_eq!(reschedule(&kit.minter.mint(), None).await, Rescheduled::Missing);
+
+    // Cancelled before its fan-out ends.
+    let message = later();
+    let claim = kit.store.accept_message(message.clone(), None, true).await.unwrap().claim.unwrap();
+    assert_eq!(reschedule(&message.id, None).await, Rescheduled::Done);
+    kit.fan_out(&claim, &endpoint, None, false).await;
+    assert_eq!(kit.state_of(&message.id).await, DeliveryState::Cancelled);
+}
+
+#[tokio::test]
+async fn end_waiting_ends_at_most_so_many_and_nothing_that_somebody_has_in_hand() {
+    let kit = Kit::new();
+    let (endpoint, other): (EndpointId, EndpointId) = (kit.minter.mint(), kit.minter.mint());
+    let mut messages = Vec::new();
+    for n in 0..6 {
+        let ordering_key = (n > 3).then(|| "a".to_owned());
+        let message = Message { ordering_key: ordering_key.clone(), ..kit.message(None) };
+        messages.push(message.id.clone());
+        let claim = kit.store.accept_message(message, None, true).await.unwrap().claim.unwrap();
+        kit.fan_out(&claim, &endpoint, ordering_key.as_deref(), n == 0).await;
+    }
+    let kept = kit.sent(kit.message(None), &other).await;
+    let end = async || kit.store.end_waiting(&endpoint, DeliveryState::Dead, "off", 2, at(1)).await.unwrap();
+    assert_eq!((end().await, end().await, end().await, end().await), (2, 2, 1, 0));
+    assert_eq!(kit.state_of(&messages[0]).await, DeliveryState::Waiting, "it is in hand");
+    for message in &messages[1..] {
+        let delivery = kit.store.deliveries(&kit.app, message).await.unwrap().remove(0);
+        assert_eq!((delivery.state, delivery.reason.as_deref()), (DeliveryState::Dead, Some("off")));
+    }
+    assert_eq!(kit.state_of(&kept).await, DeliveryState::Waiting);
+}
+
+#[tokio::test]
+async fn failures_of_an_endpoint_are_counted_until_it_works() {
+    let kit = Kit::new();
+    let endpoint = kit.minter.mint();
+    let message = kit.sent(kit.message(None), &endpoint).await;
+    let attempt = async |seconds, health| {
+        let claim = kit.claim_one(WorkKind::Deliver, at(seconds)).await;
+        let end = AttemptEnd { health, ..attempt_end(DeliveryState::Waiting, Some(at(seconds))) };
+        let attempt = Some(kit.attempt(&message, &endpoint));
+        kit.store.finish_attempt(&claim, attempt, end, at(seconds)).await.unwrap().health
+    };
+    let failing = |failures| EndpointHealth { failures, failing_since: Some(at(1)) };
+    assert_eq!(attempt(1, Some(HealthChange::Failed)).await, failing(1));
+    assert_eq!(attempt(2, Some(HealthChange::Failed)).await, failing(2));
+    assert_eq!(attempt(3, None).await, failing(2));
+    assert_eq!(kit.store.health_of(&endpoint).await.unwrap(), failing(2));
+    assert_eq!(attempt(4, Some(HealthChange::Ok)).await, EndpointHealth::default());
+    attempt(5, Some(HealthChange::Failed)).await;
+    kit.store.write(vec![Write::ForgetEndpointHealth(endpoint.clone())], at(6)).await.unwrap();
+    assert_eq!(kit.store.health_of(&endpoint).await.unwrap(), EndpointHealth::default());
+}
+
+#[tokio::test]
+async fn what_an_attempt_tells_is_committed_with_it() {
+    let kit = Kit::new();
+    let endpoint = kit.minter.mint();
+    let message = kit.sent(kit.message(None), &endpoint).await;
+    let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    let told = Message { operational: true, ..kit.message(None) };
+    let end = AttemptEnd { tell: vec![told.clone()], ..attempt_end(DeliveryState::Dead, None) };
+    kit.store.finish_attempt(&claim, None, end, at(0)).await.unwrap();
+    assert_eq!(kit.state_of(&message).await, DeliveryState::Dead);
+    assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, Subject::Message(told.id));
+}
+
+#[tokio::test]
+async fn a_replay_sends_what_is_meant_step_by_step_in_its_own_lane() {
+    let kit = Kit::new();
+    let (endpoint, other): (EndpointId, EndpointId) = (kit.minter.mint(), kit.minter.mint());
+    let mut dead = Vec::new();
+    for n in 0..7 {
+        let to = if n == 3 { &other } else { &endpoint };
+        let message = kit.sent(kit.message(None), to).await;
+        let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+        let state = if n == 1 { DeliveryState::Delivered } else { DeliveryState::Dead };
+        kit.store.finish_attempt(&claim, None, attempt_end(state, None), at(0)).await.unwrap();
+        dead.extend((n != 1 && n != 3).then_some(message));
+    }
+    let filter = |endpoint: Option<&EndpointId>, states: &[DeliveryState]| ReplayFilter {
+        endpoint: endpoint.cloned(),
+        states: states.to_vec(),
+        missing: false,
+        event_types: Vec::new(),
+        channels: Vec::new(),
+        since: at(0),
+        until: None,
+    };
+    let of_endpoint = filter(Some(&endpoint), &[DeliveryState::Dead]);
+    let count = async |filter: &ReplayFilter| kit.store.count_replay(&kit.app, filter, 100).await.unwrap();
+    assert_eq!(count(&of_endpoint).await, 5);
+    assert_eq!(kit.store.count_replay(&kit.app, &of_endpoint, 3).await.unwrap(), 3);
+    assert_eq!(count(&filter(None, &[DeliveryState::Dead])).await, 6);
+    assert_eq!(count(&filter(None, &[DeliveryState::Dead, DeliveryState::Delivered])).await, 7);
+    assert_eq!(count(&ReplayFilter { until: Some(at(0)), ..of_endpoint.clone() }).await, 0);
+    assert_eq!(count(&ReplayFilter { since: at(1), ..of_endpoint.clone() }).await, 0);
+    assert_eq!(count(&ReplayFilter { event_types: vec!["message.*".into()], ..of_endpoint.clone() }).await, 5);
+    assert_eq!(count(&ReplayFilter { event_types: vec!["messages".into()], ..of_endpoint.clone() }).await, 0);
+    assert_eq!(count(&ReplayFilter { channels: vec!["b".into()], ..of_endpoint.clone() }).await, 5);
+    assert_eq!(count(&ReplayFilter { channels: vec!["c".into()], ..of_endpoint.clone() }).await, 0);
+    assert_eq!(kit.store.count_replay(&kit.minter.mint(), &of_endpoint, 9).await.unwrap(), 0, "another tenant");
+
+    let work = Write::Work {
+        kind: WorkKind::Replay,
+        app: kit.app.clone(),
+        subject: Subject::Replay(kit.minter.mint()),
+        due: at(0),
+    };
+    kit.store.write(vec![work], at(0)).await.unwrap();
+    let (mut after, mut steps) = (None, Vec::new());
+    loop {
+        let claim = kit.claim_one(WorkKind::Replay, at(9)).await;
+        let step = kit.store.replay(&claim, &of_endpoint, after, 2, at(1), at(9)).await.unwrap();
+        assert!(step.lanes.iter().all(|head| head.lane == Lane::replay(&endpoint)), "{step:?}");
+        steps.push(step.moved);
+        after = step.after;
+        if step.done {
+            break;
+        }
+    }
+    assert_eq!(steps, [2, 2, 1]);
+    assert_eq!(kit.claims(WorkKind::Replay).await, 0);
+    let mut claims = kit.store.claim_due(WorkKind::Deliver, at(9), 100).await.unwrap();
+    claims.sort_by_key(|claim| claim.work);
+    let moved: Vec<_> = claims.iter().map(|claim| claim.subject.message().unwrap().clone()).collect();
+    assert_eq!(moved, dead);
+    assert_eq!(kit.job(&claims[0]).await.trigger, Trigger::Manual);
+}
+
+#[tokio::test]
+async fn a_replay_of_what_is_missing_goes_through_fan_out() {
+    let kit = Kit::new();
+    let (old, new): (EndpointId, EndpointId) = (kit.minter.mint(), kit.minter.mint());
+    let message = kit.sent(kit.message(None), &old).await;
+    let unsent = kit.message(None);
+    kit.store.accept_message(unsent.clone(), None, false).await.unwrap();
+    let fan_out = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let filter = ReplayFilter {
+        endpoint: Some(new.clone()),
+        states: Vec::new(),
+        missing: true,
+        event_types: Vec::new(),
+        channels: vec!["a".into()],
+        since: at(0),
+        until: None,
+    };
+    let work = Write::Work {
+        kind: WorkKind::Replay,
+        app: kit.app.clone(),
+        subject: Subject::Replay(kit.minter.mint()),
+        due: at(0),
+    };
+    kit.store.write(vec![work], at(0)).await.unwrap();
+    let claim = kit.claim_one(WorkKind::Replay, at(0)).await;
+    let step = kit.store.replay(&claim, &filter, None, 10, at(1), at(2)).await.unwrap();
+    assert_eq!((step.moved, step.done), (1, true), "what is not fanned out yet gets its delivery by itself");
+    let claim = kit.claim_one(WorkKind::FanOut, at(1)).await;
+    assert_eq!((&claim.subject, claim.lane), (&Subject::Message(message.clone()), Lane::replay(&kit.app)));
+    kit.fan_out(&claim, &new, None, false).await;
+    let lanes = kit.store.lanes(WorkKind::Deliver, None, 9).await.unwrap();
+    assert_eq!(lanes.iter().map(|head| head.lane).collect::<Vec<_>>(), [Lane::live(&old), Lane::replay(&new)]);
+    kit.store.abandon(&fan_out).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_old_is_removed_and_never_what_waits() {
+    let kit = Kit::new();
+    let endpoint = kit.minter.mint();
+    let waits = kit.sent(kit.message(None), &endpoint).await;
+    let waiting = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    let sent = kit.sent(kit.message(None), &endpoint).await;
+    let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+    let end = attempt_end(DeliveryState::Delivered, None);
+    kit.store.finish_attempt(&claim, Some(kit.attempt(&sent, &endpoint)), end, at(0)).await.unwrap();
+    let new = kit.message(None);
+    kit.store.accept_message(new.clone(), None, false).await.unwrap();
+    let held = kit.held_event().await;
+    let (call, _) = kit.keep(Some(ROOM), &[]).await;
+    assert_eq!(kit.store.usage(&kit.app).await.unwrap().messages, 3);
+
+    let expire = async |what, seconds| kit.store.expire(what, at(seconds), 10).await.unwrap();
+    let app = || kit.app.clone();
+    assert_eq!(expire(Expiry::Messages(app()), 0).await, 0, "nothing is old yet");
+    assert_eq!(expire(Expiry::Messages(app()), 60).await, 1);
+    let there = async |id: &MessageId| kit.store.message(&kit.app, id.as_str()).await.unwrap().is_some();
+    assert_eq!((there(&waits).await, there(&sent).await, there(&new.id).await), (true, false, true));
+    assert!(kit.store.deliveries(&kit.app, &sent).await.unwrap().is_empty());
+    let attempts = kit.store.attempts(&kit.app, AttemptFilter::default(), PageRequest::newest(10)).await.unwrap();
+    assert!(attempts.rows.is_empty());
+
+    assert_eq!(expire(Expiry::Events(app()), 60).await, 1, "the held one stays");
+    assert!(kit.store.event(&kit.app, &held).await.unwrap().is_some());
+    assert_eq!(kit.store.recorded_call(&kit.app, &call).await.unwrap(), None, "with its call");
+    assert_eq!(expire(Expiry::DeadLetters(app()), 60).await, 1);
+    let event = kit.store.event(&kit.app, &held).await.unwrap().unwrap();
+    assert_eq!(event.state, EventState::Dropped, "it is given up");
+    let usage = kit.store.usage(&kit.app).await.unwrap();
+    assert_eq!((usage.events, usage.event_bytes, usage.messages), (1, 8, 2));
+    kit.store.abandon(&waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn old_idempotency_keys_attempts_and_calls_are_removed_by_themselves() {
+    let kit = Kit::new();
+    let key = Some(Idempotency { key: "k".into(), request: [1; 32] });
+    kit.store.accept_message(kit.message(None), key, false).await.unwrap();
+    assert_eq!(kit.store.expire(Expiry::Idempotency, at(0), 10).await.unwrap(), 0);
+    assert_eq!(kit.store.expire(Expiry::Idempotency, at(1), 10).await.unwrap(), 1);
+    let (call, _) = kit.keep(None, &[]).await;
+    assert_eq!(kit.store.expire(Expiry::Calls(kit.app.clone()), at(60), 10).await.unwrap(), 1);
+    assert_eq!(kit.store.call(&kit.app, &call).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn changes_of_configuration_are_told_by_their_tenant() {
+    let kit = Kit::new();
+    let (epoch, _) = kit.store.config_changes(0).await.unwrap();
+    assert_eq!(kit.store.config_changes(epoch).await.unwrap(), (epoch, Vec::new()));
+    let tenant = app(&kit, None);
+    kit.store
+        .write(
+            vec![store::insert(&tenant), store::insert(&Version { app: tenant.id.clone(), ..version(&kit, 1) })],
+            at(0),
+        )
+        .await
+        .unwrap();
+    let (next, changed) = kit.store.config_changes(epoch).await.unwrap();
+    assert_eq!(changed, [Some(tenant.id.clone())]);
+    assert!(next > epoch);
+    kit.store.write(vec![Write::ForgetHealth(fixed("plv_", 1))], at(0)).await.unwrap();
+    assert_eq!(kit.store.config_changes(next).await.unwrap(), (next, Vec::new()), "that is no configuration");
+}
+
+#[tokio::test]
+async fn what_the_gateway_keeps_about_itself_is_kept_once_if_asked() {
+    let kit = Kit::new();
+    assert_eq!(kit.store.meta("k").await.unwrap(), None);
+    assert!(kit.store.set_meta("k", b"1", true).await.unwrap());
+    assert!(!kit.store.set_meta("k", b"2", true).await.unwrap());
+    assert_eq!(kit.store.meta("k").await.unwrap().as_deref(), Some(&b"1"[..]));
+    assert!(kit.store.set_meta("k", b"3", false).await.unwrap());
+    let kit = kit.reopen(at(1));
+    assert_eq!(kit.store.meta("k").await.unwrap().as_deref(), Some(&b"3"[..]));
+    kit.store.ready().await.unwrap();
 }

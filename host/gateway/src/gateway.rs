@@ -48,7 +48,11 @@ pub struct Bells {
     backtest: Notify,
     review: Notify,
     release: Notify,
+    drain: Notify,
+    replay: Notify,
+    keep: Notify,
     erase: Notify,
+    reseal: Notify,
 }
 
 impl Bells {
@@ -66,7 +70,11 @@ impl Bells {
             WorkKind::Backtest => &self.backtest,
             WorkKind::Review => &self.review,
             WorkKind::Release => &self.release,
+            WorkKind::Drain => &self.drain,
+            WorkKind::Replay => &self.replay,
+            WorkKind::Keep => &self.keep,
             WorkKind::Erase => &self.erase,
+            WorkKind::Reseal => &self.reseal,
         }
     }
 }

@@ -23,6 +23,8 @@ pub trait TypedId: Sized {
     const PREFIX: &'static str;
     /// Makes an id from a ULID, whose first 48 bits are milliseconds since 1970 and whose other 80 are random.
     fn from_ulid(ulid: Ulid) -> Self;
+    /// The ULID behind the prefix.
+    fn ulid(&self) -> Ulid;
 }
 
 macro_rules! ids {
@@ -45,6 +47,10 @@ macro_rules! ids {
             fn from_ulid(ulid: Ulid) -> Self {
                 let mut buffer = [0; ULID_LEN];
                 Self(format!("{}{}", $prefix, ulid.array_to_str(&mut buffer)))
+            }
+
+            fn ulid(&self) -> Ulid {
+                Ulid::from_string(&self.0[$prefix.len()..]).expect("an id is made of a ULID or was checked to be")
             }
         }
 
@@ -111,6 +117,8 @@ ids! {
     CallId = "call_";
     /// A run of a version over recorded inputs.
     BacktestId = "bt_";
+    /// A replay of deliveries.
+    ReplayId = "replay_";
     /// Counts of a watch, a canary or a shadow.
     RolloutId = "roll_";
     /// Something that is held until somebody acts.
@@ -120,8 +128,10 @@ ids! {
 fn parse(text: &str, prefix: &'static str) -> Result<String, IdError> {
     let error = || IdError { prefix, found: text.chars().take(64).collect() };
     let rest = text.strip_prefix(prefix).ok_or_else(error)?;
-    Ulid::from_string(rest).map_err(|_| error())?;
-    Ok(text.to_owned())
+    let ulid = Ulid::from_string(rest).map_err(|_| error())?;
+    // One id, one text: the decoder also takes small letters and numbers that don't fit.
+    let mut buffer = [0; ULID_LEN];
+    if ulid.array_to_str(&mut buffer) == rest { Ok(text.to_owned()) } else { Err(error()) }
 }
 
 #[cfg(test)]
@@ -141,5 +151,13 @@ mod tests {
         assert_eq!(message.as_str().parse::<MessageId>(), Ok(message.clone()));
         assert!(message.as_str().parse::<EndpointId>().is_err());
         assert!("msg_not-a-ulid".parse::<MessageId>().is_err());
+        assert!(message.as_str().parse::<MessageId>().is_ok_and(|id| MessageId::from_ulid(id.ulid()) == message));
+    }
+
+    #[test]
+    fn an_id_has_one_text() {
+        assert!("msg_0000000000000000000000000A".parse::<MessageId>().is_ok());
+        assert!("msg_0000000000000000000000000a".parse::<MessageId>().is_err());
+        assert!("msg_8000000000000000000000000A".parse::<MessageId>().is_err());
     }
 }

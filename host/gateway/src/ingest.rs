@@ -62,13 +62,13 @@ async fn accept(
         dedupe_key: dedupe_key(&source, &parts.headers, &body)?,
         body,
     };
-    let accepted = match gateway.store.accept_event(event).await {
+    let accepted = match gateway.store.accept_event(event, false).await {
         // The tenant is gone, and its source goes soon.
         Err(StoreError::Changed { .. }) => return Err(no_such_url()),
         accepted => accepted?,
     };
     gateway.bells.ring(WorkKind::Map);
-    Ok((StatusCode::ACCEPTED, Json(json!({ "id": accepted.id() }))))
+    Ok((StatusCode::ACCEPTED, Json(json!({ "id": accepted.accepted.id() }))))
 }
 
 /// Finds the source by its token's digest: what is compared, and when, tells nothing about other tokens.

@@ -25,7 +25,7 @@ pub mod release;
 pub mod review;
 pub mod shadow;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -46,11 +46,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Claims are made in batches of at most this size.
 const BATCH_MAX: usize = 64;
 
-/// How long a claim lasts unless it is renewed; a process that dies keeps its work from the others for this long.
-const LEASE: Duration = Duration::from_secs(60);
-
-/// How often a claim is renewed while its work goes on.
-const HEARTBEAT: Duration = Duration::from_secs(20);
+/// Lanes that one look finds at most.
+const LANES_MAX: usize = 1_000;
 
 /// One kind of work.
 pub trait Worker: Send + Sync + 'static {
@@ -113,7 +110,7 @@ pub async fn run<W: Worker>(gateway: Arc<Gateway>, stop: CancellationToken) {
 }
 
 async fn claim<W: Worker>(gateway: &Gateway, free: usize) -> Result<Vec<Claim>, StoreError> {
-    gateway.store.claim(W::KIND, gateway.clock.now(), LEASE, free.min(BATCH_MAX)).await
+    gateway.store.claim_due(W::KIND, gateway.clock.now(), free.min(BATCH_MAX)).await
 }
 
 async fn start<W: Worker>(
@@ -139,44 +136,28 @@ async fn start<W: Worker>(
 }
 
 async fn work_once<W: Worker>(gateway: &Gateway, claim: &Claim) {
-    let Err(error) = work_under_lease::<W>(gateway, claim).await else { return };
+    let Err(error) = W::work(gateway, claim).await else { return };
     match &error {
         WorkError::Store(StoreError::LeaseLost { .. }) => {
-            tracing::warn!(kind = W::KIND.as_str(), subject = claim.subject, "the lease ended before the work");
+            tracing::warn!(kind = W::KIND.as_str(), subject = %claim.subject, "the lease ended before the work");
             return;
         }
         WorkError::Plugin(CallError::Busy { detail }) => {
-            tracing::debug!(kind = W::KIND.as_str(), subject = claim.subject, detail, "busy");
+            tracing::debug!(kind = W::KIND.as_str(), subject = %claim.subject, detail, "busy");
         }
         _ => tracing::error!(
             kind = W::KIND.as_str(),
             app = %claim.app,
-            subject = claim.subject,
+            subject = %claim.subject,
             tries = claim.tries,
             error = %Chain(&error),
             "work could not be finished; it is tried again"
         ),
     }
     let due = gateway.clock.now().after(put_off(&error, claim.tries));
-    if let Err(error) = gateway.store.postpone(claim, due).await {
-        // The lease's end brings it back.
-        tracing::warn!(subject = claim.subject, error = %Chain(&error), "could not put work off");
-    }
-}
-
-/// Does the work and renews its claim as long as that takes. A renewal that fails stops nothing: if another worker has the
-/// work by the end, the fencing token keeps this one from finishing it.
-async fn work_under_lease<W: Worker>(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-    let mut work = pin!(W::work(gateway, claim));
-    loop {
-        tokio::select! {
-            result = work.as_mut() => return result,
-            () = tokio::time::sleep(HEARTBEAT) => {
-                if let Err(error) = gateway.store.renew(claim, gateway.clock.now().after(LEASE)).await {
-                    tracing::warn!(subject = claim.subject, error = %Chain(&error), "could not renew a claim");
-                }
-            }
-        }
+    if let Err(error) = gateway.store.give_back(vec![(claim.clone(), due)]).await {
+        // The next start brings it back.
+        tracing::warn!(subject = %claim.subject, error = %Chain(&error), "could not put work off");
     }
 }
 
@@ -190,10 +171,9 @@ fn put_off(error: &WorkError, tries: u32) -> Duration {
 
 /// Waits until work may be due, a bell rings or the stop comes.
 async fn idle<W: Worker>(gateway: &Gateway, stop: &CancellationToken) {
-    let wait = match gateway.store.next_due(W::KIND).await {
-        Ok(Some(due)) => until(due, gateway.clock.now()).min(POLL),
-        Ok(None) | Err(_) => POLL,
-    };
+    let lanes = gateway.store.lanes(W::KIND, None, LANES_MAX).await.unwrap_or_default();
+    let next = lanes.iter().map(|head| head.due).min();
+    let wait = next.map_or(POLL, |due| until(due, gateway.clock.now()).min(POLL));
     tokio::select! {
         () = gateway.bells.of(W::KIND).notified() => {}
         () = pause(wait, stop) => {}

@@ -3,20 +3,27 @@
 //! The promises that the rest of the gateway builds on:
 //! - each method is one transaction, durable when it returns `Ok`;
 //! - accepting an event or a message commits the row and the work that makes it go on together;
-//! - work is claimed under a lease with a fencing token; finishing it with an outdated token changes nothing and answers
-//!   [`StoreError::LeaseLost`];
-//! - a claim whose process died comes back when its lease ends, or at once when the embedded store is opened again.
+//! - work stands in lanes ([`key::Lane`]), which never wait for each other; it is claimed for a node, with a fencing token.
+//!   Finishing it with an outdated token changes nothing and answers [`StoreError::LeaseLost`];
+//! - whoever commits work may claim it in the same commit (*hot*) and go on without reading it;
+//! - the claims of a node that died come back when the node's lease ends, or at once when the embedded store is opened
+//!   again;
+//! - messages with an ordering key stand in line: only the first of a key has work, and who ends it sets the next in motion
+//!   in the same commit.
 //!
 //! Only this folder knows SQL.
 
 pub mod evidence;
 pub mod flow;
+pub mod key;
+pub mod query;
 pub mod resource;
 pub mod sqlite;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use tokio::sync::broadcast;
 
 use crate::{
     clock::Timestamp,
@@ -28,10 +35,15 @@ use crate::{
 };
 use evidence::{OutputParts, RecordedCall, RecordedFilter};
 use flow::{
-    Accepted, Attempt, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryJob, DeliveryState, Event, EventState,
-    FanOutEnd, Idempotency, MappingEnd, MatchRow, Message, NewEvent, WorkKind,
+    Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState, EndpointHealth,
+    Event, EventState, Expiry, FanOutDone, FanOutEnd, Idempotency, Job, LaneHead, MappingEnd, MatchRow, Message,
+    NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
 };
+use key::{Lane, Subject};
 use resource::{Document, Resource, ResourceKind, Stored};
+
+/// Lanes that one look for work finds at most.
+const LANES_MAX: usize = 1_000;
 
 /// How a store operation can fail.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +111,8 @@ pub enum Write {
         kind: ResourceKind,
         /// Its id.
         id: String,
+        /// Whose it was; none for what belongs to the instance.
+        app: Option<AppId>,
     },
     /// Changes nothing, and fails as [`StoreError::Changed`] if this document is gone: what is committed with it names it.
     Require {
@@ -139,8 +153,8 @@ pub enum Write {
         kind: WorkKind,
         /// Whose.
         app: AppId,
-        /// On what.
-        subject: String,
+        /// On what. Events and deliveries have ways of their own.
+        subject: Subject,
         /// When.
         due: Timestamp,
     },
@@ -157,6 +171,8 @@ pub enum Write {
     },
     /// Forgets a version's failures in a row.
     ForgetHealth(VersionId),
+    /// Forgets an endpoint's failures in a row.
+    ForgetEndpointHealth(EndpointId),
     /// Sets all that a plugin holds at this commit in motion, bit by bit; a release that is going on begins anew.
     Release {
         /// Whose.
@@ -164,6 +180,53 @@ pub enum Write {
         /// The plugin.
         plugin: PluginId,
     },
+}
+
+impl Write {
+    /// Whose configuration it changes: `Some(None)` is the instance's, `None` no configuration at all.
+    pub fn configures(&self) -> Option<Option<AppId>> {
+        match self {
+            Self::Insert(document) | Self::Update(document) => Some(match document.kind {
+                ResourceKind::App => document.id.parse().ok(),
+                _ => document.app.clone(),
+            }),
+            Self::Delete { app, .. } => Some(app.clone()),
+            Self::DeleteApp(app) => Some(Some(app.clone())),
+            // Handles change together with the document that they find.
+            Self::Require { .. }
+            | Self::Handle { .. }
+            | Self::ExpireHandles { .. }
+            | Self::Component { .. }
+            | Self::Work { .. }
+            | Self::Message(_)
+            | Self::Counting { .. }
+            | Self::ForgetHealth(_)
+            | Self::ForgetEndpointHealth(_)
+            | Self::Release { .. } => None,
+        }
+    }
+}
+
+/// What this node is to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its number; grows with every registration.
+    pub id: i64,
+    /// It was registered anew just now: what it held before is lost to it.
+    pub fresh: bool,
+    /// How many nodes are alive, this one included.
+    pub alive: usize,
+}
+
+/// News from other nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ring {
+    /// A lane has work.
+    Lane(LaneHead),
+    /// Configuration changed: ask [`Store::config_changes`].
+    Config,
+    /// News were lost: look at everything.
+    Lagged,
 }
 
 /// What names a version for ever.
@@ -323,27 +386,58 @@ pub trait Store: Send + Sync {
     /// A component's bytes.
     async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>>;
 
-    /// Accepts an inbound event together with the work to map it; recognizes repeats. If its tenant is gone:
-    /// [`StoreError::Changed`].
-    async fn accept_event(&self, event: NewEvent) -> Result<Accepted<EventId>>;
-    /// Accepts a message together with the work to fan it out; recognizes repeats. A repeated uid is
-    /// [`StoreError::Exists`]. If its tenant is gone: [`StoreError::Changed`].
-    async fn accept_message(&self, message: Message, idempotency: Option<Idempotency>) -> Result<Accepted<MessageId>>;
+    /// Says that this node lives, or registers it anew if it was given up for dead.
+    async fn heartbeat(&self) -> Result<NodeState>;
+    /// Sets free what nodes had claimed whose lease has ended. Answers how many pieces.
+    async fn sweep(&self) -> Result<u64>;
+    /// News from other nodes. The embedded store has none.
+    fn bell(&self) -> broadcast::Receiver<Ring>;
+    /// Whose configuration changed after this epoch (`None`: the instance's), and the epoch to ask from next time.
+    async fn config_changes(&self, after: i64) -> Result<(i64, Vec<Option<AppId>>)>;
+    /// Whether the store can commit now.
+    async fn ready(&self) -> Result<()>;
+    /// A value that the gateway keeps about itself.
+    async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>>;
+    /// Keeps a value; false if it was to be kept only where none was, and there is one.
+    async fn set_meta(&self, key: &str, value: &[u8], only_if_absent: bool) -> Result<bool>;
 
-    /// Claims at most `limit` pieces of work that are due, until `now + lease`.
-    async fn claim(&self, kind: WorkKind, now: Timestamp, lease: Duration, limit: usize) -> Result<Vec<Claim>>;
-    /// When the next unclaimed work of this kind is due.
-    async fn next_due(&self, kind: WorkKind) -> Result<Option<Timestamp>>;
-    /// Holds on to claimed work for longer.
-    async fn renew(&self, claim: &Claim, until: Timestamp) -> Result<()>;
-    /// Gives work back, to be due again at `due`.
-    async fn postpone(&self, claim: &Claim, due: Timestamp) -> Result<()>;
-    /// Gives up on work whose subject no longer exists.
+    /// Accepts an inbound event together with the work to map it, claimed for this node if `hot`; recognizes repeats.
+    /// If its tenant is gone: [`StoreError::Changed`].
+    async fn accept_event(&self, event: NewEvent, hot: bool) -> Result<Admitted<EventId>>;
+    /// Accepts a message together with the work to fan it out, claimed for this node if `hot`; recognizes repeats. A
+    /// repeated uid is [`StoreError::Exists`]. If its tenant is gone: [`StoreError::Changed`].
+    async fn accept_message(
+        &self,
+        message: Message,
+        idempotency: Option<Idempotency>,
+        hot: bool,
+    ) -> Result<Admitted<MessageId>>;
+    /// Moves a message that waits for its time to another one, or cancels it (`at` none), while none of its deliveries was
+    /// ever claimed.
+    async fn reschedule(
+        &self,
+        app: &AppId,
+        message: &MessageId,
+        at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Rescheduled>;
+
+    /// Lanes with unclaimed work of this kind, due or not, in their order, from after `after` on. Costs a look at each
+    /// lane, however long it is.
+    async fn lanes(&self, kind: WorkKind, after: Option<Lane>, limit: usize) -> Result<Vec<LaneHead>>;
+    /// Claims what is due in these lanes, the oldest of each first.
+    async fn claim(&self, wants: Vec<Want>, now: Timestamp) -> Result<Vec<Claim>>;
+    /// What claimed work needs, in the order of the claims.
+    async fn jobs(&self, claims: &[Claim]) -> Result<Vec<Job>>;
+    /// Gives work back, to be due again at the times beside it. What was lost meanwhile is passed over.
+    async fn give_back(&self, claims: Vec<(Claim, Timestamp)>) -> Result<()>;
+    /// Gives up on work whose subject no longer exists, or ends work that has no other end.
     async fn abandon(&self, claim: &Claim) -> Result<()>;
-    /// Ends the mapping of an event.
-    async fn finish_mapping(&self, claim: &Claim, end: MappingEnd) -> Result<()>;
-    /// Ends the fan-out of a message.
-    async fn finish_fan_out(&self, claim: &Claim, end: FanOutEnd, now: Timestamp) -> Result<()>;
+    /// Ends the mapping of an event. Answers the work to fan its messages out, as far as it is claimed for this node: if
+    /// `hot`.
+    async fn finish_mapping(&self, claim: &Claim, end: MappingEnd, hot: bool) -> Result<Vec<Claim>>;
+    /// Ends the fan-out of a message. A message that was cancelled meanwhile gets cancelled deliveries.
+    async fn finish_fan_out(&self, claim: &Claim, end: FanOutEnd, now: Timestamp) -> Result<FanOutDone>;
     /// Ends an attempt; `attempt` is none where none was made. An attempt that was made is recorded even if the lease is
     /// lost, since it happened; the delivery then stays as whoever has it now leaves it.
     async fn finish_attempt(
@@ -352,7 +446,18 @@ pub trait Store: Send + Sync {
         attempt: Option<Attempt>,
         end: AttemptEnd,
         now: Timestamp,
-    ) -> Result<()>;
+    ) -> Result<AttemptDone>;
+    /// Ends at most `limit` waiting deliveries of an endpoint that nobody has in hand; answers how many.
+    async fn end_waiting(
+        &self,
+        endpoint: &EndpointId,
+        state: DeliveryState,
+        reason: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize>;
+    /// An endpoint's failures in a row.
+    async fn health_of(&self, endpoint: &EndpointId) -> Result<EndpointHealth>;
 
     /// Counts one compared call of a shadow, and others that were left out. Nothing happens if its counts are gone.
     async fn observe_shadow(&self, id: &RolloutId, result: Option<ShadowResult>, skipped: u64) -> Result<()>;
@@ -378,15 +483,50 @@ pub trait Store: Send + Sync {
     /// then, and is still claimed otherwise.
     async fn erase(&self, claim: &Claim) -> Result<bool>;
 
-    /// Sets a held event to be mapped again. False if it isn't held.
-    async fn reprocess_event(&self, event: &EventId, now: Timestamp) -> Result<bool>;
-    /// Sets the held deliveries of a message to be reshaped again. False if none is held.
-    async fn reprocess_message(&self, message: &MessageId, now: Timestamp) -> Result<bool>;
-    /// Sends a delivery's bytes once more. False if there is no such delivery, or it has nothing to send.
-    async fn resend(&self, message: &MessageId, endpoint: &EndpointId, now: Timestamp) -> Result<bool>;
+    /// Sets a held event to be mapped again, in the replay lane. None if it isn't held.
+    async fn reprocess_event(&self, app: &AppId, event: &EventId, now: Timestamp) -> Result<Option<LaneHead>>;
+    /// Sets the held deliveries of a message to be reshaped again, in the replay lane. None if none is held.
+    async fn reprocess_message(&self, app: &AppId, message: &MessageId, now: Timestamp) -> Result<Option<LaneHead>>;
+    /// Sends a delivery's bytes once more, in the replay lane. None if there is no such delivery, or it has nothing to
+    /// send. One that stands in line in its endpoint's order stays there.
+    async fn resend(
+        &self,
+        app: &AppId,
+        message: &MessageId,
+        endpoint: &EndpointId,
+        now: Timestamp,
+    ) -> Result<Option<LaneHead>>;
+    /// Takes a delivery that ended or is held out of its endpoint's order, so that the next one goes on. Answers whether it
+    /// stood in line, and who goes on.
+    async fn skip(
+        &self,
+        app: &AppId,
+        message: &MessageId,
+        endpoint: &EndpointId,
+        now: Timestamp,
+    ) -> Result<(bool, Option<LaneHead>)>;
+    /// How many deliveries a replay would set in motion, counted up to `max`.
+    async fn count_replay(&self, app: &AppId, filter: &ReplayFilter, max: usize) -> Result<usize>;
+    /// One step of a replay: sets about `limit` deliveries in motion (whole messages; `missing` ones through fan-out), the
+    /// oldest first. The work is due again at `next`, or done. A step that finds little ends early, after it has looked at
+    /// some thousand messages.
+    async fn replay(
+        &self,
+        claim: &Claim,
+        filter: &ReplayFilter,
+        after: Option<MessageId>,
+        limit: usize,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> Result<Replayed>;
+    /// Removes at most about `limit` rows that are older than `before`, in one small commit; answers how many. Nothing that
+    /// still waits is removed.
+    async fn expire(&self, what: Expiry, before: Timestamp, limit: usize) -> Result<usize>;
+    /// What a tenant has in the store.
+    async fn usage(&self, app: &AppId) -> Result<Usage>;
 
     /// An event with its body.
-    async fn event(&self, id: &EventId) -> Result<Option<Event>>;
+    async fn event(&self, app: &AppId, id: &EventId) -> Result<Option<Event>>;
     /// A page of a tenant's events, newest first, without their bodies.
     async fn events(&self, app: &AppId, filter: EventFilter, page: PageRequest) -> Result<Page<Event>>;
     /// What an event's matches came to.
@@ -402,11 +542,9 @@ pub trait Store: Send + Sync {
         content: bool,
     ) -> Result<Page<Message>>;
     /// A message's deliveries.
-    async fn deliveries(&self, message: &MessageId) -> Result<Vec<Delivery>>;
-    /// What an attempt needs; none if the delivery is gone.
-    async fn delivery_job(&self, number: i64) -> Result<Option<DeliveryJob>>;
-    /// One attempt.
-    async fn attempt(&self, app: &AppId, id: &AttemptId) -> Result<Option<Attempt>>;
+    async fn deliveries(&self, app: &AppId, message: &MessageId) -> Result<Vec<Delivery>>;
+    /// One attempt at a message.
+    async fn attempt(&self, app: &AppId, message: &MessageId, id: &AttemptId) -> Result<Option<Attempt>>;
     /// A page of attempts.
     async fn attempts(&self, app: &AppId, filter: AttemptFilter, page: PageRequest) -> Result<Page<Attempt>>;
     /// One call.
@@ -462,6 +600,23 @@ impl dyn Store + '_ {
         Ok(all)
     }
 
+    /// Claims at most `limit` pieces of work that are due, those due first, as evenly over the lanes as it goes.
+    ///
+    /// # Errors
+    /// As [`Store::claim`].
+    pub async fn claim_due(&self, kind: WorkKind, now: Timestamp, limit: usize) -> Result<Vec<Claim>> {
+        let mut due = self.lanes(kind, None, LANES_MAX).await?;
+        due.retain(|head| head.due <= now);
+        due.sort_by_key(|head| head.due);
+        due.truncate(limit);
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let each = limit / due.len();
+        let want = |head: LaneHead| Want { kind, lane: head.lane, limit: each };
+        self.claim(due.into_iter().map(want).collect(), now).await
+    }
+
     /// The resource that a secret's digest finds.
     ///
     /// # Errors
@@ -488,7 +643,7 @@ pub fn require<T: Resource>(id: &(impl ToString + ?Sized)) -> Write {
 
 /// The removal of a resource.
 pub fn delete<T: Resource>(value: &T) -> Write {
-    Write::Delete { kind: T::KIND, id: value.id().to_owned() }
+    Write::Delete { kind: T::KIND, id: value.id().to_owned(), app: value.app().cloned() }
 }
 
 fn document<T: Resource>(value: &T, revision: i64) -> Document {

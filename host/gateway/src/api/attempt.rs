@@ -114,8 +114,7 @@ pub async fn get(
     let no_such = || ApiError::no_such("attempt");
     let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
     let id: AttemptId = attempt.parse().map_err(|_| no_such())?;
-    let attempt = tenant.gateway.store.attempt(&tenant.app.id, &id).await?;
-    let attempt = attempt.filter(|attempt| attempt.message == message.id).ok_or_else(no_such)?;
+    let attempt = tenant.gateway.store.attempt(&tenant.app.id, &message.id, &id).await?.ok_or_else(no_such)?;
     Ok(Json(AttemptOut::new(attempt, true)))
 }
 

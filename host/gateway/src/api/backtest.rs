@@ -25,6 +25,7 @@ use crate::{
         Order, PageRequest, StoreError, Write, delete as removal,
         flow::WorkKind,
         insert,
+        key::Subject,
         resource::{Resource, Stored},
     },
 };
@@ -155,7 +156,12 @@ pub async fn create(
         ended_at: None,
     };
     let mut writes = outdated(gateway, app).await?;
-    let work = Write::Work { kind: WorkKind::Backtest, app: app.clone(), subject: backtest.id.to_string(), due: now };
+    let work = Write::Work {
+        kind: WorkKind::Backtest,
+        app: app.clone(),
+        subject: Subject::Backtest(backtest.id.clone()),
+        due: now,
+    };
     writes.extend([insert(&backtest), work]);
     match gateway.store.write(writes, now).await {
         Ok(()) => {}

@@ -16,11 +16,7 @@ use crate::{
     config::Config,
     gateway::Gateway,
     id::{AppId, CallId, DeadLetterId, EventId, MessageId, PluginId, VersionId},
-    store::{
-        Order, PageRequest, Position,
-        flow::{DeadLetter, WorkKind},
-        resource::Plugin,
-    },
+    store::{Order, PageRequest, Position, flow::DeadLetter, resource::Plugin},
 };
 
 /// Dead letters that one request sets in motion.
@@ -132,18 +128,18 @@ pub async fn reprocess_all(
 /// False if it isn't held any more.
 async fn set_in_motion(gateway: &Gateway, letter: &DeadLetter) -> Result<bool, ApiError> {
     let now = gateway.clock.now();
-    let (moved, kind) = match (&letter.event, &letter.message) {
-        (Some(event), _) => (gateway.store.reprocess_event(event, now).await?, WorkKind::Map),
-        (None, Some(message)) => (gateway.store.reprocess_message(message, now).await?, WorkKind::FanOut),
+    let moved = match (&letter.event, &letter.message) {
+        (Some(event), _) => gateway.store.reprocess_event(&letter.app, event, now).await?,
+        (None, Some(message)) => gateway.store.reprocess_message(&letter.app, message, now).await?,
         (None, None) => {
             let detail = format!("dead letter {} has neither an event nor a message", letter.id);
             return Err(ApiError::Bug { detail });
         }
     };
-    if moved {
-        gateway.bells.ring(kind);
+    if let Some(head) = &moved {
+        gateway.bells.ring(head.kind);
     }
-    Ok(moved)
+    Ok(moved.is_some())
 }
 
 async fn find(gateway: &Gateway, app: &AppId, id: &str) -> Result<DeadLetter, ApiError> {

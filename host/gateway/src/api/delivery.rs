@@ -68,7 +68,7 @@ pub async fn list_endpoints(
     query.finish()?;
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let message = message::find(gateway, app, &name).await?;
-    let deliveries = gateway.store.deliveries(&message.id).await?;
+    let deliveries = gateway.store.deliveries(app, &message.id).await?;
     let mut rows: Vec<(Delivery, Endpoint)> = Vec::new();
     for delivery in deliveries {
         if let Some(found) = gateway.store.find::<Endpoint>(Some(app), delivery.endpoint.as_str()).await? {
@@ -106,7 +106,7 @@ pub async fn list_messages(
     };
     let mut rows: Vec<(Message, Delivery)> = Vec::new();
     for message in page.rows {
-        let deliveries = gateway.store.deliveries(&message.id).await?;
+        let deliveries = gateway.store.deliveries(app, &message.id).await?;
         if let Some(delivery) = deliveries.into_iter().find(|delivery| delivery.endpoint == endpoint) {
             rows.push((message, delivery));
         }
@@ -128,7 +128,7 @@ pub async fn list(
     let request = page::request::<EndpointId>(&mut query, Order::Ascending);
     query.finish()?;
     let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
-    let deliveries = tenant.gateway.store.deliveries(&message.id).await?;
+    let deliveries = tenant.gateway.store.deliveries(&tenant.app.id, &message.id).await?;
     let page = page::of_all(deliveries, &request, |delivery| delivery.endpoint.as_str());
     let now = tenant.gateway.clock.now();
     let versions = page.rows.iter().map(|row| row.version.as_ref());
@@ -148,11 +148,11 @@ pub async fn resend(
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let message = message::find(gateway, app, &message).await?;
     let endpoint = edit::find::<Endpoint>(gateway, app, &endpoint).await?.id;
-    if gateway.store.resend(&message.id, &endpoint, gateway.clock.now()).await? {
+    if gateway.store.resend(app, &message.id, &endpoint, gateway.clock.now()).await?.is_some() {
         gateway.bells.ring(WorkKind::Deliver);
         return Ok((StatusCode::ACCEPTED, Json(json!({}))));
     }
-    let deliveries = gateway.store.deliveries(&message.id).await?;
+    let deliveries = gateway.store.deliveries(app, &message.id).await?;
     match deliveries.iter().find(|delivery| delivery.endpoint == endpoint) {
         None => Err(ApiError::NotFound { detail: "this message has no delivery to that endpoint".into() }),
         Some(delivery) => Err(nothing_to_send(delivery)),

@@ -132,7 +132,7 @@ pub async fn reprocess(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let gateway = &tenant.gateway;
     let event = find(gateway, &tenant.app.id, &id).await?;
-    if !gateway.store.reprocess_event(&event.id, gateway.clock.now()).await? {
+    if gateway.store.reprocess_event(&tenant.app.id, &event.id, gateway.clock.now()).await?.is_none() {
         let detail = format!("the event is {}: only held ones can be reprocessed", event.state.as_str());
         return Err(ApiError::Conflict { code: "not_held", detail });
     }
@@ -144,9 +144,7 @@ pub async fn reprocess(
 async fn find(gateway: &Gateway, app: &AppId, id: &str) -> Result<Event, ApiError> {
     let no_such = || ApiError::no_such("inbound event");
     let id: EventId = id.parse().map_err(|_| no_such())?;
-    let event = gateway.store.event(&id).await?;
-    // Events are found by id alone: whose it is must be asked here.
-    event.filter(|event| event.app == *app).ok_or_else(no_such)
+    gateway.store.event(app, &id).await?.ok_or_else(no_such)
 }
 
 fn match_out(row: MatchRow, known: &Digests) -> Result<MatchOut, ApiError> {

@@ -197,9 +197,10 @@ async fn accept(
         deliver_at: input.deliver_at,
         event: None,
         operational: false,
+        ordering_key: None,
         payload: String::from(Box::<str>::from(input.payload)),
     };
-    let accepted = gateway.store.accept_message(message.clone(), idempotency).await?;
+    let accepted = gateway.store.accept_message(message.clone(), idempotency, false).await?.accepted;
     gateway.bells.ring(WorkKind::FanOut);
     match accepted {
         Accepted::New(_) => Ok(message),

@@ -47,9 +47,6 @@ use crate::{
     },
 };
 
-/// How long a claim of a test lasts.
-const LEASE: Duration = Duration::from_secs(60);
-
 /// A gateway's management API without a socket and without workers.
 struct Api {
     router: Router,
@@ -239,7 +236,7 @@ impl Api {
         let message = self.post(&format!("/app/{app}/msg"), json!({"eventType": "a.b", "payload": {"n": 1}})).await;
         let message = id(&message.ok(202));
         let now = self.now();
-        let claims = self.gateway.store.claim(WorkKind::FanOut, now, LEASE, 9).await.unwrap();
+        let claims = self.gateway.store.claim_due(WorkKind::FanOut, now, 9).await.unwrap();
         let delivery = NewDelivery {
             endpoint: endpoint.parse().unwrap(),
             state,
@@ -247,6 +244,8 @@ impl Api {
             body: DeliveryBody::Original,
             version: None,
             due: now,
+            hot: false,
+            ordering_key: None,
         };
         let end = FanOutEnd { deliveries: vec![delivery], ..FanOutEnd::default() };
         self.gateway.store.finish_fan_out(&claims[0], end, now).await.unwrap();
@@ -313,9 +312,9 @@ impl Api {
             dedupe_key: None,
         };
         let store = &self.gateway.store;
-        store.accept_event(event.clone()).await.unwrap();
-        let claim = store.claim(WorkKind::Map, self.now(), LEASE, 1).await.unwrap().remove(0);
-        store.finish_mapping(&claim, end).await.unwrap();
+        store.accept_event(event.clone(), false).await.unwrap();
+        let claim = store.claim_due(WorkKind::Map, self.now(), 1).await.unwrap().remove(0);
+        store.finish_mapping(&claim, end, false).await.unwrap();
         event.id
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     sealing::{self, Place},
     secret::random_bytes,
     store::{
-        flow::{Attempt, AttemptEnd, Claim, DeliveryJob, DeliveryState, WorkKind},
+        flow::{Attempt, AttemptEnd, Claim, DeliveryJob, DeliveryState, Job, WorkKind},
         resource::Endpoint,
     },
 };
@@ -37,11 +37,8 @@ impl Worker for Deliver {
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let job = match claim.subject.parse() {
-            Ok(number) => gateway.store.delivery_job(number).await?,
-            Err(_) => None,
-        };
-        let Some(job) = job else {
+        let job = gateway.store.jobs(std::slice::from_ref(claim)).await?.pop();
+        let Some(Job::Delivery(job)) = job else {
             return Ok(gateway.store.abandon(claim).await?);
         };
         let endpoint = gateway.store.find::<Endpoint>(Some(&claim.app), job.delivery.endpoint.as_str()).await?;
@@ -53,7 +50,10 @@ impl Worker for Deliver {
                 (Some(attempt), end)
             }
         };
-        Ok(gateway.store.finish_attempt(claim, attempt, end, gateway.clock.now()).await?)
+        if gateway.store.finish_attempt(claim, attempt, end, gateway.clock.now()).await?.freed.is_some() {
+            gateway.bells.ring(WorkKind::Deliver);
+        }
+        Ok(())
     }
 }
 
@@ -111,7 +111,7 @@ fn outgoing(
     Ok(Outgoing {
         url: endpoint.url.parse().map_err(|error: url::ParseError| secret_error(endpoint, &error))?,
         headers,
-        body: job.body.clone().into(),
+        body: job.body.clone(),
         deadline: policy.timeout,
         response_bytes_max: gateway.config.response_bytes_max,
     })
@@ -139,22 +139,25 @@ fn secret_error(endpoint: &Endpoint, error: &dyn std::error::Error) -> WorkError
 /// What becomes of the delivery.
 fn next(gateway: &Gateway, policy: &Policy, job: &DeliveryJob, outcome: &AttemptOutcome) -> AttemptEnd {
     if outcome.result == AttemptResult::Success {
-        return AttemptEnd { state: DeliveryState::Delivered, reason: None, next: None };
+        return end(DeliveryState::Delivered, None);
     }
     if outcome.status == Some(StatusCode::GONE.as_u16()) {
         return ended(DeliveryState::Dead, "the receiver answered 410 Gone");
     }
     let attempt = job.delivery.attempts.saturating_add(1);
     match policy.retry(attempt, jitter(), outcome.retry_after) {
-        Ok(delay) => {
-            AttemptEnd { state: DeliveryState::Waiting, reason: None, next: Some(gateway.clock.now().after(delay)) }
-        }
+        Ok(delay) => AttemptEnd { next: Some(gateway.clock.now().after(delay)), ..end(DeliveryState::Waiting, None) },
         Err(exhausted) => ended(DeliveryState::Dead, &exhausted.to_string()),
     }
 }
 
 fn ended(state: DeliveryState, reason: &str) -> AttemptEnd {
-    AttemptEnd { state, reason: Some(reason.to_owned()), next: None }
+    end(state, Some(reason))
+}
+
+fn end(state: DeliveryState, reason: Option<&str>) -> AttemptEnd {
+    let reason = reason.map(str::to_owned);
+    AttemptEnd { state, reason, next: None, blocks: false, health: None, tell: Vec::new() }
 }
 
 /// Uniform in 0.0..=1.0.

@@ -52,7 +52,7 @@ impl Worker for RunBacktest {
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let found = gateway.store.find::<Backtest>(Some(&claim.app), &claim.subject).await?;
+        let found = gateway.store.find::<Backtest>(Some(&claim.app), &claim.subject.to_string()).await?;
         let Some(Stored { value, revision }) = found.filter(|found| !found.value.state.has_ended()) else {
             return Ok(gateway.store.abandon(claim).await?);
         };
@@ -65,13 +65,15 @@ impl Worker for RunBacktest {
         match saved {
             Ok(()) => {}
             // Cancelled or deleted meanwhile, or another worker has it: the next look tells.
-            Err(StoreError::Changed { .. }) => return Ok(gateway.store.postpone(claim, gateway.clock.now()).await?),
+            Err(StoreError::Changed { .. }) => {
+                return Ok(gateway.store.give_back(vec![(claim.clone(), gateway.clock.now())]).await?);
+            }
             Err(error) => return Err(error.into()),
         }
         if backtest.state.has_ended() {
             return Ok(gateway.store.abandon(claim).await?);
         }
-        Ok(gateway.store.postpone(claim, gateway.clock.now()).await?)
+        Ok(gateway.store.give_back(vec![(claim.clone(), gateway.clock.now())]).await?)
     }
 }
 
@@ -244,7 +246,7 @@ impl Run<'_> {
             }
             Inputs::BoundEvents | Inputs::AllEvents => {
                 let Ok(id) = id.parse() else { return Ok(None) };
-                let event: Option<Event> = store.event(&id).await?.filter(|event| event.app == backtest.app);
+                let event: Option<Event> = store.event(&backtest.app, &id).await?;
                 let with_source = event.and_then(|event| {
                     let source = self.sources.iter().find(|source| source.id == event.source)?;
                     Some(evidence::input_now(&event, source, &self.rules))

@@ -34,6 +34,6 @@ impl Worker for Erase {
             }
             sleep(PAUSE).await;
         }
-        Ok(gateway.store.postpone(claim, gateway.clock.now()).await?)
+        Ok(gateway.store.give_back(vec![(claim.clone(), gateway.clock.now())]).await?)
     }
 }

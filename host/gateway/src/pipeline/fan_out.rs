@@ -20,7 +20,9 @@ use crate::{
         shadow::ShadowJob,
     },
     store::{
-        flow::{Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Message, NewDelivery, WorkKind},
+        flow::{
+            Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Job, Message, NewDelivery, WorkKind,
+        },
         resource::{App, Endpoint, FailurePolicy, PluginBinding},
     },
 };
@@ -36,13 +38,13 @@ impl Worker for FanOut {
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let Some(message) = gateway.store.message(&claim.app, &claim.subject).await? else {
+        let job = gateway.store.jobs(std::slice::from_ref(claim)).await?.pop();
+        let Some(Job::Message(message, known)) = job else {
             return Ok(gateway.store.abandon(claim).await?);
         };
         let Some(app) = gateway.store.find::<App>(None, claim.app.as_str()).await? else {
             return Ok(gateway.store.abandon(claim).await?);
         };
-        let known = gateway.store.deliveries(&message.id).await?;
         let endpoints: Vec<Endpoint> = gateway.store.all(&claim.app).await?;
         let mut round = Round {
             gateway,
@@ -213,6 +215,8 @@ impl Round<'_> {
             body,
             version,
             due: self.message.deliver_at.map_or(now, |at| at.max(now)),
+            hot: false,
+            ordering_key: None,
         }
     }
 

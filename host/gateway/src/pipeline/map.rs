@@ -24,7 +24,7 @@ use crate::{
     },
     store::{
         StoreError,
-        flow::{Call, Claim, DeadLetter, Event, EventState, MappingEnd, MatchRow, MatchState, Message, WorkKind},
+        flow::{Call, Claim, DeadLetter, Event, EventState, Job, MappingEnd, MatchRow, MatchState, Message, WorkKind},
         resource::{App, FailurePolicy, PluginBinding, RuleRow, Source},
     },
 };
@@ -40,12 +40,9 @@ impl Worker for Map {
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let event = match claim.subject.parse() {
-            Ok(id) => gateway.store.event(&id).await?,
-            Err(_) => None,
-        };
+        let job = gateway.store.jobs(std::slice::from_ref(claim)).await?.pop();
         let app = gateway.store.find::<App>(None, claim.app.as_str()).await?;
-        let (Some(event), Some(app)) = (event, app) else {
+        let (Some(Job::Event(event)), Some(app)) = (job, app) else {
             return Ok(gateway.store.abandon(claim).await?);
         };
         let source = gateway.store.find::<Source>(Some(&claim.app), event.source.as_str()).await?;
@@ -58,7 +55,7 @@ impl Worker for Map {
         };
         let sends = !end.messages.is_empty();
         let failed = end.observed.as_ref().is_some_and(|observed| observed.fault.is_some());
-        gateway.store.finish_mapping(claim, end).await?;
+        gateway.store.finish_mapping(claim, end, false).await?;
         if sends {
             gateway.bells.ring(WorkKind::FanOut);
         }
@@ -234,6 +231,7 @@ impl Mapping<'_> {
             deliver_at: None,
             event: Some(self.event.id.clone()),
             operational: false,
+            ordering_key: None,
             payload,
         }))
     }

@@ -39,7 +39,7 @@ impl Worker for Release {
 }
 
 async fn step(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
-    let plugin = gateway.store.find::<Plugin>(Some(&claim.app), &claim.subject).await?;
+    let plugin = gateway.store.find::<Plugin>(Some(&claim.app), &claim.subject.to_string()).await?;
     if plugin.is_none_or(|plugin| plugin.value.runnable().is_none()) {
         return gateway.store.stop_release(claim).await;
     }

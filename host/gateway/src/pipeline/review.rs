@@ -46,7 +46,7 @@ impl Worker for Review {
     }
 
     async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let plugin = gateway.store.find::<Plugin>(Some(&claim.app), &claim.subject).await?;
+        let plugin = gateway.store.find::<Plugin>(Some(&claim.app), &claim.subject.to_string()).await?;
         let app = gateway.store.find::<App>(None, claim.app.as_str()).await?;
         if let (Some(plugin), Some(app)) = (plugin, app) {
             let mut decision = Decision {
@@ -62,7 +62,9 @@ impl Worker for Review {
                 match gateway.store.write(writes, decision.now).await {
                     Ok(()) => ring(gateway),
                     // Somebody changed the plugin meanwhile: decided anew on what it is now.
-                    Err(StoreError::Changed { .. }) => return Ok(gateway.store.postpone(claim, decision.now).await?),
+                    Err(StoreError::Changed { .. }) => {
+                        return Ok(gateway.store.give_back(vec![(claim.clone(), decision.now)]).await?);
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -225,6 +227,7 @@ impl Decision<'_> {
             deliver_at: None,
             event: None,
             operational: true,
+            ordering_key: None,
             payload: payload.to_string(),
         }
     }

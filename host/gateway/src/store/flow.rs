@@ -3,19 +3,23 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use hookloom_runtime::{Contact, Failure, Header, Logs, Origin, Outcome, Report};
 use serde::{Deserialize, Serialize};
 
-use super::evidence::NewEvidence;
+use super::{
+    evidence::NewEvidence,
+    key::{Lane, Subject},
+};
 use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, SourceId, VersionId},
     rollout::tally::Observation,
 };
 
-/// A state enum whose text stands in the store and, in part, on the wire.
+/// A state enum: its number stands in the store and is never given to another state, its text on the wire.
 macro_rules! states {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal $text:literal,)* })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
@@ -24,14 +28,24 @@ macro_rules! states {
             /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The word that stands in the store.
+            /// Its word.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// Reads the word that stands in the store.
+            /// Reads its word.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|state| state.as_str() == text)
+            }
+
+            /// The number that stands in the store.
+            pub fn code(self) -> i64 {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// Reads the number that stands in the store.
+            pub fn from_code(code: i64) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
             }
         }
     )*};
@@ -41,81 +55,89 @@ states! {
     /// How far an inbound event has come.
     EventState {
         /// Accepted, not mapped yet.
-        Accepted = "accepted",
+        Accepted = 0 "accepted",
         /// Mapped; the matches tell what came of it.
-        Mapped = "mapped",
+        Mapped = 1 "mapped",
         /// The mapper called the payload invalid: the sender's fault.
-        Rejected = "rejected",
+        Rejected = 2 "rejected",
         /// The mapper failed and the binding says hold.
-        Held = "held",
+        Held = 3 "held",
         /// The mapper failed and the binding says drop.
-        Dropped = "dropped",
+        Dropped = 4 "dropped",
     }
 
     /// How far a delivery (one message for one endpoint) has come.
     DeliveryState {
-        /// Its next attempt is due or scheduled.
-        Waiting = "waiting",
+        /// Its next attempt is due or scheduled, or waits for another message of its ordering key.
+        Waiting = 0 "waiting",
         /// The receiver confirmed.
-        Delivered = "delivered",
+        Delivered = 1 "delivered",
         /// The reshaper failed and the binding says hold.
-        Held = "held",
+        Held = 2 "held",
         /// The reshaper dropped it, or failed and the binding says drop.
-        Dropped = "dropped",
+        Dropped = 3 "dropped",
         /// No attempt is left, or none makes sense any more.
-        Dead = "dead",
-        /// The endpoint is gone.
-        Cancelled = "cancelled",
+        Dead = 4 "dead",
+        /// The endpoint is gone, or the message was cancelled before its time.
+        Cancelled = 5 "cancelled",
     }
 
     /// What made an attempt happen.
     Trigger {
         /// The schedule.
-        Scheduled = "scheduled",
+        Scheduled = 0 "scheduled",
         /// A person or program asked for it.
-        Manual = "manual",
+        Manual = 1 "manual",
     }
 
     /// What a piece of work is.
     WorkKind {
-        /// Map an event; the subject is an event id.
-        Map = "map",
-        /// Fan a message out; the subject is a message id.
-        FanOut = "fan_out",
-        /// Make an attempt; the subject is a delivery number.
-        Deliver = "deliver",
-        /// Run a part of a backtest; the subject is its id.
-        Backtest = "backtest",
-        /// Decide what follows from a plugin's failures; the subject is a plugin id.
-        Review = "review",
-        /// Let go on what a plugin held; the subject is a plugin id.
-        Release = "release",
-        /// Erase what was removed; the subject is an app id, or the store's number of a component.
-        Erase = "erase",
+        /// Map an event.
+        Map = 1 "map",
+        /// Fan a message out.
+        FanOut = 2 "fan_out",
+        /// Make an attempt of a delivery.
+        Deliver = 3 "deliver",
+        /// Run a part of a backtest.
+        Backtest = 4 "backtest",
+        /// Decide what follows from a plugin's failures.
+        Review = 5 "review",
+        /// Let go on what a plugin held.
+        Release = 6 "release",
+        /// End the waiting deliveries of an endpoint that is switched off or gone.
+        Drain = 7 "drain",
+        /// Go on with a replay.
+        Replay = 8 "replay",
+        /// Remove what is older than it is kept.
+        Keep = 9 "keep",
+        /// Erase what was removed: a tenant's, or a component.
+        Erase = 10 "erase",
+        /// Encrypt secrets anew with the newest key.
+        Reseal = 11 "reseal",
     }
 
     /// How a call of a plugin ended.
     CallOutcome {
         /// It named rule matches, perhaps none.
-        Mapped = "mapped",
+        Mapped = 0 "mapped",
         /// It leaves the message as it is.
-        Unchanged = "unchanged",
+        Unchanged = 1 "unchanged",
         /// It wrote another body.
-        Replaced = "replaced",
+        Replaced = 2 "replaced",
         /// It doesn't want the message delivered.
-        Dropped = "dropped",
+        Dropped = 3 "dropped",
         /// It refused the payload: the sender's fault.
-        InvalidPayload = "invalid_payload",
+        InvalidPayload = 4 "invalid_payload",
         /// It failed: the author's fault.
-        Failed = "failed",
+        Failed = 5 "failed",
     }
 
     /// What became of a rule match.
     MatchState {
         /// It sent a message.
-        Fired = "fired",
+        Fired = 0 "fired",
         /// It sent nothing, for the reason beside it.
-        Skipped = "skipped",
+        Skipped = 1 "skipped",
     }
 }
 
@@ -129,21 +151,60 @@ impl CallOutcome {
     }
 }
 
-/// A piece of work that this process holds until its lease ends.
+/// A piece of work that this node holds until it finishes it, gives it back or dies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     /// Row of the queue.
     pub work: i64,
     /// What to do.
     pub kind: WorkKind,
+    /// The queue that it stood in.
+    pub lane: Lane,
     /// Whose it is.
     pub app: AppId,
     /// On what.
-    pub subject: String,
-    /// Fencing token: whoever claims the work after the lease ended gets a higher one, and ours is worth nothing then.
+    pub subject: Subject,
+    /// Fencing token: whoever claims the work after this node lost it gets a higher one, and ours is worth nothing then.
     pub token: i64,
     /// How often it was claimed, this time included.
     pub tries: u32,
+}
+
+/// A lane that has unclaimed work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneHead {
+    /// The kind of work.
+    pub kind: WorkKind,
+    /// The lane.
+    pub lane: Lane,
+    /// Whose it is.
+    pub app: AppId,
+    /// When the first piece is due.
+    pub due: Timestamp,
+}
+
+/// What is to be claimed of one lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Want {
+    /// The kind of work.
+    pub kind: WorkKind,
+    /// The lane.
+    pub lane: Lane,
+    /// At most so many pieces.
+    pub limit: usize,
+}
+
+/// What claimed work needs, its bytes included.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Job {
+    /// The event to map.
+    Event(Box<Event>),
+    /// The message to fan out, with the deliveries that it has already.
+    Message(Box<Message>, Vec<Delivery>),
+    /// The delivery to attempt.
+    Delivery(Box<DeliveryJob>),
+    /// The subject no longer exists, or this kind of work has its own way to read what it needs.
+    Gone,
 }
 
 /// A request to accept an inbound event.
@@ -236,6 +297,16 @@ impl<I> Accepted<I> {
     }
 }
 
+/// The answer to an accept, with the work that it brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admitted<I> {
+    /// Whether it is new.
+    pub accepted: Accepted<I>,
+    /// The work that follows, claimed for this node in the same commit: because that was asked for, and it is new, due
+    /// and not behind another one of its ordering key.
+    pub claim: Option<Claim>,
+}
+
 /// A message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
@@ -261,6 +332,9 @@ pub struct Message {
     pub event: Option<EventId>,
     /// A message of the gateway itself: it goes only to endpoints that name its type, and is never reshaped.
     pub operational: bool,
+    /// Messages of a tenant with the same key go on in the order in which they were accepted; at an endpoint, if it asks
+    /// for it.
+    pub ordering_key: Option<String>,
     /// The payload: JSON object text; empty where a list was asked for without content.
     pub payload: String,
 }
@@ -287,15 +361,18 @@ pub struct NewDelivery {
     pub body: DeliveryBody,
     /// The version that reshaped it.
     pub version: Option<VersionId>,
-    /// When the first attempt is due.
+    /// When the first attempt is due; never before the message's own time.
     pub due: Timestamp,
+    /// Claim the work for this node in the same commit, if it is due and first in its order.
+    pub hot: bool,
+    /// The message's ordering key, if this delivery takes its place in the endpoint's order: a waiting one, or a held one
+    /// that the others are to wait for.
+    pub ordering_key: Option<String>,
 }
 
 /// One message for one endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
-    /// Its number; it never leaves the gateway.
-    pub number: i64,
     /// The tenant.
     pub app: AppId,
     /// The message.
@@ -323,8 +400,12 @@ pub struct DeliveryJob {
     pub delivery: Delivery,
     /// The message's event type.
     pub event_type: String,
+    /// The message is one of the gateway itself.
+    pub operational: bool,
+    /// When it may first be sent.
+    pub deliver_at: Option<Timestamp>,
     /// The exact bytes.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// What makes the attempt happen.
     pub trigger: Trigger,
 }
@@ -365,6 +446,129 @@ pub struct AttemptEnd {
     pub reason: Option<String>,
     /// When the next attempt is due, for a waiting delivery.
     pub next: Option<Timestamp>,
+    /// A delivery that ended keeps its place in its endpoint's order all the same: the others wait for a person.
+    pub blocks: bool,
+    /// What the attempt says of its endpoint; none if it says nothing.
+    pub health: Option<HealthChange>,
+    /// Messages of the gateway's own that tell of it, in the same commit.
+    pub tell: Vec<Message>,
+}
+
+/// What an attempt says of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthChange {
+    /// It works.
+    Ok,
+    /// It failed.
+    Failed,
+}
+
+/// How an endpoint has done since its last success.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// When the first of them was.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// What the end of an attempt led to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AttemptDone {
+    /// The endpoint's health from now on.
+    pub health: EndpointHealth,
+    /// The next delivery of the same ordering key may go on.
+    pub freed: Option<LaneHead>,
+}
+
+/// What the end of a fan-out led to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FanOutDone {
+    /// The deliveries that were asked to be hot and are claimed for this node.
+    pub claims: Vec<(EndpointId, Claim)>,
+    /// The next message of the same ordering key may go on.
+    pub next: Option<LaneHead>,
+}
+
+/// What became of the wish to move or cancel a scheduled message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescheduled {
+    /// It is moved, or cancelled.
+    Done,
+    /// A delivery was claimed before: it may be on its way.
+    Begun,
+    /// It has no time to wait for, or was cancelled.
+    NotScheduled,
+    /// There is no such message.
+    Missing,
+}
+
+/// Which deliveries are sent again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplayFilter {
+    /// Of this endpoint; none: of all.
+    pub endpoint: Option<EndpointId>,
+    /// In one of these states.
+    #[serde(default)]
+    pub states: Vec<DeliveryState>,
+    /// Instead: messages that have no delivery for the endpoint, though they would match the event types and channels.
+    #[serde(default)]
+    pub missing: bool,
+    /// Of one of these event types (`a.*`: all below); empty: of any.
+    #[serde(default)]
+    pub event_types: Vec<String>,
+    /// With one of these channels; empty: any. For `missing`, a message without channels matches as well.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// Of messages published at this time or later.
+    pub since: Timestamp,
+    /// Of messages published before.
+    pub until: Option<Timestamp>,
+}
+
+/// What one step of a replay came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replayed {
+    /// Deliveries set in motion.
+    pub moved: usize,
+    /// Where the next step goes on.
+    pub after: Option<MessageId>,
+    /// Nothing is left.
+    pub done: bool,
+    /// The lanes that have work now.
+    pub lanes: Vec<LaneHead>,
+}
+
+/// What is removed when it is old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Events that are not held, with their matches and calls.
+    Events(AppId),
+    /// Messages of which no delivery waits or is held, with all that is theirs.
+    Messages(AppId),
+    /// Attempts of deliveries.
+    Attempts(AppId),
+    /// Calls of plugins.
+    Calls(AppId),
+    /// What is held: it is given up.
+    DeadLetters(AppId),
+    /// Idempotency keys.
+    Idempotency,
+}
+
+/// What a tenant has in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Inbound events.
+    pub events: u64,
+    /// Bytes of their bodies.
+    pub event_bytes: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their payloads.
+    pub message_bytes: u64,
 }
 
 /// One run of a plugin, as it is kept.

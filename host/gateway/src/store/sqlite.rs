@@ -1,75 +1,71 @@
 //! The embedded store: SQLite in WAL mode, every commit synchronous.
 //!
-//! One thread writes. It takes the operations that wait, runs each in a savepoint of one transaction, commits once
-//! (group commit: under load many operations share a sync; an idle store commits a lone operation at once), and answers
-//! only then. Reads run beside it on a few connections of their own.
+//! One thread writes ([`writer`]; group commit: under load many operations share a sync, an idle store commits a lone
+//! operation at once). Reads run beside it on a few connections of their own ([`readers`]).
 
 mod accept;
+mod again;
 mod components;
 mod erase;
 mod evidence;
+mod expire;
+mod finish;
 mod lists;
+mod order;
+mod queue;
+mod readers;
+mod replay;
 mod resources;
 mod rollouts;
 mod rows;
-mod work;
+mod writer;
 
 use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Mutex,
-    thread::JoinHandle,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, Transaction};
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{Connection, OpenFlags, params};
+use tokio::sync::broadcast;
 
 use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, VersionId},
     rollout::tally::{Health, ShadowCounts, ShadowResult, Tally},
     store::{
-        AttemptFilter, CallFilter, EventFilter, MessageFilter, Page, PageRequest, Released, Result, Store, StoreError,
-        VersionDigests, Write,
+        AttemptFilter, CallFilter, EventFilter, MessageFilter, NodeState, Page, PageRequest, Released, Result, Ring,
+        Store, StoreError, VersionDigests, Write,
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
-            Accepted, Attempt, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryJob, Event, FanOutEnd,
-            Idempotency, MappingEnd, MatchRow, Message, NewEvent, WorkKind,
+            Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState,
+            EndpointHealth, Event, Expiry, FanOutDone, FanOutEnd, Idempotency, Job, LaneHead, MappingEnd, MatchRow,
+            Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
         },
+        key::Lane,
         resource::{Document, ResourceKind},
     },
 };
+use readers::Readers;
+use writer::{Turn, Writer};
 
 /// The statements that bring a store from version N to N + 1, in order. Never edited once released.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/sqlite_0001.sql")];
 
-/// Operations that wait for the writer; more make the callers wait.
-const QUEUE_MAX: usize = 1024;
-
-/// Operations that share one commit.
-const GROUP_MAX: usize = 256;
-
-/// Connections that read single rows, and as many that read lists.
-const READERS: usize = 4;
-
-/// Gets the transaction, or why there is none.
-type Operation = Box<dyn FnOnce(Result<&Transaction<'_>>) -> Finish + Send>;
-
-/// Answers the caller once it is known whether the commit succeeded.
-type Finish = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
+/// How long a commit may take before the store counts as not ready.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The embedded store.
 pub struct SqliteStore {
-    // Taken on drop, so that the writer sees the queue's end before it is joined.
-    writes: Option<mpsc::Sender<Operation>>,
-    writer: Option<JoinHandle<()>>,
+    writer: Writer,
     readers: Readers,
     // Lists may read a lot: they never hold up what accepting and delivering read.
     list_readers: Readers,
+    node: i64,
+    // Nobody else works on the store: it never rings.
+    bell: broadcast::Sender<Ring>,
     // Held until the store is closed.
     _lock: Option<File>,
 }
@@ -84,47 +80,31 @@ impl SqliteStore {
         // One process works on an embedded store: claims of a dead one can be told from live ones only so.
         let lock = lock(path)?;
         let connection = connect_writer(path)?;
-        work::release_all(&connection, now).map_err(unavailable)?;
-        Self::run(path, connection, Some(lock))
+        queue::free_all(&connection).map_err(unavailable)?;
+        connection.execute("DELETE FROM node", []).map_err(unavailable)?;
+        Self::run(path, connection, now, Some(lock))
     }
 
     /// Opens the store beside the process that works on it, for changes of configuration from the command line.
     ///
     /// # Errors
     /// As [`open`](Self::open), except that the store may be in use.
-    pub fn attach(path: &Path) -> Result<Self> {
-        Self::run(path, connect_writer(path)?, None)
+    pub fn attach(path: &Path, now: Timestamp) -> Result<Self> {
+        Self::run(path, connect_writer(path)?, now, None)
     }
 
-    fn run(path: &Path, connection: Connection, lock: Option<File>) -> Result<Self> {
+    fn run(path: &Path, connection: Connection, now: Timestamp, lock: Option<File>) -> Result<Self> {
+        let node = register(&connection, now).map_err(unavailable)?;
         let (readers, list_readers) = (Readers::open(path)?, Readers::open(path)?);
-        let (writes, queue) = mpsc::channel(QUEUE_MAX);
-        let writer = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || write_loop(connection, queue))
-            .map_err(unavailable)?;
-        Ok(Self { writes: Some(writes), writer: Some(writer), readers, list_readers, _lock: lock })
+        let writer = Writer::start(connection, node)?;
+        Ok(Self { writer, readers, list_readers, node, bell: broadcast::channel(1).0, _lock: lock })
     }
 
     async fn transact<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let operation: Operation = Box::new(move |transaction| {
-            let result = transaction.and_then(|transaction| run_in_savepoint(transaction, operation));
-            Box::new(move |committed| {
-                let result = match committed {
-                    Ok(()) => result,
-                    Err(detail) => Err(StoreError::Unavailable { detail }),
-                };
-                // The caller may have hung up; what is committed stays committed.
-                let _ = reply.send(result);
-            })
-        });
-        let stopped = || StoreError::Unavailable { detail: "the store is closed".into() };
-        self.writes.as_ref().ok_or_else(stopped)?.send(operation).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        self.writer.transact(operation).await
     }
 
     async fn list<T: Send + 'static>(
@@ -142,98 +122,13 @@ impl SqliteStore {
     }
 }
 
-impl Drop for SqliteStore {
-    fn drop(&mut self) {
-        self.writes.take();
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the store's writer thread panicked");
-        }
-    }
-}
-
-/// A few connections that only read, handed out in turn.
-struct Readers {
-    idle: std::sync::Arc<Mutex<Vec<Connection>>>,
-    free: std::sync::Arc<tokio::sync::Semaphore>,
-}
-
-impl Readers {
-    fn open(path: &Path) -> Result<Self> {
-        let open = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        let idle = (0..READERS).map(|_| open()).collect::<Result<Vec<_>>>()?;
-        let free = std::sync::Arc::new(tokio::sync::Semaphore::new(READERS));
-        Ok(Self { idle: std::sync::Arc::new(Mutex::new(idle)), free })
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let closed = |_| StoreError::Unavailable { detail: "the store is closed".into() };
-        let permit = self.free.clone().acquire_owned().await.map_err(closed)?;
-        let idle = self.idle.clone();
-        tokio::task::spawn_blocking(move || {
-            let lock = || idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let connection = lock().pop().expect("a permit stands for an idle connection");
-            let result = catch_unwind(AssertUnwindSafe(|| query(&connection)));
-            lock().push(connection);
-            drop(permit);
-            match result {
-                Ok(result) => result.map_err(store_error),
-                Err(_) => Err(StoreError::Inconsistent { detail: "a query panicked".into() }),
-            }
-        })
-        .await
-        .map_err(unavailable)?
-    }
-}
-
-fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<Operation>) {
-    while let Some(first) = queue.blocking_recv() {
-        let (finishes, committed) = write_group(&mut connection, first, &mut queue);
-        if let Err(detail) = &committed {
-            tracing::error!(detail, operations = finishes.len(), "the store could not commit");
-        }
-        for finish in finishes {
-            finish(committed.clone());
-        }
-    }
-}
-
-/// Runs the first operation and those that wait behind it, and commits them together.
-fn write_group(
-    connection: &mut Connection,
-    first: Operation,
-    queue: &mut mpsc::Receiver<Operation>,
-) -> (Vec<Finish>, std::result::Result<(), String>) {
-    let transaction = match connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate) {
-        Ok(transaction) => transaction,
-        Err(error) => return (vec![first(Err(error.into()))], Ok(())),
-    };
-    let mut finishes = vec![first(Ok(&transaction))];
-    // A full disk may undo the whole transaction: nothing more may run in it then, since it would commit by itself.
-    while finishes.len() < GROUP_MAX && !transaction.is_autocommit() {
-        let Ok(operation) = queue.try_recv() else { break };
-        finishes.push(operation(Ok(&transaction)));
-    }
-    let undone = transaction.is_autocommit();
-    let committed = transaction.commit().map_err(|error| error.to_string());
-    (finishes, if undone { Err("the transaction was undone".to_owned()) } else { committed })
-}
-
-/// Runs one operation so that its failure, even a panic, undoes only itself.
-fn run_in_savepoint<T>(
-    transaction: &Transaction<'_>,
-    operation: impl FnOnce(&Transaction<'_>) -> Result<T>,
-) -> Result<T> {
-    transaction.execute_batch("SAVEPOINT operation").map_err(store_error)?;
-    let result = catch_unwind(AssertUnwindSafe(|| operation(transaction)))
-        .unwrap_or_else(|_| Err(StoreError::Inconsistent { detail: "a store operation panicked".into() }));
-    let end = if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
-    transaction.execute_batch(end).map_err(store_error)?;
-    result
+/// A number for this process that no other ever had. Its lease means nothing: while it holds the store's lock, it lives.
+fn register(c: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
+    c.execute(
+        "INSERT INTO node (name, started_ms, lease_until_ms) VALUES (?, ?, 0)",
+        params![format!("process {}", std::process::id()), now.as_millis()],
+    )?;
+    Ok(c.last_insert_rowid())
 }
 
 /// Makes this process the one that works on the store.
@@ -342,45 +237,91 @@ impl Store for SqliteStore {
         self.list(move |c| components::read(c, &digest)).await
     }
 
-    async fn accept_event(&self, event: NewEvent) -> Result<Accepted<EventId>> {
-        self.transact(move |tx| accept::event(tx, &event)).await
+    async fn heartbeat(&self) -> Result<NodeState> {
+        Ok(NodeState { id: self.node, fresh: false, alive: 1 })
     }
 
-    async fn accept_message(&self, message: Message, idempotency: Option<Idempotency>) -> Result<Accepted<MessageId>> {
-        self.transact(move |tx| accept::message(tx, &message, idempotency.as_ref())).await
+    async fn sweep(&self) -> Result<u64> {
+        Ok(0)
     }
 
-    async fn claim(&self, kind: WorkKind, now: Timestamp, lease: Duration, limit: usize) -> Result<Vec<Claim>> {
-        self.transact(move |tx| work::claim(tx, kind, now, now.after(lease), limit)).await
+    fn bell(&self) -> broadcast::Receiver<Ring> {
+        self.bell.subscribe()
     }
 
-    async fn next_due(&self, kind: WorkKind) -> Result<Option<Timestamp>> {
-        self.read(move |c| work::next_due(c, kind)).await
+    async fn config_changes(&self, after: i64) -> Result<(i64, Vec<Option<AppId>>)> {
+        self.read(move |c| resources::changes(c, after)).await
     }
 
-    async fn renew(&self, claim: &Claim, until: Timestamp) -> Result<()> {
-        let claim = claim.clone();
-        self.transact(move |tx| work::renew(tx, &claim, until)).await
+    async fn ready(&self) -> Result<()> {
+        let turn = self.transact(|_| Ok(()));
+        tokio::time::timeout(READY_WITHIN, turn).await.map_err(unavailable)?
     }
 
-    async fn postpone(&self, claim: &Claim, due: Timestamp) -> Result<()> {
-        let claim = claim.clone();
-        self.transact(move |tx| work::postpone(tx, &claim, due)).await
+    async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let key = key.to_owned();
+        self.read(move |c| resources::meta(c, &key)).await
+    }
+
+    async fn set_meta(&self, key: &str, value: &[u8], only_if_absent: bool) -> Result<bool> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.transact(move |tx| resources::set_meta(tx, &key, &value, only_if_absent)).await
+    }
+
+    async fn accept_event(&self, event: NewEvent, hot: bool) -> Result<Admitted<EventId>> {
+        self.transact(move |tx| accept::event(tx, &event, hot)).await
+    }
+
+    async fn accept_message(
+        &self,
+        message: Message,
+        idempotency: Option<Idempotency>,
+        hot: bool,
+    ) -> Result<Admitted<MessageId>> {
+        self.transact(move |tx| accept::message(tx, &message, idempotency.as_ref(), hot)).await
+    }
+
+    async fn reschedule(
+        &self,
+        app: &AppId,
+        message: &MessageId,
+        at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Rescheduled> {
+        let (app, message) = (app.clone(), message.clone());
+        self.transact(move |tx| again::reschedule(tx, &app, &message, at, now)).await
+    }
+
+    async fn lanes(&self, kind: WorkKind, after: Option<Lane>, limit: usize) -> Result<Vec<LaneHead>> {
+        self.read(move |c| queue::lanes(c, kind, after, limit)).await
+    }
+
+    async fn claim(&self, wants: Vec<Want>, now: Timestamp) -> Result<Vec<Claim>> {
+        self.transact(move |tx| queue::claim(tx, &wants, now)).await
+    }
+
+    async fn jobs(&self, claims: &[Claim]) -> Result<Vec<Job>> {
+        let claims = claims.to_vec();
+        self.read(move |c| lists::jobs(c, &claims)).await
+    }
+
+    async fn give_back(&self, claims: Vec<(Claim, Timestamp)>) -> Result<()> {
+        self.transact(move |tx| queue::give_back(tx, &claims)).await
     }
 
     async fn abandon(&self, claim: &Claim) -> Result<()> {
         let claim = claim.clone();
-        self.transact(move |tx| work::done(tx, &claim)).await
+        self.transact(move |tx| queue::done(tx, &claim)).await
     }
 
-    async fn finish_mapping(&self, claim: &Claim, end: MappingEnd) -> Result<()> {
+    async fn finish_mapping(&self, claim: &Claim, end: MappingEnd, hot: bool) -> Result<Vec<Claim>> {
         let claim = claim.clone();
-        self.transact(move |tx| work::finish_mapping(tx, &claim, &end)).await
+        self.transact(move |tx| finish::mapping(tx, &claim, &end, hot)).await
     }
 
-    async fn finish_fan_out(&self, claim: &Claim, end: FanOutEnd, now: Timestamp) -> Result<()> {
+    async fn finish_fan_out(&self, claim: &Claim, end: FanOutEnd, now: Timestamp) -> Result<FanOutDone> {
         let claim = claim.clone();
-        self.transact(move |tx| work::finish_fan_out(tx, &claim, &end, now)).await
+        self.transact(move |tx| finish::fan_out(tx, &claim, &end, now)).await
     }
 
     async fn finish_attempt(
@@ -389,9 +330,26 @@ impl Store for SqliteStore {
         attempt: Option<Attempt>,
         end: AttemptEnd,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<AttemptDone> {
         let claim = claim.clone();
-        self.transact(move |tx| work::finish_attempt(tx, &claim, attempt.as_ref(), &end, now)).await
+        self.transact(move |tx| finish::attempt(tx, &claim, attempt.as_ref(), &end, now)).await
+    }
+
+    async fn end_waiting(
+        &self,
+        endpoint: &EndpointId,
+        state: DeliveryState,
+        reason: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize> {
+        let (endpoint, reason) = (endpoint.clone(), reason.to_owned());
+        self.transact(move |tx| again::end_waiting(tx, &endpoint, state, &reason, limit, now)).await
+    }
+
+    async fn health_of(&self, endpoint: &EndpointId) -> Result<EndpointHealth> {
+        let endpoint = endpoint.clone();
+        self.read(move |c| finish::health(c, &endpoint)).await
     }
 
     async fn observe_shadow(&self, id: &RolloutId, result: Option<ShadowResult>, skipped: u64) -> Result<()> {
@@ -438,24 +396,68 @@ impl Store for SqliteStore {
         self.transact(move |tx| erase::erase(tx, &claim)).await
     }
 
-    async fn reprocess_event(&self, event: &EventId, now: Timestamp) -> Result<bool> {
-        let event = event.clone();
-        self.transact(move |tx| work::reprocess_event(tx, &event, now)).await
+    async fn reprocess_event(&self, app: &AppId, event: &EventId, now: Timestamp) -> Result<Option<LaneHead>> {
+        let (app, event) = (app.clone(), event.clone());
+        self.transact(move |tx| again::event(tx, &app, &event, now)).await
     }
 
-    async fn reprocess_message(&self, message: &MessageId, now: Timestamp) -> Result<bool> {
-        let message = message.clone();
-        self.transact(move |tx| work::reprocess_message(tx, &message, now)).await
+    async fn reprocess_message(&self, app: &AppId, message: &MessageId, now: Timestamp) -> Result<Option<LaneHead>> {
+        let (app, message) = (app.clone(), message.clone());
+        self.transact(move |tx| again::message(tx, &app, &message, now)).await
     }
 
-    async fn resend(&self, message: &MessageId, endpoint: &EndpointId, now: Timestamp) -> Result<bool> {
-        let (message, endpoint) = (message.clone(), endpoint.clone());
-        self.transact(move |tx| work::resend(tx, &message, &endpoint, now)).await
+    async fn resend(
+        &self,
+        app: &AppId,
+        message: &MessageId,
+        endpoint: &EndpointId,
+        now: Timestamp,
+    ) -> Result<Option<LaneHead>> {
+        let (app, message, endpoint) = (app.clone(), message.clone(), endpoint.clone());
+        self.transact(move |tx| again::resend(tx, &app, &message, &endpoint, now)).await
     }
 
-    async fn event(&self, id: &EventId) -> Result<Option<Event>> {
-        let id = id.clone();
-        self.read(move |c| lists::event(c, &id)).await
+    async fn skip(
+        &self,
+        app: &AppId,
+        message: &MessageId,
+        endpoint: &EndpointId,
+        now: Timestamp,
+    ) -> Result<(bool, Option<LaneHead>)> {
+        let (app, message, endpoint) = (app.clone(), message.clone(), endpoint.clone());
+        self.transact(move |tx| again::skip(tx, &app, &message, &endpoint, now)).await
+    }
+
+    async fn count_replay(&self, app: &AppId, filter: &ReplayFilter, max: usize) -> Result<usize> {
+        let (app, filter) = (app.clone(), filter.clone());
+        self.list(move |c| replay::count(c, &app, &filter, max)).await
+    }
+
+    async fn replay(
+        &self,
+        claim: &Claim,
+        filter: &ReplayFilter,
+        after: Option<MessageId>,
+        limit: usize,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> Result<Replayed> {
+        let (claim, filter) = (claim.clone(), filter.clone());
+        self.transact(move |tx| replay::step(tx, &claim, &filter, after.as_ref(), limit, (now, next))).await
+    }
+
+    async fn expire(&self, what: Expiry, before: Timestamp, limit: usize) -> Result<usize> {
+        self.transact(move |tx| expire::expire(tx, &what, before, limit)).await
+    }
+
+    async fn usage(&self, app: &AppId) -> Result<Usage> {
+        let app = app.clone();
+        self.read(move |c| lists::usage(c, &app)).await
+    }
+
+    async fn event(&self, app: &AppId, id: &EventId) -> Result<Option<Event>> {
+        let (app, id) = (app.clone(), id.clone());
+        self.read(move |c| lists::event(c, &app, &id)).await
     }
 
     async fn events(&self, app: &AppId, filter: EventFilter, page: PageRequest) -> Result<Page<Event>> {
@@ -484,18 +486,14 @@ impl Store for SqliteStore {
         self.list(move |c| lists::messages(c, &app, &filter, &page, content)).await
     }
 
-    async fn deliveries(&self, message: &MessageId) -> Result<Vec<Delivery>> {
-        let message = message.clone();
-        self.read(move |c| lists::deliveries(c, &message)).await
+    async fn deliveries(&self, app: &AppId, message: &MessageId) -> Result<Vec<Delivery>> {
+        let (app, message) = (app.clone(), message.clone());
+        self.read(move |c| lists::deliveries(c, &app, &message)).await
     }
 
-    async fn delivery_job(&self, number: i64) -> Result<Option<DeliveryJob>> {
-        self.read(move |c| lists::delivery_job(c, number)).await
-    }
-
-    async fn attempt(&self, app: &AppId, id: &AttemptId) -> Result<Option<Attempt>> {
-        let (app, id) = (app.clone(), id.clone());
-        self.read(move |c| lists::attempt(c, &app, &id)).await
+    async fn attempt(&self, app: &AppId, message: &MessageId, id: &AttemptId) -> Result<Option<Attempt>> {
+        let (app, message, id) = (app.clone(), message.clone(), id.clone());
+        self.read(move |c| lists::attempt(c, &app, &message, &id)).await
     }
 
     async fn attempts(&self, app: &AppId, filter: AttemptFilter, page: PageRequest) -> Result<Page<Attempt>> {
@@ -525,7 +523,7 @@ impl Store for SqliteStore {
 
     async fn recorded(&self, app: &AppId, filter: RecordedFilter) -> Result<Vec<String>> {
         let app = app.clone();
-        self.list(move |c| Ok(evidence::recorded(c, &app, &filter))).await?
+        self.list(move |c| evidence::recorded(c, &app, &filter)).await
     }
 
     async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<Option<DeadLetter>> {

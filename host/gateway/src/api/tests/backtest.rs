@@ -71,8 +71,8 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
         body: body.clone(),
         dedupe_key: None,
     };
-    store.accept_event(new.clone()).await.unwrap();
-    let claim = store.claim(WorkKind::Map, api.now(), LEASE, 1).await.unwrap().remove(0);
+    store.accept_event(new.clone(), false).await.unwrap();
+    let claim = store.claim_due(WorkKind::Map, api.now(), 1).await.unwrap().remove(0);
     let other: EventId = minter.mint();
     let event = Event {
         id: if left == Left::Nothing { other } else { new.id },
@@ -101,7 +101,7 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
         created_at: api.now(),
     };
     let end = MappingEnd { version: Some(version.id), call: Some(call), ..mapped() };
-    store.finish_mapping(&claim, end).await.unwrap();
+    store.finish_mapping(&claim, end, false).await.unwrap();
     id.to_string()
 }
 
@@ -219,8 +219,8 @@ async fn a_backtest_is_started_once_watched_cancelled_and_removed() {
     assert_eq!((&made["pluginId"], &made["state"]), (&json!(plugin), &json!("queued")));
     assert_eq!((&made["since"], &made["total"]), (&json!("2026-06-30T00:00:00.000Z"), &Value::Null));
     api.post(&path, json!({})).await.refused(409, "backtest_running");
-    let claims = api.gateway.store.claim(WorkKind::Backtest, api.now(), LEASE, 9).await.unwrap();
-    assert!(claims.iter().any(|claim| claim.subject == id(&made)), "the work came with it: {claims:?}");
+    let claims = api.gateway.store.claim_due(WorkKind::Backtest, api.now(), 9).await.unwrap();
+    assert!(claims.iter().any(|claim| claim.subject.to_string() == id(&made)), "the work came with it: {claims:?}");
     let one = format!("{path}/{}", id(&made));
     assert_eq!(api.get(&one).await.ok(200), made);
     api.delete(&one).await.ok(204);
@@ -239,11 +239,17 @@ fn spoil(api: &Api, sql: &str) {
     assert_eq!(store.execute(sql, []).unwrap(), 1, "{sql}");
 }
 
+/// Makes what a call was made with unreadable.
+fn spoil_call(api: &Api, call: &str) {
+    let key = crate::store::query::key_of(call).unwrap().map(|byte| format!("{byte:02x}")).concat();
+    spoil(api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = x'{key}'"));
+}
+
 /// A backtest of a version against itself over these recorded calls, and the work to run it.
 async fn begun(api: &Api, version: &str) -> (String, Claim) {
     let path = format!("/app/acme/plugin/p/version/{version}/backtest");
     let made = api.post(&path, json!({"baseline": version})).await.ok(202);
-    let claim = api.gateway.store.claim(WorkKind::Backtest, api.now(), LEASE, 1).await.unwrap().remove(0);
+    let claim = api.gateway.store.claim_due(WorkKind::Backtest, api.now(), 1).await.unwrap().remove(0);
     (format!("{path}/{}", id(&made)), claim)
 }
 
@@ -252,7 +258,7 @@ async fn an_input_that_can_not_be_read_back_is_skipped_and_counted() {
     let api = Api::start().await;
     let (_, version) = tenant(&api, "acme").await;
     let call = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await;
-    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{call}'"));
+    spoil_call(&api, &call);
     let (path, claim) = begun(&api, &version).await;
     RunBacktest::work(&api.gateway, &claim).await.unwrap();
     let seen = api.get(&path).await.ok(200);
@@ -271,7 +277,7 @@ async fn what_a_backtest_found_before_an_error_is_saved() {
     for _ in 0..3 {
         calls.push(call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await);
     }
-    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{}'", calls[2]));
+    spoil_call(&api, &calls[2]);
     // The component can't be read from now on, so that no call is possible.
     spoil(&api, "UPDATE component_piece SET bytes = 5");
     let (path, claim) = begun(&api, &version).await;
@@ -280,7 +286,7 @@ async fn what_a_backtest_found_before_an_error_is_saved() {
     let progress = (&seen["state"], &seen["total"], &seen["done"], &seen["skipped"]);
     assert_eq!(progress, (&json!("running"), &json!(3), &json!(0), &json!(1)), "{seen}");
     // The next try goes on behind what was saved.
-    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{}'", calls[1]));
+    spoil_call(&api, &calls[1]);
     RunBacktest::work(&api.gateway, &claim).await.unwrap_err();
     assert_eq!(api.get(&path).await.ok(200)["skipped"], 2);
 }
@@ -290,7 +296,7 @@ async fn a_backtest_that_is_cancelled_in_the_middle_of_its_run_stays_cancelled_w
     let api = Arc::new(Api::start().await);
     let (_, version) = tenant(&api, "acme").await;
     let call = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await;
-    spoil(&api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = '{call}'"));
+    spoil_call(&api, &call);
     for moment in 0.. {
         let (path, claim) = begun(&api, &version).await;
         let cancel = {
@@ -307,11 +313,11 @@ async fn a_backtest_that_is_cancelled_in_the_middle_of_its_run_stays_cancelled_w
         cancelled.ok(204);
         assert_eq!((&seen["state"], &seen["skipped"]), (&json!("cancelled"), &json!(0)), "{moment}: {seen}");
         // The worker lets go of it at its next look.
-        let claims = api.gateway.store.claim(WorkKind::Backtest, api.now(), LEASE, 9).await.unwrap();
+        let claims = api.gateway.store.claim_due(WorkKind::Backtest, api.now(), 9).await.unwrap();
         for claim in &claims {
             RunBacktest::work(&api.gateway, claim).await.unwrap();
         }
-        assert_eq!(api.gateway.store.next_due(WorkKind::Backtest).await.unwrap(), None);
+        assert_eq!(api.gateway.store.lanes(WorkKind::Backtest, None, 1).await.unwrap(), []);
         assert_eq!(api.get(&path).await.ok(200), seen);
     }
 }

@@ -1,13 +1,15 @@
 //! Deliveries and attempts.
 
 use super::*;
-use crate::store::flow::{Attempt, AttemptEnd, Trigger};
+use crate::store::flow::{Attempt, AttemptEnd, Job, Trigger};
 
 /// Records an attempt of the only delivery that is due.
 async fn attempt(api: &Api, status_code: Option<u16>, end: DeliveryState) -> String {
     let (store, now) = (&api.gateway.store, api.now());
-    let claim = store.claim(WorkKind::Deliver, now, LEASE, 9).await.unwrap().remove(0);
-    let job = store.delivery_job(claim.subject.parse().unwrap()).await.unwrap().unwrap();
+    let claim = store.claim_due(WorkKind::Deliver, now, 9).await.unwrap().remove(0);
+    let Job::Delivery(job) = store.jobs(std::slice::from_ref(&claim)).await.unwrap().remove(0) else {
+        panic!("a delivery")
+    };
     let attempt = Attempt {
         id: api.gateway.minter.mint(),
         app: job.delivery.app,
@@ -23,7 +25,15 @@ async fn attempt(api: &Api, status_code: Option<u16>, end: DeliveryState) -> Str
     };
     let id = attempt.id.to_string();
     let next = (end == DeliveryState::Waiting).then_some(now);
-    store.finish_attempt(&claim, Some(attempt), AttemptEnd { state: end, reason: None, next }, now).await.unwrap();
+    store
+        .finish_attempt(
+            &claim,
+            Some(attempt),
+            AttemptEnd { state: end, reason: None, next, blocks: false, health: None, tell: Vec::new() },
+            now,
+        )
+        .await
+        .unwrap();
     id
 }
 
@@ -69,7 +79,7 @@ async fn a_message_for_later_shows_as_scheduled() {
     let body = json!({"eventType": "a", "payload": {}, "deliverAt": "2026-06-30T18:40:00Z"});
     let message = id(&api.post(&format!("/app/{app}/msg"), body).await.ok(202));
     let endpoint = api.get(&format!("/app/{app}/endpoint")).await.ok(200)["data"][0]["id"].as_str().unwrap().to_owned();
-    let claim = api.gateway.store.claim(WorkKind::FanOut, api.now(), LEASE, 9).await.unwrap().remove(0);
+    let claim = api.gateway.store.claim_due(WorkKind::FanOut, api.now(), 9).await.unwrap().remove(0);
     let delivery = NewDelivery {
         endpoint: endpoint.parse().unwrap(),
         state: DeliveryState::Waiting,
@@ -77,6 +87,8 @@ async fn a_message_for_later_shows_as_scheduled() {
         body: DeliveryBody::Original,
         version: None,
         due: api.now().after(Duration::from_secs(3600)),
+        hot: false,
+        ordering_key: None,
     };
     let end = FanOutEnd { deliveries: vec![delivery], ..FanOutEnd::default() };
     api.gateway.store.finish_fan_out(&claim, end, api.now()).await.unwrap();
@@ -130,7 +142,7 @@ async fn a_delivery_is_sent_again_on_demand() {
     let path = format!("/app/{app}/msg/{message}/endpoint/{endpoint}/resend");
     // Official clients send no body and no content type.
     assert_eq!(api.send(&api.operator, Method::POST, &path, None).await.ok(202), json!({}));
-    let claims = api.gateway.store.claim(WorkKind::Deliver, api.now(), LEASE, 9).await.unwrap();
+    let claims = api.gateway.store.claim_due(WorkKind::Deliver, api.now(), 9).await.unwrap();
     assert_eq!(claims.len(), 1);
     let other = id(&api.post(&format!("/app/{app}/msg"), json!({"eventType": "a", "payload": {}})).await.ok(202));
     let path = format!("/app/{app}/msg/{other}/endpoint/{endpoint}/resend");

@@ -20,13 +20,13 @@ async fn accept(api: &Api, app: &str) -> EventId {
         body: br#"{"n": 1.10}"#.to_vec(),
         dedupe_key: None,
     };
-    api.gateway.store.accept_event(event).await.unwrap().id().clone()
+    api.gateway.store.accept_event(event, false).await.unwrap().accepted.id().clone()
 }
 
 /// Ends the mapping of all events that are due, each with a call, and a dead letter if it is held.
 async fn map(api: &Api, state: EventState) {
     let (store, minter, now) = (&api.gateway.store, &api.gateway.minter, api.now());
-    for claim in store.claim(WorkKind::Map, now, LEASE, 9).await.unwrap() {
+    for claim in store.claim_due(WorkKind::Map, now, 9).await.unwrap() {
         let (plugin, version) = (plugin_id(api, claim.app.as_str()).await, minter.mint());
         let log = LogLine { level: LogLevel::Info, message: "hello".into(), cut: false };
         let call = Call {
@@ -34,7 +34,7 @@ async fn map(api: &Api, state: EventState) {
             app: claim.app.clone(),
             plugin: plugin.parse().unwrap(),
             version,
-            event: Some(claim.subject.parse().unwrap()),
+            event: claim.subject.event().cloned(),
             message: None,
             record: CallRecord {
                 outcome: CallOutcome::Mapped,
@@ -84,7 +84,7 @@ async fn map(api: &Api, state: EventState) {
             observed: None,
             seen: None,
         };
-        store.finish_mapping(&claim, end).await.unwrap();
+        store.finish_mapping(&claim, end, false).await.unwrap();
     }
 }
 

@@ -51,7 +51,7 @@ async fn never_more_than_250_rows_are_given_and_50_unless_asked() {
             body: b"{}".to_vec(),
             dedupe_key: None,
         };
-        api.gateway.store.accept_event(event).await.unwrap();
+        api.gateway.store.accept_event(event, false).await.unwrap();
     }
     let count = async |query: &str| {
         let list = api.get(&format!("/app/acme/inbound{query}")).await.ok(200);

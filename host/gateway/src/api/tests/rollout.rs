@@ -343,8 +343,8 @@ async fn an_automatic_return_forgets_old_failures_and_never_leads_to_a_version_t
                 api.map_one(&app, &source, MappingEnd { observed: Some(observed), ..mapped() }).await;
             }
         }
-        let claims = api.gateway.store.claim(WorkKind::Review, api.now(), LEASE, 99).await.unwrap();
-        let claim = claims.into_iter().find(|claim| claim.subject == plugin.id.as_str()).unwrap();
+        let claims = api.gateway.store.claim_due(WorkKind::Review, api.now(), 99).await.unwrap();
+        let claim = claims.into_iter().find(|claim| claim.subject.plugin() == Some(&plugin.id)).unwrap();
         let delete = ask(api.clone(), Method::DELETE, format!("/app/acme/plugin/{uid}/version/{first}"), None);
         let happened = api.in_the_middle(moment, Review::work(&api.gateway, &claim), delete).await;
         let running = live(&api, &uid).await;

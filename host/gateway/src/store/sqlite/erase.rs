@@ -5,15 +5,16 @@
 //! flows. Each row that makes others follow goes together with its work, and who has that work in hand finds his lease lost:
 //! so behind this order nothing can come into being any more.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
-use super::{accept::inconsistent, resources, work};
+use super::{queue, resources, writer::Turn};
 use crate::{
     clock::Timestamp,
     id::AppId,
     store::{
-        Result,
+        Result, StoreError,
         flow::{Claim, WorkKind},
+        key::{Key, Subject, key},
         resource::ResourceKind,
     },
 };
@@ -26,30 +27,40 @@ const RESOURCE_ROWS: usize = 5;
 const ROW_BYTES: i64 = 32 << 10;
 
 const RESOURCES: &str = "SELECT id FROM resource WHERE kind = ? AND app_id = ? LIMIT ?";
-const NEXT_EVENT: &str = "SELECT id, body_id FROM event WHERE app_id = ? LIMIT 1";
+const NEXT_EVENT: &str = "SELECT id, length(body) FROM event WHERE app_id = ? LIMIT 1";
 const MATCHES: &str = "DELETE FROM match WHERE event_id = ?";
-const EVENT: &str = "DELETE FROM event WHERE id = ?";
-const NEXT_MESSAGE: &str = "SELECT id, body_id FROM message WHERE app_id = ? LIMIT 1";
-const ATTEMPTS: &str =
-    "DELETE FROM attempt WHERE id IN (SELECT id FROM attempt WHERE message_id = ? ORDER BY id LIMIT ?)";
-const DELIVERIES: &str = "SELECT number, body_id FROM delivery WHERE message_id = ? LIMIT ?";
-const DELIVERY: &str = "DELETE FROM delivery WHERE number = ?";
-const MESSAGE: &str = "DELETE FROM message WHERE id = ?";
-const WORK: &str = "DELETE FROM work WHERE kind = ? AND subject = ?";
-const BODY_BYTES: &str = "SELECT length(bytes) FROM body WHERE id = ?";
+const EVENT: &str = "DELETE FROM event WHERE app_id = ? AND id = ?";
+const NEXT_MESSAGE: &str = "SELECT id, length(payload) FROM message WHERE app_id = ? LIMIT 1";
+const ATTEMPTS: &str = "DELETE FROM attempt WHERE message_id = ?1 AND id IN
+     (SELECT id FROM attempt WHERE message_id = ?1 ORDER BY id LIMIT ?2)";
+const BODIES: &str = "SELECT id, length(bytes) FROM body WHERE message_id = ? LIMIT ?";
 const BODY: &str = "DELETE FROM body WHERE id = ?";
+const DELIVERIES: &str = "SELECT endpoint_id FROM delivery WHERE message_id = ? LIMIT ?";
+const PLACE: &str = "DELETE FROM queue_order WHERE scope = ? AND subject = ?";
+const DELIVERY: &str = "DELETE FROM delivery WHERE message_id = ? AND endpoint_id = ?";
+const MESSAGE: &str = "DELETE FROM message WHERE app_id = ? AND id = ?";
+const WORK: &str = "DELETE FROM work WHERE kind = ? AND subject = ?";
+const USAGE: &str = "DELETE FROM usage WHERE app_id = ?";
+const EPOCH: &str = "DELETE FROM config_epoch WHERE app_id = ?";
+const DIGESTS: &str = "DELETE FROM version_digest WHERE version_id IN
+     (SELECT version_id FROM version_digest WHERE app_id = ? LIMIT ?)";
 const PIECES: &str = "DELETE FROM component_piece WHERE rowid IN
      (SELECT rowid FROM component_piece WHERE component_id = ? LIMIT ?)";
 const COMPONENT: &str = "DELETE FROM component WHERE id = ?";
 
 /// What a tenant has many of, and how many rows one of them counts for.
 const MANY: [(&str, usize); 6] = [
-    ("DELETE FROM call WHERE id IN (SELECT id FROM call WHERE app_id = ? ORDER BY id LIMIT ?)", 2),
+    ("DELETE FROM call WHERE app_id = ?1 AND id IN (SELECT id FROM call WHERE app_id = ?1 ORDER BY id LIMIT ?2)", 2),
     ("DELETE FROM call_input WHERE rowid IN (SELECT rowid FROM call_input WHERE app_id = ? LIMIT ?)", 32),
     ("DELETE FROM call_part WHERE rowid IN (SELECT rowid FROM call_part WHERE app_id = ? LIMIT ?)", 8),
-    ("DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE app_id = ? ORDER BY id LIMIT ?)", 1),
     (
-        "DELETE FROM version_digest WHERE version_id IN (SELECT version_id FROM version_digest WHERE app_id = ? LIMIT ?)",
+        "DELETE FROM dead_letter WHERE app_id = ?1 AND id IN
+             (SELECT id FROM dead_letter WHERE app_id = ?1 ORDER BY id LIMIT ?2)",
+        1,
+    ),
+    (
+        "DELETE FROM endpoint_health WHERE endpoint_id IN
+             (SELECT endpoint_id FROM endpoint_health WHERE app_id = ? LIMIT ?)",
         1,
     ),
     (
@@ -59,23 +70,24 @@ const MANY: [(&str, usize); 6] = [
 ];
 
 /// Takes one step; true if nothing is left.
-pub fn erase(c: &Connection, claim: &Claim) -> Result<bool> {
-    work::check(c, claim)?;
-    let mut step = Step { c, left: ROWS };
-    match claim.subject.parse::<AppId>() {
-        Ok(app) => step.tenant(&app)?,
-        Err(_) => step.component(claim.subject.parse().map_err(inconsistent)?)?,
+pub fn erase(turn: &Turn<'_>, claim: &Claim) -> Result<bool> {
+    queue::check(turn, claim)?;
+    let mut step = Step { turn, left: ROWS };
+    match &claim.subject {
+        Subject::App(app) => step.tenant(app)?,
+        Subject::Component(component) => step.component(*component)?,
+        other => return Err(StoreError::Inconsistent { detail: format!("{other} is to be erased") }),
     }
     if step.left == 0 {
         return Ok(false);
     }
-    work::done(c, claim)?;
+    queue::done(turn, claim)?;
     Ok(true)
 }
 
 /// One step, and how many rows it may still remove.
 struct Step<'a> {
-    c: &'a Connection,
+    turn: &'a Turn<'a>,
     left: usize,
 }
 
@@ -85,7 +97,14 @@ impl Step<'_> {
         self.events(app)?;
         self.messages(app)?;
         for (sql, weight) in MANY {
-            self.many(sql, app.as_str(), weight)?;
+            self.many(sql, key(app), weight)?;
+        }
+        self.many(DIGESTS, app.as_str(), 1)?;
+        if self.left > 0 {
+            self.execute(USAGE, [key(app)])?;
+            // Whoever asks for changes later than this hears of everybody, and so of this tenant.
+            self.execute(EPOCH, [app.as_str()])?;
+            resources::change_epoch(self.turn, None)?;
         }
         Ok(())
     }
@@ -93,7 +112,7 @@ impl Step<'_> {
     fn resources(&mut self, app: &AppId) -> Result<()> {
         for kind in ResourceKind::ALL {
             let ids = self
-                .c
+                .turn
                 .prepare_cached(RESOURCES)?
                 .query_map(params![kind.as_str(), app.as_str(), limit(self.left.div_ceil(RESOURCE_ROWS))], |row| {
                     row.get(0)
@@ -101,7 +120,7 @@ impl Step<'_> {
                 .collect::<rusqlite::Result<Vec<String>>>()?;
             for id in ids {
                 // A component that goes with its last version is due at once.
-                resources::delete(self.c, kind, &id, Timestamp::from_millis(0))?;
+                resources::delete(self.turn, kind, &id, Timestamp::from_millis(0))?;
                 self.spend(RESOURCE_ROWS);
             }
         }
@@ -110,34 +129,53 @@ impl Step<'_> {
 
     fn events(&mut self, app: &AppId) -> Result<()> {
         while self.left > 0 {
-            let Some((event, body)) = self.next(NEXT_EVENT, app)? else { break };
-            self.execute(MATCHES, [&event])?;
-            self.body(body)?;
-            self.execute(WORK, [WorkKind::Map.as_str(), &event])?;
-            self.execute(EVENT, [&event])?;
+            let Some((event, bytes)) = self.next(NEXT_EVENT, app)? else { break };
+            self.execute(MATCHES, [event])?;
+            self.execute(WORK, params![WorkKind::Map.code(), event])?;
+            self.execute(EVENT, [key(app), event])?;
+            self.spend_bytes(bytes);
         }
         Ok(())
     }
 
     fn messages(&mut self, app: &AppId) -> Result<()> {
         while self.left > 0 {
-            let Some((message, body)) = self.next(NEXT_MESSAGE, app)? else { break };
-            self.many(ATTEMPTS, &message, 1)?;
+            let Some((message, bytes)) = self.next(NEXT_MESSAGE, app)? else { break };
+            self.many(ATTEMPTS, message, 1)?;
+            self.bodies(message)?;
             let deliveries = self
-                .c
+                .turn
                 .prepare_cached(DELIVERIES)?
-                .query_map(params![message, limit(self.left)], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
-            for (number, body) in deliveries {
-                self.execute(WORK, [WorkKind::Deliver.as_str(), &number.to_string()])?;
-                self.body(body)?;
-                self.execute(DELIVERY, [number])?;
+                .query_map(params![message, limit(self.left)], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<Key>>>()?;
+            for endpoint in deliveries {
+                let subject = [message, endpoint].concat();
+                self.execute(WORK, params![WorkKind::Deliver.code(), subject])?;
+                self.execute(PLACE, params![endpoint, subject])?;
+                self.execute(DELIVERY, [message, endpoint])?;
             }
             if self.left > 0 {
-                self.body(body)?;
-                self.execute(WORK, [WorkKind::FanOut.as_str(), &message])?;
-                self.execute(MESSAGE, [&message])?;
+                self.execute(WORK, params![WorkKind::FanOut.code(), message])?;
+                self.execute(PLACE, [key(app), message])?;
+                self.execute(MESSAGE, [key(app), message])?;
+                self.spend_bytes(bytes);
             }
+        }
+        Ok(())
+    }
+
+    fn bodies(&mut self, message: Key) -> Result<()> {
+        let bodies = self
+            .turn
+            .prepare_cached(BODIES)?
+            .query_map(params![message, limit(self.left)], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+        for (body, bytes) in bodies {
+            if self.left == 0 {
+                break;
+            }
+            self.execute(BODY, [body])?;
+            self.spend_bytes(bytes);
         }
         Ok(())
     }
@@ -145,22 +183,22 @@ impl Step<'_> {
     fn component(&mut self, component: i64) -> Result<()> {
         self.many(PIECES, component, 8)?;
         if self.left > 0 {
-            self.c.prepare_cached(COMPONENT)?.execute([component])?;
+            self.turn.prepare_cached(COMPONENT)?.execute([component])?;
         }
         Ok(())
     }
 
-    /// The next event or message, and its body.
-    fn next(&self, sql: &str, app: &AppId) -> Result<Option<(String, i64)>> {
+    /// The next event or message, and the size of its body.
+    fn next(&self, sql: &str, app: &AppId) -> Result<Option<(Key, i64)>> {
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        Ok(self.c.prepare_cached(sql)?.query_row([app.as_str()], read).optional()?)
+        Ok(self.turn.prepare_cached(sql)?.query_row([key(app)], read).optional()?)
     }
 
     /// Removes as many as there is room for, if each counts for `weight` rows.
     fn many(&mut self, sql: &str, owner: impl rusqlite::ToSql, weight: usize) -> Result<()> {
         while self.left > 0 {
             let most = self.left.div_ceil(weight);
-            let removed = self.c.prepare_cached(sql)?.execute(params![owner, limit(most)])?;
+            let removed = self.turn.prepare_cached(sql)?.execute(params![owner, limit(most)])?;
             self.spend(removed * weight);
             if removed < most {
                 break;
@@ -169,20 +207,14 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Removes a body, which may be gone already: deliveries share theirs.
-    fn body(&mut self, body: i64) -> Result<()> {
-        let bytes: Option<i64> = self.c.prepare_cached(BODY_BYTES)?.query_row([body], |row| row.get(0)).optional()?;
-        if let Some(bytes) = bytes {
-            self.execute(BODY, [body])?;
-            self.spend(usize::try_from(bytes / ROW_BYTES).unwrap_or(usize::MAX));
-        }
+    fn execute(&mut self, sql: &str, params: impl rusqlite::Params) -> Result<()> {
+        let removed = self.turn.prepare_cached(sql)?.execute(params)?;
+        self.spend(removed);
         Ok(())
     }
 
-    fn execute(&mut self, sql: &str, params: impl rusqlite::Params) -> Result<()> {
-        let removed = self.c.prepare_cached(sql)?.execute(params)?;
-        self.spend(removed);
-        Ok(())
+    fn spend_bytes(&mut self, bytes: i64) {
+        self.spend(usize::try_from(bytes / ROW_BYTES).unwrap_or(usize::MAX));
     }
 
     fn spend(&mut self, rows: usize) {
@@ -198,11 +230,16 @@ fn limit(rows: usize) -> i64 {
 mod tests {
     use std::collections::BTreeMap;
 
+    use rusqlite::Connection;
+
     use super::{
-        super::{MIGRATIONS, components},
+        super::{MIGRATIONS, components, writer},
         *,
     };
-    use crate::{id::TypedId as _, store::Write};
+    use crate::{
+        id::TypedId as _,
+        store::{Write, flow::Want},
+    };
 
     fn store() -> Connection {
         let c = Connection::open_in_memory().unwrap();
@@ -217,58 +254,69 @@ mod tests {
     /// Gives a tenant so many rows of everything.
     fn fill(c: &Connection, app: &AppId, count: usize) {
         let resource = "INSERT INTO resource (id, kind, app_id, data, revision) VALUES";
-        c.execute_batch(&format!("{resource} ('{app}', 'app', '', '{{}}', 1)")).unwrap();
+        c.execute_batch(&format!(
+            "{resource} ('{app}', 'app', '', '{{}}', 1);
+             INSERT INTO config_epoch SELECT '{app}', coalesce(max(epoch), 0) + 1 FROM config_epoch;
+             INSERT INTO usage VALUES (x'{}', 1, 1, 1, 1);",
+            hex(app)
+        ))
+        .unwrap();
         for n in 0..count {
             let id = |what: &str| format!("{what}_{app}_{n}");
+            let at = |place: usize| format!("x'{:032x}'", (app.ulid().0 >> 40) + (n * 20 + place) as u128);
             for kind in ["endpoint", "plugin", "version", "key"] {
                 let data = serde_json::json!({"component": id("component")});
                 c.execute_batch(&format!("{resource} ('{}', '{kind}', '{app}', '{data}', 1)", id(kind))).unwrap();
             }
             components::keep(c, &id("component"), &[1; 10], Timestamp::from_millis(0)).unwrap();
-            let (event, message, plugin, version) = (id("event"), id("message"), id("plugin"), id("version"));
-            let body = |c: &Connection| {
-                c.execute("INSERT INTO body (bytes) VALUES (zeroblob(40000))", []).unwrap();
-                c.last_insert_rowid()
-            };
-            let (event_body, message_body, own_body) = (body(c), body(c), body(c));
+            let (event, message, plugin, version) = (at(0), at(1), id("plugin"), id("version"));
+            let app_key = format!("x'{}'", hex(app));
             let mut sql = format!(
                 "INSERT INTO handle VALUES (randomblob(32), 'key', '{key}', NULL);
-                 INSERT INTO event VALUES ('{event}', '{app}', 's', 0, '[]', {event_body}, NULL, 'accepted', NULL, NULL);
-                 INSERT INTO message VALUES ('{message}', '{app}', NULL, 't', '[]', 'o', NULL, 0, NULL, NULL, 0, {message_body});
-                 INSERT INTO call VALUES ('{call}', '{app}', '{plugin}', '{version}', NULL, NULL, 0, '{{}}', NULL, NULL, NULL, 0);
-                 INSERT INTO call_part (app_id, digest, bytes, data) VALUES ('{app}', randomblob(32), 2, '{{}}');
-                 INSERT INTO call_input VALUES ('{call}', '{app}', 1, x'00');
-                 INSERT INTO dead_letter VALUES ('{letter}', '{app}', '{event}', '{plugin}', NULL, NULL, 'c', 'd', 1, 0);
-                 INSERT INTO idempotency VALUES ('{app}', '{n}', x'00', '{message}', 0);
+                 INSERT INTO event VALUES ({app_key}, {event}, x'00', 0, '[]', NULL, 0, NULL, NULL, zeroblob(40000));
+                 INSERT INTO message VALUES ({app_key}, {message}, NULL, 't', '[]', 'o', NULL, 0, NULL, NULL, 0, 'k', 0,
+                                             zeroblob(40000));
+                 INSERT INTO queue_order VALUES ({app_key}, 'k', {n}, {message});
+                 INSERT INTO call VALUES ({app_key}, {call}, x'00', x'00', {event}, 1, 0, '{{}}', NULL, NULL, NULL, 0);
+                 INSERT INTO call_part (app_id, digest, bytes, data) VALUES ({app_key}, randomblob(32), 2, '{{}}');
+                 INSERT INTO call_input VALUES ({call}, {app_key}, 1, x'00');
+                 INSERT INTO dead_letter VALUES ({app_key}, {call}, {event}, 1, x'00', NULL, NULL, 'c', 'd', 1, 0);
+                 INSERT INTO idempotency VALUES ({app_key}, '{n}', x'00', {message}, 0);
+                 INSERT INTO endpoint_health VALUES ({call}, {app_key}, 1, 0, 0);
                  INSERT INTO version_health VALUES ('{version}', '{app}', '{plugin}', 1, '{{}}');
                  INSERT INTO rollout_count VALUES ('{count}', '{app}', '{plugin}', '{{}}');
-                 INSERT INTO release VALUES ('{plugin}', '{app}', '', '');
-                 INSERT INTO version_digest VALUES ('{version}', '{app}', 'd', 'c');",
+                 INSERT INTO release VALUES ('{plugin}', '{app}', x'', x'');
+                 INSERT INTO version_digest VALUES ('{version}', '{app}', 'd', 'c');
+                 INSERT INTO body (message_id, bytes) VALUES ({message}, zeroblob(40000));",
                 key = id("key"),
-                call = id("call"),
-                letter = id("letter"),
+                call = at(2),
                 count = id("count"),
             );
+            let work = |kind: WorkKind, subject: &str| {
+                format!(
+                    "INSERT INTO work (kind, lane, app_id, subject, due_ms, token, tries, node)
+                     VALUES ({}, x'00', {app_key}, {subject}, 0, 0, 0, 0);",
+                    kind.code()
+                )
+            };
             for m in 0..3 {
+                let endpoint = at(3 + m);
                 sql.push_str(&format!(
-                    "INSERT INTO match VALUES ('{event}', {m}, 'r', '{{}}', '{{}}', 'fired', NULL, NULL, NULL, NULL);
-                     INSERT INTO delivery (app_id, message_id, endpoint_id, state, attempts, body_id, manual, updated_ms)
-                         VALUES ('{app}', '{message}', '{m}', 'waiting', 0, {body}, 0, 0);
-                     INSERT INTO work (kind, app_id, subject, due_ms, token, tries, claimed)
-                         VALUES ('deliver', '{app}', last_insert_rowid(), 0, 0, 0, 0);
-                     INSERT INTO attempt VALUES ('{attempt}', '{app}', '{message}', '{m}', 'u', 0, NULL, '', 0, 't', 0);",
-                    body = if m == 0 { message_body } else { own_body },
-                    attempt = id(&format!("attempt{m}")),
+                    "INSERT INTO match VALUES ({event}, {m}, 'r', '{{}}', '{{}}', 0, NULL, NULL, NULL, NULL);
+                     INSERT INTO delivery VALUES ({message}, {endpoint}, {app_key}, 0, NULL, 0, NULL, NULL, NULL, 0, 0);
+                     INSERT INTO queue_order VALUES ({endpoint}, 'k', {n}, CAST({message} || {endpoint} AS BLOB));
+                     INSERT INTO attempt VALUES ({message}, {endpoint}, {endpoint}, {app_key}, 'u', 0, NULL, '', 0, 0, 0);",
                 ));
+                sql.push_str(&work(WorkKind::Deliver, &format!("CAST({message} || {endpoint} AS BLOB)")));
             }
-            for (kind, subject) in [("map", &event), ("fan_out", &message)] {
-                sql.push_str(&format!(
-                    "INSERT INTO work (kind, app_id, subject, due_ms, token, tries, claimed)
-                     VALUES ('{kind}', '{app}', '{subject}', 0, 0, 0, 0);"
-                ));
-            }
+            sql.push_str(&work(WorkKind::Map, &event));
+            sql.push_str(&work(WorkKind::FanOut, &message));
             c.execute_batch(&sql).unwrap();
         }
+    }
+
+    fn hex(app: &AppId) -> String {
+        key(app).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn rows(c: &Connection) -> BTreeMap<String, i64> {
@@ -282,15 +330,15 @@ mod tests {
     }
 
     /// Erases until nothing is due, and answers how many steps that took.
-    fn erase_all(c: &Connection) -> usize {
+    fn erase_all(c: &mut Connection) -> usize {
         let (now, mut steps) = (Timestamp::from_millis(1), 0);
-        loop {
-            let claims = work::claim(c, WorkKind::Erase, now, now, 1).unwrap();
-            let Some(claim) = claims.first() else { return steps };
+        while let Some(head) = queue::lanes(c, WorkKind::Erase, None, 1).unwrap().pop() {
+            let want = Want { kind: WorkKind::Erase, lane: head.lane, limit: 1 };
+            let claim = writer::turn(c, |turn| queue::claim(turn, &[want], now)).unwrap().remove(0);
             loop {
                 steps += 1;
                 let before = c.total_changes();
-                let done = erase(c, claim).unwrap();
+                let done = writer::turn(c, |turn| erase(turn, &claim)).unwrap();
                 let changed = c.total_changes() - before;
                 // What hangs on the last row of a step comes with it.
                 assert!(changed <= ROWS as u64 + 8, "{changed} rows in one step");
@@ -299,48 +347,55 @@ mod tests {
                 }
             }
         }
+        steps
     }
 
     #[test]
     fn a_tenant_is_erased_in_small_steps_to_the_last_row_and_nobody_else_is() {
         let mut c = store();
         fill(&c, &app(2), 3);
+        // The table of processes belongs to nobody; the gateway's own values neither; the instance has an epoch of its own.
+        c.execute_batch(
+            "INSERT INTO node (name, started_ms, lease_until_ms) VALUES ('p', 0, 0);
+             INSERT INTO meta VALUES ('k', x'00'); INSERT INTO config_epoch VALUES ('', 0);",
+        )
+        .unwrap();
         let before = rows(&c);
         assert!(before.values().all(|count| *count > 0), "each table is looked at: {before:?}");
         fill(&c, &app(1), 100);
-        let tx = c.transaction().unwrap();
-        resources::write(&tx, vec![Write::DeleteApp(app(1))], Timestamp::from_millis(0)).unwrap();
-        tx.commit().unwrap();
-        let steps = erase_all(&c);
+        writer::turn(&mut c, |turn| resources::write(turn, vec![Write::DeleteApp(app(1))], Timestamp::from_millis(0)))
+            .unwrap();
+        let steps = erase_all(&mut c);
         assert!(steps >= 3_000 / ROWS, "{steps}");
         assert_eq!(rows(&c), before);
     }
 
     #[test]
     fn a_large_component_is_gone_at_once_and_erased_in_small_steps() {
-        let c = store();
+        let mut c = store();
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         components::keep(&c, "sha256:a", &bytes, Timestamp::from_millis(0)).unwrap();
         assert_eq!(components::read(&c, "sha256:a").unwrap(), Some(bytes.clone()));
-        components::let_go(&c, &app(1), "sha256:a", Timestamp::from_millis(0)).unwrap();
+        writer::turn(&mut c, |turn| components::let_go(turn, &app(1), "sha256:a", Timestamp::from_millis(0))).unwrap();
         assert_eq!(components::read(&c, "sha256:a").unwrap(), None);
         // The same bytes once more, before the first ones are erased.
         components::keep(&c, "sha256:a", &bytes, Timestamp::from_millis(0)).unwrap();
-        assert_eq!(erase_all(&c), 2);
+        assert_eq!(erase_all(&mut c), 2);
         assert_eq!(components::read(&c, "sha256:a").unwrap(), Some(bytes));
         assert_eq!(rows(&c)["component"], 1);
     }
 
     #[test]
     fn a_component_stays_as_long_as_a_version_has_it() {
-        let c = store();
+        let mut c = store();
         fill(&c, &app(1), 2);
         let digest = format!("component_{}_0", app(1));
         c.execute("UPDATE resource SET data = json_set(data, '$.component', ?) WHERE kind = 'version'", [&digest])
             .unwrap();
-        let delete = |n| {
+        let mut delete = |n| {
             let version = format!("version_{}_{n}", app(1));
-            resources::delete(&c, ResourceKind::Version, &version, Timestamp::from_millis(0)).unwrap();
+            let now = Timestamp::from_millis(0);
+            writer::turn(&mut c, |turn| resources::delete(turn, ResourceKind::Version, &version, now)).unwrap();
             components::read(&c, &digest).unwrap().is_some()
         };
         assert_eq!((delete(0), delete(1)), (true, false));
@@ -360,8 +415,12 @@ mod tests {
             DELIVERY,
             MESSAGE,
             WORK,
-            BODY_BYTES,
+            BODIES,
             BODY,
+            PLACE,
+            USAGE,
+            EPOCH,
+            DIGESTS,
             PIECES,
             COMPONENT,
             components::LET_GO,

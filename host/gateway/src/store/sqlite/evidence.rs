@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
-use ulid::Ulid;
+use rusqlite::{Connection, OptionalExtension, params, types::Null};
 
 use super::{
     accept::inconsistent,
@@ -12,18 +11,20 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    id::{AppId, CallId, EventId, MessageId, TypedId as _},
+    id::{AppId, CallId, EventId, MessageId, TypedId},
     store::{
         Result,
         evidence::{Evidence, KeepBounds, NewEvidence, OutputParts, Part, RecordedCall, RecordedFilter, RecordedKind},
         flow::Call,
+        key::key,
+        query::{first_key, key_of},
     },
 };
 
 /// What calls share, of one tenant: settings, limits, rules. A call whose part has left can't be made again.
 const PARTS: KeepBounds = KeepBounds { count_max: 4_000, bytes_max: 32 << 20 };
 
-/// How much older than its row an id may be.
+/// How much later a row's time may be than that of its id.
 const ID_MARGIN: Duration = Duration::from_secs(60);
 
 /// Keeps a new call's evidence; the call's row is there.
@@ -31,17 +32,20 @@ pub fn insert(c: &Connection, call: &Call, evidence: &NewEvidence) -> Result<()>
     for part in [Some(&evidence.context), evidence.rules.as_ref()].into_iter().flatten() {
         insert_part(c, &call.app, part, PARTS)?;
     }
-    c.prepare_cached("UPDATE call SET context = ?, rules = ?, exact = ? WHERE id = ?")?.execute(params![
-        evidence.context.digest.as_bytes(),
-        evidence.rules.as_ref().map(|part| *part.digest.as_bytes()),
-        serde_json::to_string(&evidence.exact).map_err(inconsistent)?,
-        call.id.as_str(),
-    ])?;
+    c.prepare_cached("UPDATE call SET context = ?, rules = ?, exact = ? WHERE app_id = ? AND id = ?")?.execute(
+        params![
+            evidence.context.digest.as_bytes(),
+            evidence.rules.as_ref().map(|part| *part.digest.as_bytes()),
+            serde_json::to_string(&evidence.exact).map_err(inconsistent)?,
+            key(&call.app),
+            key(&call.id),
+        ],
+    )?;
     let Some(kept) = evidence.input.as_ref().filter(|kept| kept.text.len() <= kept.bounds.bytes_max) else {
         return Ok(());
     };
     c.prepare_cached("INSERT INTO call_input (call_id, app_id, bytes, input) VALUES (?, ?, length(?3), ?3)")?
-        .execute(params![call.id.as_str(), call.app.as_str(), kept.text.as_bytes()])?;
+        .execute(params![key(&call.id), key(&call.app), kept.text.as_bytes()])?;
     evict(c, &call.app, kept.bounds)
 }
 
@@ -56,7 +60,7 @@ pub fn recorded_call(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Resu
              LEFT JOIN call_input ON call_id = call.id
              WHERE call.id = ? AND call.app_id = ? AND (call.rules IS NULL OR rules.digest IS NOT NULL)",
         )?
-        .query_row(params![id.as_str(), app.as_str()], |row| {
+        .query_row([key(id), key(app)], |row| {
             Ok(Evidence {
                 context: json(row, "context")?,
                 rules: rows::optional_json(row, "rules")?.unwrap_or_default(),
@@ -66,11 +70,11 @@ pub fn recorded_call(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Resu
         })
         .optional()?;
     let event = match &call.event {
-        Some(event) => lists::event(c, event)?.filter(|event| event.app == *app),
+        Some(event) => lists::event(c, app, event)?,
         None => None,
     };
     let message = match &call.message {
-        Some(message) => lists::message(c, app, message.as_str())?,
+        Some(message) => lists::message_by_id(c, app, message)?,
         None => None,
     };
     Ok(Some(RecordedCall { call, evidence, event, message }))
@@ -80,83 +84,90 @@ pub fn recorded_call(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Resu
 pub fn output_parts(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Result<OutputParts> {
     let variables = c
         .prepare_cached(
-            "SELECT variables FROM call JOIN match ON match.event_id = call.event_id AND match.version_id = call.version_id
+            "SELECT variables FROM call JOIN match ON match.event_id = call.subject AND match.version_id = call.version_id
              WHERE call.id = ? AND app_id = ? ORDER BY position",
         )?
-        .query_map(params![id.as_str(), app.as_str()], |row| row.get(0))?
+        .query_map([key(id), key(app)], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     // A version's bytes for one message are kept once, however many endpoints get them.
     let bodies = c
         .prepare_cached(
             "SELECT DISTINCT body.id, CAST(bytes AS TEXT) FROM call
-             JOIN delivery ON delivery.message_id = call.message_id AND delivery.version_id = call.version_id
+             JOIN delivery ON delivery.message_id = call.subject AND delivery.version_id = call.version_id
              JOIN body ON body.id = delivery.body_id WHERE call.id = ? AND call.app_id = ? LIMIT 8",
         )?
-        .query_map(params![id.as_str(), app.as_str()], |row| row.get(1))?
+        .query_map([key(id), key(app)], |row| row.get(1))?
         .collect::<rusqlite::Result<_>>()?;
     Ok(OutputParts { variables, bodies })
 }
 
 /// The ids of recorded inputs, the newest first.
-pub fn recorded(c: &Connection, app: &AppId, filter: &RecordedFilter) -> Result<Vec<String>> {
-    // Ids are ASCII letters, digits and underscores: a tilde sorts behind them all.
-    let before = filter.before.as_deref().unwrap_or("~");
+pub fn recorded(c: &Connection, app: &AppId, filter: &RecordedFilter) -> rusqlite::Result<Vec<String>> {
+    let Some(before) = behind(filter.before.as_deref()) else { return Ok(Vec::new()) };
     let since = filter.since.map(Timestamp::as_millis).unwrap_or(i64::MIN);
+    let from = first_key(filter.since.unwrap_or(Timestamp::from_millis(0)).before(ID_MARGIN));
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    let which = match &filter.kind {
-        RecordedKind::Calls { plugin } => Some(plugin.to_string()),
-        RecordedKind::Events { sources } => {
-            sources.as_ref().map(serde_json::to_string).transpose().map_err(inconsistent)?
-        }
-        RecordedKind::Messages => None,
-    };
     let mut statement = c.prepare_cached(recorded_sql(&filter.kind))?;
-    let from = first_id(&filter.kind, filter.since);
-    let ids = statement.query_map(params![app.as_str(), before, since, limit, which, from], |row| row.get(0))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
+    match &filter.kind {
+        RecordedKind::Calls { plugin } => statement
+            .query_map(params![key(app), before, since, limit, from, key(plugin)], text_id::<CallId>)?
+            .collect(),
+        RecordedKind::Events { sources } => {
+            // The list is short: a tenant's sources that a plugin maps.
+            let sources = sources.as_ref().map(|sources| {
+                let hex = |source| key(source).iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+                serde_json::Value::from(sources.iter().map(hex).collect::<Vec<_>>()).to_string()
+            });
+            statement.query_map(params![key(app), before, since, limit, from, sources], text_id::<EventId>)?.collect()
+        }
+        RecordedKind::Messages => {
+            statement.query_map(params![key(app), before, since, limit, from, Null], text_id::<MessageId>)?.collect()
+        }
+    }
 }
 
 fn recorded_sql(kind: &RecordedKind) -> &'static str {
     match kind {
         RecordedKind::Calls { .. } => {
-            "SELECT id FROM call WHERE app_id = ?1 AND plugin_id = ?5 AND id < ?2 AND id >= ?6 AND created_ms >= ?3
+            "SELECT id FROM call WHERE app_id = ?1 AND plugin_id = ?6 AND id < ?2 AND id >= ?5 AND created_ms >= ?3
              ORDER BY id DESC LIMIT ?4"
         }
         RecordedKind::Events { .. } => {
-            "SELECT id FROM event WHERE app_id = ?1 AND id < ?2 AND id >= ?6 AND received_ms >= ?3
-                 AND (?5 IS NULL OR source_id IN (SELECT value FROM json_each(?5)))
+            "SELECT id FROM event WHERE app_id = ?1 AND id < ?2 AND id >= ?5 AND received_ms >= ?3
+                 AND (?6 IS NULL OR hex(source_id) IN (SELECT value FROM json_each(?6)))
              ORDER BY id DESC LIMIT ?4"
         }
         RecordedKind::Messages => {
-            "SELECT id FROM message WHERE app_id = ?1 AND id < ?2 AND id >= ?6 AND created_ms >= ?3 AND ?5 IS NULL
+            "SELECT id FROM message WHERE app_id = ?1 AND id < ?2 AND id >= ?5 AND created_ms >= ?3 AND ?6 IS NULL
                  AND operational = 0
              ORDER BY id DESC LIMIT ?4"
         }
     }
 }
 
-/// No id of what was recorded since then is smaller, so that a look for the newest ends there and not at the beginning of all
-/// history. A row's time may be a moment later than that of its id: a margin covers it, and the time itself is looked at too.
-fn first_id(kind: &RecordedKind, since: Option<Timestamp>) -> String {
-    let ms = since.map_or(0, |since| since.before(ID_MARGIN).as_millis());
-    let ulid = Ulid::from_parts(u64::try_from(ms).unwrap_or(0), 0);
-    match kind {
-        RecordedKind::Calls { .. } => CallId::from_ulid(ulid).into(),
-        RecordedKind::Events { .. } => EventId::from_ulid(ulid).into(),
-        RecordedKind::Messages => MessageId::from_ulid(ulid).into(),
+/// What the wanted keys are smaller than. An id with a tilde behind it is wanted itself.
+fn behind(id: Option<&str>) -> Option<Vec<u8>> {
+    let Some(id) = id else { return Some(vec![0xff; 17]) };
+    match id.strip_suffix('~') {
+        Some(id) => key_of(id).map(|key| [&key[..], &[0]].concat()),
+        None => key_of(id).map(|key| key.to_vec()),
     }
+}
+
+fn text_id<T: TypedId + ToString>(row: &rusqlite::Row<'_>) -> rusqlite::Result<String> {
+    rows::id::<T>(row, "id").map(|id| id.to_string())
 }
 
 /// Keeps shared content once, and removes the tenant's oldest beyond the bounds; what is in use comes back with the next call.
 fn insert_part(c: &Connection, app: &AppId, part: &Part, bounds: KeepBounds) -> Result<()> {
     let known = c
         .prepare_cached("SELECT 1 FROM call_part WHERE app_id = ? AND digest = ?")?
-        .exists(params![app.as_str(), part.digest.as_bytes()])?;
+        .exists(params![key(app), part.digest.as_bytes()])?;
     if known {
         return Ok(());
     }
     c.prepare_cached("INSERT INTO call_part (app_id, digest, bytes, data) VALUES (?, ?, ?, ?)")?.execute(params![
-        app.as_str(),
+        key(app),
         part.digest.as_bytes(),
         number(part.text.len()),
         part.text
@@ -168,7 +179,7 @@ fn insert_part(c: &Connection, app: &AppId, part: &Part, bounds: KeepBounds) -> 
                  FROM call_part WHERE app_id = ?1 WINDOW newest AS (ORDER BY number DESC))
              WHERE total > ?2 OR place > ?3)",
     )?
-    .execute(params![app.as_str(), number(bounds.bytes_max), number(bounds.count_max)])?;
+    .execute(params![key(app), number(bounds.bytes_max), number(bounds.count_max)])?;
     Ok(())
 }
 
@@ -185,12 +196,14 @@ fn evict(c: &Connection, app: &AppId, bounds: KeepBounds) -> Result<()> {
                  FROM call_input WHERE app_id = ?1 WINDOW newest AS (ORDER BY call_id DESC))
              WHERE total > ?2 OR place > ?3)",
     )?
-    .execute(params![app.as_str(), number(bounds.bytes_max), number(bounds.count_max)])?;
+    .execute(params![key(app), number(bounds.bytes_max), number(bounds.count_max)])?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use ulid::Ulid;
+
     use super::*;
 
     #[test]
@@ -207,11 +220,6 @@ mod tests {
             let plan: String =
                 statement.query_row(params![null, null, null, null, null, null], |row| row.get("detail")).unwrap();
             assert!(plan.starts_with("SEARCH") && plan.ends_with("id>? AND id<?)"), "{plan}");
-            let since = Timestamp::from_millis(1_780_000_000_000);
-            let id = |ms| Ulid::from_parts(ms, 0).to_string();
-            let first = first_id(&kind, Some(since));
-            assert!(first.ends_with(&id(1_780_000_000_000 - 60_000)), "{first}");
-            assert!(first_id(&kind, None).ends_with(&id(0)));
         }
     }
 
@@ -235,7 +243,7 @@ mod tests {
         let keep = |number, text: &str, bounds| {
             insert_part(&c, &app(number), &Part::of(&text), bounds).unwrap();
             let mut kept = c.prepare("SELECT data FROM call_part WHERE app_id = ? ORDER BY number").unwrap();
-            let kept = kept.query_map([app(number).as_str()], |row| row.get::<_, String>(0)).unwrap();
+            let kept = kept.query_map([key(&app(number))], |row| row.get::<_, String>(0)).unwrap();
             kept.map(|text| text.unwrap().replace('"', "")).collect::<Vec<_>>().join(" ")
         };
         let three = KeepBounds { count_max: 3, bytes_max: 1_000 };

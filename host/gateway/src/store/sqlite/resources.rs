@@ -1,12 +1,15 @@
 //! Documents, handles and components.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     accept::{inconsistent, insert_message},
-    components, rollouts,
-    rows::{Query, optional_id},
-    work,
+    components, finish,
+    queue::{NewWork, enqueue},
+    rollouts, rows,
+    writer::Turn,
 };
 use crate::{
     clock::Timestamp,
@@ -14,20 +17,23 @@ use crate::{
     store::{
         Page, PageRequest, Result, StoreError, Write,
         flow::WorkKind,
+        key::{Lane, Subject},
+        query::{Query, Value},
         resource::{Document, ResourceKind},
     },
 };
 
-pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
+pub fn write(tx: &Turn<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
+    let configured: BTreeSet<Option<AppId>> = writes.iter().filter_map(Write::configures).collect();
     for write in writes {
         match write {
             Write::Insert(document) => insert(tx, &document)?,
             Write::Update(document) => update(tx, &document)?,
-            Write::Delete { kind, id } => delete(tx, kind, &id, now)?,
+            Write::Delete { kind, id, .. } => delete(tx, kind, &id, now)?,
             Write::Require { kind, id } => require(tx, kind, &id)?,
             Write::DeleteApp(app) => {
                 delete(tx, ResourceKind::App, app.as_str(), now)?;
-                work::enqueue(tx, WorkKind::Erase, &app, app.as_str(), now)?;
+                add_work(tx, WorkKind::Erase, &app, &Subject::App(app.clone()), now)?;
             }
             Write::Handle { digest, kind, id } => {
                 tx.prepare_cached("INSERT INTO handle (digest, kind, id) VALUES (?, ?, ?)")?.execute(params![
@@ -43,14 +49,56 @@ pub fn write(tx: &Transaction<'_>, writes: Vec<Write>, now: Timestamp) -> Result
                 .execute(params![at.as_millis(), id])?;
             }
             Write::Component { digest, bytes } => components::keep(tx, &digest, &bytes, now)?,
-            Write::Work { kind, app, subject, due } => work::enqueue(tx, kind, &app, &subject, due)?,
-            Write::Message(message) => insert_message(tx, &message)?,
+            Write::Work { kind, app, subject, due } => add_work(tx, kind, &app, &subject, due)?,
+            Write::Message(message) => drop(insert_message(tx, &message, false)?),
             Write::Counting { app, plugin, ids } => rollouts::counting(tx, &app, &plugin, &ids)?,
             Write::ForgetHealth(version) => rollouts::forget_health(tx, &version)?,
+            Write::ForgetEndpointHealth(endpoint) => finish::forget_health(tx, &endpoint)?,
             Write::Release { app, plugin } => rollouts::release(tx, &app, &plugin, now)?,
         }
     }
+    configured.iter().try_for_each(|app| change_epoch(tx, app.as_ref()))
+}
+
+/// Adds work whose lane follows from what it is.
+fn add_work(tx: &Turn<'_>, kind: WorkKind, app: &AppId, subject: &Subject, due: Timestamp) -> Result<()> {
+    if matches!(kind, WorkKind::Map | WorkKind::Deliver) {
+        return Err(inconsistent(format!("{} is not added by itself", kind.as_str())));
+    }
+    enqueue(tx, &NewWork { kind, lane: Lane::live(app), app, subject, due }, false)?;
     Ok(())
+}
+
+/// Notes that a tenant's configuration changed.
+pub fn change_epoch(tx: &Turn<'_>, app: Option<&AppId>) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO config_epoch (app_id, epoch) SELECT ?, coalesce(max(epoch), 0) + 1 FROM config_epoch",
+    )?
+    .execute([owner(app)])?;
+    Ok(())
+}
+
+/// Whose configuration changed after an epoch, and the newest one.
+pub fn changes(c: &Connection, after: i64) -> rusqlite::Result<(i64, Vec<Option<AppId>>)> {
+    let rows = c
+        .prepare_cached("SELECT app_id, epoch FROM config_epoch WHERE epoch > ? ORDER BY epoch")?
+        .query_map([after], |row| Ok((row.get("epoch")?, read_owner(row)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, Option<AppId>)>>>()?;
+    let newest = rows.last().map_or(after, |(epoch, _)| *epoch);
+    Ok((newest, rows.into_iter().map(|(_, app)| app).collect()))
+}
+
+pub fn meta(c: &Connection, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    c.prepare_cached("SELECT value FROM meta WHERE key = ?")?.query_row([key], |row| row.get(0)).optional()
+}
+
+pub fn set_meta(c: &Connection, key: &str, value: &[u8], only_if_absent: bool) -> Result<bool> {
+    let sql = if only_if_absent {
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
+    } else {
+        "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
+    };
+    Ok(c.prepare_cached(sql)?.execute(params![key, value])? == 1)
 }
 
 pub fn document(
@@ -70,10 +118,10 @@ pub fn documents(
     app: Option<&AppId>,
     page: &PageRequest,
 ) -> rusqlite::Result<Page<Document>> {
-    Query::new("SELECT * FROM resource WHERE kind = ? AND app_id = ?", "id")
-        .bind(kind.as_str())
-        .bind(owner(app).to_owned())
-        .page(c, page, |row| read(row, kind))
+    let query = Query::by_text("SELECT * FROM resource WHERE kind = ? AND app_id = ?", "id")
+        .bind(Value::Text(kind.as_str().to_owned()))
+        .bind(Value::Text(owner(app).to_owned()));
+    rows::page(c, query, page, |row| read(row, kind))
 }
 
 pub fn document_by_handle(
@@ -89,7 +137,7 @@ pub fn document_by_handle(
     c.prepare_cached(sql)?.query_row(params![digest, kind.as_str(), now.as_millis()], |row| read(row, kind)).optional()
 }
 
-fn insert(tx: &Transaction<'_>, document: &Document) -> Result<()> {
+fn insert(tx: &Turn<'_>, document: &Document) -> Result<()> {
     let Document { kind, id, app, uid, data, revision } = document;
     if let Some(app) = app {
         require(tx, ResourceKind::App, app.as_str())?;
@@ -113,7 +161,7 @@ fn insert(tx: &Transaction<'_>, document: &Document) -> Result<()> {
     if *kind == ResourceKind::Version { rollouts::keep_digest(tx, id, owner(app.as_ref()), data) } else { Ok(()) }
 }
 
-fn update(tx: &Transaction<'_>, document: &Document) -> Result<()> {
+fn update(tx: &Turn<'_>, document: &Document) -> Result<()> {
     let Document { kind, id, uid, data, revision, .. } = document;
     let changed = tx
         .prepare_cached(
@@ -141,32 +189,41 @@ pub fn require(c: &Connection, kind: ResourceKind, id: &str) -> Result<()> {
 }
 
 /// Removes a document with what is kept beside it.
-pub fn delete(c: &Connection, kind: ResourceKind, id: &str, now: Timestamp) -> Result<()> {
-    let removed: Option<(String, Option<String>)> = c
+pub fn delete(tx: &Turn<'_>, kind: ResourceKind, id: &str, now: Timestamp) -> Result<()> {
+    let removed: Option<(String, Option<String>)> = tx
         .prepare_cached(
             "DELETE FROM resource WHERE id = ? AND kind = ?
              RETURNING app_id, CASE kind WHEN 'version' THEN json_extract(data, '$.component') END",
         )?
         .query_row(params![id, kind.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    c.prepare_cached("DELETE FROM handle WHERE id = ?")?.execute([id])?;
-    rollouts::forget(c, kind, id)?;
+    tx.prepare_cached("DELETE FROM handle WHERE id = ?")?.execute([id])?;
+    rollouts::forget(tx, kind, id)?;
+    if kind == ResourceKind::Endpoint
+        && let Ok(endpoint) = id.parse()
+    {
+        finish::forget_health(tx, &endpoint)?;
+    }
     match removed {
-        Some((app, Some(component))) => components::let_go(c, &app.parse().map_err(inconsistent)?, &component, now),
+        Some((app, Some(component))) => components::let_go(tx, &app.parse().map_err(inconsistent)?, &component, now),
         _ => Ok(()),
     }
 }
 
 fn read(row: &Row<'_>, kind: ResourceKind) -> rusqlite::Result<Document> {
-    let app: String = row.get("app_id")?;
     Ok(Document {
         kind,
         id: row.get("id")?,
-        app: if app.is_empty() { None } else { optional_id(row, "app_id")? },
+        app: read_owner(row)?,
         uid: row.get("uid")?,
         data: row.get("data")?,
         revision: row.get("revision")?,
     })
+}
+
+fn read_owner(row: &Row<'_>) -> rusqlite::Result<Option<AppId>> {
+    let app: String = row.get("app_id")?;
+    if app.is_empty() { Ok(None) } else { rows::text_id(row, "app_id").map(Some) }
 }
 
 fn owner(app: Option<&AppId>) -> &str {

@@ -5,15 +5,22 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::accept::inconsistent;
-use super::{rows, work};
+use super::{
+    accept::inconsistent,
+    again,
+    finish::subject_of,
+    queue::{self, NewWork, enqueue},
+    rows,
+    writer::Turn,
+};
 use crate::{
     clock::Timestamp,
-    id::{AppId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    id::{AppId, PluginId, RolloutId, VersionId},
     rollout::tally::{Fault, Health, Observation, ShadowCounts, ShadowResult, Tally},
     store::{
         Released, Result, VersionDigests,
         flow::{Claim, DeadLetter, WorkKind},
+        key::{self, Key, Lane, Subject, key},
         resource::{Plugin, ResourceKind},
     },
 };
@@ -22,11 +29,11 @@ use crate::{
 ///
 /// What has failed in a call before and is tried again says nothing new: otherwise the release of old failures, which follow
 /// from their inputs, would suspend a version that is well.
-pub fn observe(c: &Connection, subject: &str, observations: &[Observation]) -> Result<()> {
+pub fn observe(c: &Turn<'_>, subject: Key, observations: &[Observation]) -> Result<()> {
     for it in observations {
         let is_repeat = c
             .prepare_cached("SELECT 1 FROM dead_letter WHERE subject = ? AND plugin_id = ? AND call_id IS NOT NULL")?
-            .exists([subject, it.plugin.as_str()])?;
+            .exists([subject, key(&it.plugin)])?;
         if is_repeat {
             continue;
         }
@@ -47,7 +54,7 @@ pub fn observe(c: &Connection, subject: &str, observations: &[Observation]) -> R
                     it.plugin.as_str(),
                     serde_json::to_string(fault).map_err(inconsistent)?,
                 ])?;
-                work::enqueue(c, WorkKind::Review, &it.app, it.plugin.as_str(), it.at)?;
+                on_plugin(c, WorkKind::Review, &it.app, &it.plugin, it.at)?;
             }
         }
         if let Some(counted) = &it.counted {
@@ -112,77 +119,87 @@ pub fn counting(c: &Connection, app: &AppId, plugin: &PluginId, ids: &[RolloutId
 }
 
 /// Sets the release of a plugin's dead letters in motion, or begins it anew.
-pub fn release(c: &Connection, app: &AppId, plugin: &PluginId, now: Timestamp) -> Result<()> {
+pub fn release(c: &Turn<'_>, app: &AppId, plugin: &PluginId, now: Timestamp) -> Result<()> {
     c.prepare_cached(
         "INSERT OR REPLACE INTO release (plugin_id, app_id, after, until)
-         SELECT ?1, ?2, '', coalesce(max(id), '') FROM dead_letter WHERE app_id = ?2 AND plugin_id = ?1",
+         SELECT ?1, ?2, x'', coalesce(max(id), x'') FROM dead_letter WHERE app_id = ?3 AND plugin_id = ?4",
     )?
-    .execute([plugin.as_str(), app.as_str()])?;
-    work::enqueue(c, WorkKind::Release, app, plugin.as_str(), now)
+    .execute(params![plugin.as_str(), app.as_str(), key(app), key(plugin)])?;
+    on_plugin(c, WorkKind::Release, app, plugin, now)
+}
+
+fn on_plugin(c: &Turn<'_>, kind: WorkKind, app: &AppId, plugin: &PluginId, due: Timestamp) -> Result<()> {
+    let subject = Subject::Plugin(plugin.clone());
+    enqueue(c, &NewWork { kind, lane: Lane::live(app), app, subject: &subject, due }, false)?;
+    Ok(())
 }
 
 /// Sets the next dead letters of a release in motion, the oldest first.
-pub fn release_some(c: &Connection, claim: &Claim, limit: usize, now: Timestamp, next: Timestamp) -> Result<Released> {
-    let (plugin, mut released) = (&claim.subject, Released::default());
-    let range: Option<(String, String)> = c
+pub fn release_some(c: &Turn<'_>, claim: &Claim, limit: usize, now: Timestamp, next: Timestamp) -> Result<Released> {
+    let (plugin, mut released) = (plugin_of(claim)?, Released::default());
+    let range: Option<(Vec<u8>, Vec<u8>)> = c
         .prepare_cached("SELECT after, until FROM release WHERE plugin_id = ?")?
-        .query_row([plugin], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([plugin.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((after, until)) = range else {
-        work::done(c, claim)?;
+        queue::done(c, claim)?;
         return Ok(Released { done: true, ..released });
     };
     let limit_sql = i64::try_from(limit).unwrap_or(i64::MAX);
     let letters = c
         .prepare_cached(
-            "SELECT id, subject FROM dead_letter WHERE app_id = ? AND plugin_id = ? AND id > ? AND id <= ?
+            "SELECT id, subject, is_event FROM dead_letter WHERE app_id = ? AND plugin_id = ? AND id > ? AND id <= ?
              ORDER BY id LIMIT ?",
         )?
-        .query_map(params![claim.app.as_str(), plugin, after, until, limit_sql], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        .query_map(params![key(&claim.app), key(plugin), after, until, limit_sql], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+        .collect::<rusqlite::Result<Vec<(Key, Key, bool)>>>()?;
     released.done = letters.len() < limit;
     // The check of the fencing token comes before every change.
     if released.done {
-        work::done(c, claim)?;
-        c.prepare_cached("DELETE FROM release WHERE plugin_id = ?")?.execute([plugin])?;
+        queue::done(c, claim)?;
+        c.prepare_cached("DELETE FROM release WHERE plugin_id = ?")?.execute([plugin.as_str()])?;
     } else {
-        work::postpone(c, claim, next)?;
-        let last = letters.last().map_or("", |(id, _)| id);
-        c.prepare_cached("UPDATE release SET after = ? WHERE plugin_id = ?")?.execute([last, plugin])?;
+        queue::postpone(c, claim, next)?;
+        let last = letters.last().map(|(id, ..)| *id).unwrap_or_default();
+        c.prepare_cached("UPDATE release SET after = ? WHERE plugin_id = ?")?
+            .execute(params![last, plugin.as_str()])?;
     }
-    for (_, subject) in &letters {
-        match again(c, subject, now)? {
-            Some(WorkKind::Map) => released.events += 1,
-            Some(_) => released.messages += 1,
-            None => {}
-        }
+    for (_, subject, is_event) in &letters {
+        let moved = again(c, &claim.app, *subject, *is_event, now)?;
+        released.events += usize::from(moved && *is_event);
+        released.messages += usize::from(moved && !is_event);
     }
     Ok(released)
 }
 
 /// Gives up a release: what is held stays held.
-pub fn stop_release(c: &Connection, claim: &Claim) -> Result<()> {
-    work::done(c, claim)?;
-    c.prepare_cached("DELETE FROM release WHERE plugin_id = ?")?.execute([&claim.subject])?;
+pub fn stop_release(c: &Turn<'_>, claim: &Claim) -> Result<()> {
+    queue::done(c, claim)?;
+    c.prepare_cached("DELETE FROM release WHERE plugin_id = ?")?.execute([plugin_of(claim)?.as_str()])?;
     Ok(())
 }
 
-/// Sets a held subject in motion; answers what work that is, none if it isn't held.
-fn again(c: &Connection, subject: &str, now: Timestamp) -> Result<Option<WorkKind>> {
-    if let Ok(event) = subject.parse::<EventId>() {
-        return Ok(work::reprocess_event(c, &event, now)?.then_some(WorkKind::Map));
-    }
-    let message: MessageId = subject.parse().map_err(inconsistent)?;
-    Ok(work::reprocess_message(c, &message, now)?.then_some(WorkKind::FanOut))
+fn plugin_of(claim: &Claim) -> Result<&PluginId> {
+    claim.subject.plugin().ok_or_else(|| inconsistent(format!("{} on {}", claim.kind.as_str(), claim.subject)))
+}
+
+/// Sets a held subject in motion; false if it isn't held.
+fn again(c: &Turn<'_>, app: &AppId, subject: Key, is_event: bool, now: Timestamp) -> Result<bool> {
+    let moved = if is_event {
+        again::event(c, app, &key::id(subject), now)?
+    } else {
+        again::message(c, app, &key::id(subject), now)?
+    };
+    Ok(moved.is_some())
 }
 
 /// Lets what was held go on at once where the version that held it was replaced while it ran: nobody would release it.
 ///
 /// A plugin that is still at the revision at which it was read for the call has overtaken nothing: its document, which may be
 /// large, is not read once more for each letter.
-pub fn release_overtaken(c: &Connection, letters: &[DeadLetter], seen: &[(PluginId, i64)]) -> Result<()> {
+pub fn release_overtaken(c: &Turn<'_>, letters: &[DeadLetter], seen: &[(PluginId, i64)]) -> Result<()> {
     for letter in letters {
         let read_at = seen.iter().find(|(plugin, _)| *plugin == letter.plugin).map(|(_, revision)| *revision);
         let data: Option<String> = c
@@ -191,10 +208,10 @@ pub fn release_overtaken(c: &Connection, letters: &[DeadLetter], seen: &[(Plugin
             .optional()?;
         let Some(data) = data else { continue };
         let plugin: Plugin = serde_json::from_str(&data).map_err(inconsistent)?;
-        if plugin.overtakes(letter) {
-            let event = letter.event.as_ref().map(EventId::as_str);
-            let subject = event.or(letter.message.as_ref().map(MessageId::as_str)).unwrap_or_default();
-            again(c, subject, letter.created_at)?;
+        if let Some((subject, is_event)) = subject_of(letter.event.as_ref(), letter.message.as_ref())
+            && plugin.overtakes(letter)
+        {
+            again(c, &letter.app, subject, is_event, letter.created_at)?;
         }
     }
     Ok(())
@@ -223,7 +240,7 @@ pub fn digests(
     )?
     .query_map(params![ids, app.as_str()], |row| {
         let digests = VersionDigests { version: row.get("digest")?, component: row.get("component")? };
-        Ok((rows::id(row, "version_id")?, digests))
+        Ok((rows::text_id(row, "version_id")?, digests))
     })?
     .collect()
 }
