@@ -2,30 +2,8 @@
 
 use hookloom_runtime::{FailureCode, Limits, Outcome, RuntimeConfig};
 
-use crate::guest::{compile, event, failure, mapper, request, reshaper, runtime};
+use crate::guest::{compile, event, failure, flooding, request, reshaper, runtime};
 use crate::kit::{Arena, MEMORY, apart, assert_flat, patient, same_failure};
-
-/// A mapper that returns a list of `len` matches, each with the same `text_len` bytes as its key and its variables.
-fn slices(pages: u32, len: u32, text_len: u32) -> Vec<u8> {
-    let module = format!(r#"(memory (export "memory") {pages})"#);
-    let body = format!(
-        "(local $at i32) (local $end i32)
-         (local.set $at (i32.const 65536))
-         (local.set $end (i32.add (i32.const 65536) (i32.mul (i32.const {len}) (i32.const 64))))
-         (loop $l
-            (i32.store (local.get $at) (i32.const 8))
-            (i32.store offset=4 (local.get $at) (i32.const {text_len}))
-            (i32.store offset=56 (local.get $at) (i32.const 8))
-            (i32.store offset=60 (local.get $at) (i32.const {text_len}))
-            (local.set $at (i32.add (local.get $at) (i32.const 64)))
-            (br_if $l (i32.lt_u (local.get $at) (local.get $end))))
-         (i32.store8 (i32.const 0) (i32.const 0))
-         (i32.store (i32.const 4) (i32.const 65536))
-         (i32.store (i32.const 8) (i32.const {len}))
-         (i32.const 0)"
-    );
-    mapper(&module, &body)
-}
 
 /// The body of a reshaper that returns `bytes` bytes of its memory as the new body.
 fn replacing(bytes: u64) -> String {
@@ -69,9 +47,9 @@ fn row_05_a_million_slices_of_the_same_bytes_cost_the_host_nothing() {
     apart("returned::row_05_a_million_slices_of_the_same_bytes_cost_the_host_nothing", || {
         let arena = Arena::new();
         // 120 GB, were they copied; and matches that are few enough, of which each is too large.
-        let million = compile(&slices(1024, 1_000_000, 60_000));
-        let few = compile(&slices(1024, 100, 60_000_000));
-        let empty = compile(&slices(1024, 1_000_000, 0));
+        let million = compile(&flooding(1024, 1_000_000, 60_000));
+        let few = compile(&flooding(1024, 100, 60_000_000));
+        let empty = compile(&flooding(1024, 1_000_000, 0));
         // Four guests at a time fill 62 MiB each, which is given back after the call.
         assert_flat(8, 32 << 20, 400 << 20, || {
             for plugin in [&million, &few, &empty] {

@@ -73,6 +73,28 @@ pub fn mapper(module: &str, body: &str) -> Vec<u8> {
     encode(&wat::parse_str(core).unwrap(), "mapper", StringEncoding::UTF8)
 }
 
+/// A mapper that returns a list of `len` matches, each with the same `text_len` bytes as its key and its variables.
+pub fn flooding(pages: u32, len: u32, text_len: u32) -> Vec<u8> {
+    let module = format!(r#"(memory (export "memory") {pages})"#);
+    let body = format!(
+        "(local $at i32) (local $end i32)
+         (local.set $at (i32.const 65536))
+         (local.set $end (i32.add (i32.const 65536) (i32.mul (i32.const {len}) (i32.const 64))))
+         (loop $l
+            (i32.store (local.get $at) (i32.const 8))
+            (i32.store offset=4 (local.get $at) (i32.const {text_len}))
+            (i32.store offset=56 (local.get $at) (i32.const 8))
+            (i32.store offset=60 (local.get $at) (i32.const {text_len}))
+            (local.set $at (i32.add (local.get $at) (i32.const 64)))
+            (br_if $l (i32.lt_u (local.get $at) (local.get $end))))
+         (i32.store8 (i32.const 0) (i32.const 0))
+         (i32.store (i32.const 4) (i32.const 65536))
+         (i32.store (i32.const 8) (i32.const {len}))
+         (i32.const 0)"
+    );
+    mapper(&module, &body)
+}
+
 /// Wraps a core module into a component of a world of the contract.
 pub fn encode(core: &[u8], world: &str, encoding: StringEncoding) -> Vec<u8> {
     let (resolve, world) = contract(world);

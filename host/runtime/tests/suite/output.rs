@@ -2,7 +2,7 @@
 
 use hookloom_runtime::{FailureCode, Limits, Outcome, Plugin, Report};
 
-use crate::guest::{compile, event, failure, mapper, request, reshape, reshaper};
+use crate::guest::{compile, event, failure, flooding, mapper, request, reshape, reshaper};
 
 /// A reshaper that returns this text as the new body.
 fn replacing(text: &[u8]) -> Plugin {
@@ -11,28 +11,6 @@ fn replacing(text: &[u8]) -> Plugin {
     let module = format!(r#"(memory (export "memory") {pages}) (data (i32.const 1024) "{data}")"#);
     let body = format!("(call $return (i32.const 0) (i32.const 1) (i32.const 1024) (i32.const {}))", text.len());
     compile(&reshaper(&module, &body))
-}
-
-/// A mapper that returns a list of `len` matches, each with the same `text_len` bytes as its key and its variables.
-fn flooding(pages: u32, len: u32, text_len: u32) -> Vec<u8> {
-    let module = format!(r#"(memory (export "memory") {pages})"#);
-    let body = format!(
-        "(local $at i32) (local $end i32)
-         (local.set $at (i32.const 65536))
-         (local.set $end (i32.add (i32.const 65536) (i32.mul (i32.const {len}) (i32.const 64))))
-         (loop $l
-            (i32.store (local.get $at) (i32.const 8))
-            (i32.store offset=4 (local.get $at) (i32.const {text_len}))
-            (i32.store offset=56 (local.get $at) (i32.const 8))
-            (i32.store offset=60 (local.get $at) (i32.const {text_len}))
-            (local.set $at (i32.add (local.get $at) (i32.const 64)))
-            (br_if $l (i32.lt_u (local.get $at) (local.get $end))))
-         (i32.store8 (i32.const 0) (i32.const 0))
-         (i32.store (i32.const 4) (i32.const 65536))
-         (i32.store (i32.const 8) (i32.const {len}))
-         (i32.const 0)"
-    );
-    mapper(&module, &body)
 }
 
 fn assert_invalid(report: &Report, place: &str) {
