@@ -9,7 +9,10 @@ mod compiled;
 mod lane;
 mod symbols;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hookloom_runtime::{
@@ -30,6 +33,9 @@ use crate::{
 
 /// Components that wait to be compiled again, of all tenants together. More are put off.
 const LOADS_WAITING_MAX: usize = 64;
+
+/// How often the cache is told that a component in memory is in use, which it can't see.
+const MARK_EVERY: Duration = Duration::from_secs(600);
 
 /// Compiles, keeps and runs plugins.
 pub struct Plugins {
@@ -139,14 +145,15 @@ impl Plugins {
         Ok(Self {
             runtime,
             executor,
-            compiled: Mutex::new(Compiled::new(config.compiled_bytes_max)),
+            compiled: Mutex::new(Compiled::new(config.compiled_bytes_max, MARK_EVERY)),
             uploads: Lane::new(config.compile_slots, config.uploads_max),
             loads: Lane::new(config.compile_slots, LOADS_WAITING_MAX),
             symbols: Symbols::default(),
         })
     }
 
-    /// Checks and compiles an upload of a tenant, and tests it under the tenant's limits; the result is kept for the calls to come.
+    /// Checks and compiles an upload of a tenant, and tests it under the tenant's limits; the result is kept for the calls to come,
+    /// in memory and in the cache.
     ///
     /// # Errors
     /// [`UploadError`]; nothing is kept then.
@@ -155,9 +162,7 @@ impl Plugins {
         let runtime = self.runtime.clone();
         let compiled = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let plugin = runtime.compile(&bytes)?;
-            plugin.self_test(&limits)?;
-            Ok(plugin)
+            runtime.compile_checked(&bytes, |plugin| Ok(plugin.self_test(&limits)?))
         });
         let plugin = compiled.await.unwrap_or_else(|panic| Err(UploadError::Failed { detail: panic.to_string() }))?;
         Ok(self.keep(app, plugin))
@@ -200,8 +205,13 @@ impl Plugins {
     }
 
     async fn load(&self, store: &dyn Store, app: &AppId, digest: &str) -> Result<Plugin, CallError> {
-        let slot = self.kept().slot(app, digest);
+        let (slot, is_mark_due) = self.kept().slot(app, digest, Instant::now());
         if let Some(plugin) = slot.get() {
+            if is_mark_due {
+                let (runtime, digest) = (self.runtime.clone(), *plugin.digest());
+                // Nobody waits for it.
+                drop(tokio::task::spawn_blocking(move || runtime.touch(&digest)));
+            }
             return Ok(plugin.clone());
         }
         // Several calls that need the same component wait for one load.
@@ -288,5 +298,75 @@ impl From<Failure> for UploadError {
 impl From<Full> for UploadError {
     fn from(full: Full) -> Self {
         Self::Busy { detail: full.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        id::TypedId as _,
+        store::{Write, sqlite::SqliteStore},
+    };
+
+    const COMPONENT: &[u8] = include_bytes!("../../../tests/golden/v1.0/plugin.wasm");
+
+    fn plugins(folder: &Path) -> Plugins {
+        let mut config = Config::parse("", &[]).unwrap();
+        (config.compile_in_process, config.workers, config.compile_slots) = (true, 1, 1);
+        config.cache_path = folder.join("cache");
+        Plugins::start(&config, [1; 32]).unwrap()
+    }
+
+    async fn upload(plugins: &Plugins, app: &AppId) -> String {
+        let uploaded = plugins.upload(app, Limits::default(), Bytes::from_static(COMPONENT)).await;
+        uploaded.unwrap().digest().to_string()
+    }
+
+    fn entry(folder: &Path) -> PathBuf {
+        fs::read_dir(folder.join("cache")).unwrap().next().unwrap().unwrap().path()
+    }
+
+    #[tokio::test]
+    async fn what_is_used_from_memory_is_marked_as_used_in_the_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("store.db"), Timestamp::from_millis(0)).unwrap();
+        let (mut plugins, app) = (plugins(folder.path()), AppId::from_ulid(ulid::Ulid::nil()));
+        plugins.compiled = Mutex::new(Compiled::new(usize::MAX, Duration::ZERO));
+        let digest = upload(&plugins, &app).await;
+        let entry = entry(folder.path());
+        let written = fs::metadata(&entry).unwrap().modified().unwrap();
+        let file = fs::File::options().write(true).open(&entry).unwrap();
+        file.set_modified(written - Duration::from_secs(3600)).unwrap();
+        plugins.load(&store, &app, &digest).await.unwrap();
+        for _ in 0..1_000 {
+            if fs::metadata(&entry).unwrap().modified().unwrap() >= written {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it was not marked");
+    }
+
+    #[tokio::test]
+    async fn row_18_an_entry_that_is_rejected_when_it_is_loaded_is_counted_as_rebuilt() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_millis(0);
+        let store = SqliteStore::open(&folder.path().join("store.db"), now).unwrap();
+        let app = AppId::from_ulid(ulid::Ulid::nil());
+        let digest = upload(&plugins(folder.path()), &app).await;
+        let bytes = COMPONENT.to_vec();
+        store.write(vec![Write::Component { digest: digest.clone(), bytes }], now).await.unwrap();
+        fs::write(entry(folder.path()), "something else").unwrap();
+        let restarted = plugins(folder.path());
+        restarted.load(&store, &app, &digest).await.unwrap();
+        let counters = restarted.cache_counters();
+        assert_eq!((counters.rejected, counters.rebuilt, counters.written), (1, 1, 1));
     }
 }

@@ -193,6 +193,7 @@ async fn row_02_what_fails_by_itself_when_it_starts_is_refused_at_upload() {
     let versions = gateway.client.get(format!("http://{}/api/v1{}", gateway.address, tenant.path));
     let versions: Value = versions.bearer_auth(&tenant.key).send().await.unwrap().json().await.unwrap();
     assert_eq!(versions["data"], json!([]), "nothing is stored");
+    assert_eq!(std::fs::read_dir(gateway._folder.path().join("cache")).unwrap().count(), 0, "nor cached");
 }
 
 #[tokio::test]

@@ -4,23 +4,29 @@
 //! file is read once into memory of this process, a keyed hash over all of it is compared, and those very bytes are loaded. The
 //! key never lies in the folder. The header, under the same hash, says which component it is, which build and processor it was made
 //! for, and what `prepare` would otherwise read from the component again. What is cut, altered or foreign is counted and deleted,
-//! and the caller compiles the original again.
+//! and the caller compiles the original again. An entry that the machine fails to read stays: nothing is known against it.
 //!
-//! The time of a file's last change is the time of its last use; beyond the bound on bytes, the oldest go. No state is kept in memory,
-//! so several processes may share a folder: the worst that they do to each other is to rebuild.
+//! The time of a file's last change is the time of its last use; beyond the bound on bytes, the oldest go. Whoever keeps plugins in
+//! memory marks their entries now and then, since nobody reads them meanwhile. Nothing in memory says what is in the folder, so
+//! several processes may share it: the worst that they do to each other is to rebuild.
 //!
 //! Layout: magic (8 bytes) · keyed BLAKE3 over all that follows (32) · length of the header (4, little-endian) · header (postcard) ·
 //! artefact.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -33,6 +39,21 @@ pub(crate) const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"hookloom";
 const MAC_BYTES: usize = 32;
 const SUFFIX: &str = ".artefact";
+
+/// How a file that is being written is named: the first, something random, the second.
+const TEMPORARY: [&str; 2] = [".", ".new"];
+
+/// After so long nobody is writing a file any more: its process has died. Writing one takes seconds at most.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
+/// Rejected components that are remembered until they are made again; only a count depends on it.
+const REJECTED_MAX: usize = 10_000;
+
+/// The moment at which it is written.
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
 
 /// Bytes of a header: a few names and numbers.
 const HEADER_BYTES_MAX: usize = 4096;
@@ -50,7 +71,8 @@ pub struct CacheConfig {
     pub folder: PathBuf,
     /// Shows that an entry is ours. Keep it outside the folder: who has both can make this process run any machine code.
     pub key: CacheKey,
-    /// Bytes of all entries together. Default of the gateway 2 GiB. Beyond it those go that were not used for longest.
+    /// Bytes of all entries together. Default of the gateway 2 GiB. Beyond it those go that were not used for longest: loaded,
+    /// or named to [`crate::Runtime::touch`].
     pub bytes_max: u64,
 }
 
@@ -82,6 +104,9 @@ pub struct CacheCounters {
     pub rejected: u64,
     /// Artefacts that were made anew after their entry was rejected.
     pub rebuilt: u64,
+    /// Entries that the machine could not read or load: no descriptor or memory was left, or the disk fails. They stay, and the
+    /// component is compiled as if there were none.
+    pub read_errors: u64,
     /// Entries that were written.
     pub written: u64,
     /// Entries that could not be written: a full disk, for example. The plugin runs all the same.
@@ -121,6 +146,8 @@ pub(crate) struct Cache {
     build: [u8; 32],
     bytes_max: u64,
     counters: Counters,
+    /// Components whose entry was rejected and that were not made again yet.
+    rejected: Mutex<HashSet<Digest>>,
 }
 
 #[derive(Default)]
@@ -129,6 +156,7 @@ struct Counters {
     misses: AtomicU64,
     rejected: AtomicU64,
     rebuilt: AtomicU64,
+    read_errors: AtomicU64,
     written: AtomicU64,
     write_errors: AtomicU64,
     evicted: AtomicU64,
@@ -158,6 +186,16 @@ pub(crate) enum Found<T> {
     Miss,
     /// There was one, and it is not fit for use; it is gone now.
     Rejected,
+    /// There is one, and the machine could not read or load it now.
+    Unread,
+}
+
+/// Why an entry can't be used.
+pub(crate) enum Unusable {
+    /// It is shown not to be ours, whole, and of this component, build and processor. That doesn't change.
+    Unfit,
+    /// The machine failed, which says nothing about the entry.
+    Unread,
 }
 
 impl Cache {
@@ -185,54 +223,63 @@ impl Cache {
             build: build(engine),
             bytes_max: config.bytes_max,
             counters: Counters::default(),
+            rejected: Mutex::default(),
         };
         cache.sweep();
         Ok(cache)
     }
 
-    /// Looks for a component's entry, and has `load` make something of it. An entry that `load` can't use is rejected too.
-    pub(crate) fn find<T>(&self, component: &Digest, load: impl FnOnce(&Artefact<'_>, Facts) -> Option<T>) -> Found<T> {
+    /// Looks for a component's entry, and has `load` make something of it.
+    pub(crate) fn find<T>(
+        &self,
+        component: &Digest,
+        load: impl FnOnce(&Artefact<'_>, Facts) -> Result<T, Unusable>,
+    ) -> Found<T> {
         thread_local! {
             static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let name = name(component);
         let mut buffer = BUFFER.take();
-        let found = match self.read(&name, &mut buffer) {
-            Ok(false) => Found::Miss,
-            Ok(true) => match self.verify(&buffer, component).and_then(|(artefact, facts)| load(&artefact, facts)) {
-                Some(loaded) => Found::Hit(loaded),
-                None => Found::Rejected,
-            },
-            Err(_) => Found::Rejected,
-        };
+        let loaded = self.read(&name, &mut buffer).and_then(|is_there| {
+            if !is_there {
+                return Ok(None);
+            }
+            let (artefact, facts) = self.verify(&buffer, component).ok_or(Unusable::Unfit)?;
+            load(&artefact, facts).map(Some)
+        });
         if buffer.capacity() <= BUFFER_KEPT_BYTES_MAX {
             BUFFER.set(buffer);
         }
-        let counter = match found {
-            Found::Hit(_) => &self.counters.hits,
-            Found::Miss => &self.counters.misses,
-            Found::Rejected => {
-                let _ = rustix::fs::unlinkat(&self.handle, &name, AtFlags::empty());
-                &self.counters.rejected
+        let (found, counter) = match loaded {
+            Ok(Some(loaded)) => (Found::Hit(loaded), &self.counters.hits),
+            Ok(None) => (Found::Miss, &self.counters.misses),
+            Err(Unusable::Unread) => (Found::Unread, &self.counters.read_errors),
+            Err(Unusable::Unfit) => {
+                self.reject(component, &name);
+                (Found::Rejected, &self.counters.rejected)
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    /// Keeps an artefact. Failing to is counted, and no error: the cache only saves time.
+    /// Keeps an artefact that was accepted in every respect. Failing to is counted, and no error: the cache only saves time.
     pub(crate) fn keep(&self, component: &Digest, facts: &Facts, artefact: &Artefact<'_>) {
         let counter = match self.write(component, facts, artefact.bytes()) {
             Ok(()) => &self.counters.written,
             Err(_) => &self.counters.write_errors,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        if self.rejected().remove(component) {
+            self.counters.rebuilt.fetch_add(1, Ordering::Relaxed);
+        }
         self.sweep();
     }
 
-    /// Counts an artefact that was made because its entry was rejected.
-    pub(crate) fn count_rebuilt(&self) {
-        self.counters.rebuilt.fetch_add(1, Ordering::Relaxed);
+    /// Marks a component's entry as used now, if there is one.
+    pub(crate) fn touch(&self, component: &Digest) {
+        // There may be none any more, and a mark that fails costs a compilation at worst.
+        let _ = rustix::fs::utimensat(&self.handle, name(component), &NOW, AtFlags::SYMLINK_NOFOLLOW);
     }
 
     pub(crate) fn counters(&self) -> CacheCounters {
@@ -242,6 +289,7 @@ impl Cache {
             misses: read(&self.counters.misses),
             rejected: read(&self.counters.rejected),
             rebuilt: read(&self.counters.rebuilt),
+            read_errors: read(&self.counters.read_errors),
             written: read(&self.counters.written),
             write_errors: read(&self.counters.write_errors),
             evicted: read(&self.counters.evicted),
@@ -251,28 +299,43 @@ impl Cache {
     /// Reads a whole entry into `buffer`; `false` where there is none.
     ///
     /// # Errors
-    /// What is there is no file of ours: a link, somebody else's, open to others, or larger than the cache.
-    fn read(&self, name: &str, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    /// [`Unusable`]: what is there is no file of ours (a link, somebody else's, open to others, or larger than the cache), or the
+    /// machine can't read it.
+    fn read(&self, name: &str, buffer: &mut Vec<u8>) -> Result<bool, Unusable> {
         // Without waiting: a pipe in its place would never be opened else.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
             Ok(file) => std::fs::File::from(file),
-            Err(rustix::io::Errno::NOENT) => return Ok(false),
-            Err(error) => return Err(error.into()),
+            Err(Errno::NOENT) => return Ok(false),
+            // A link, or a socket.
+            Err(Errno::LOOP | Errno::NXIO) => return Err(Unusable::Unfit),
+            Err(_) => return Err(Unusable::Unread),
         };
-        let about = file.metadata()?;
+        let about = file.metadata().map_err(|_| Unusable::Unread)?;
         let ours = about.is_file() && about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o077 == 0;
         if !ours || about.len() > self.bytes_max {
-            return Err(io::Error::other("it is no entry of this cache"));
+            return Err(Unusable::Unfit);
         }
-        let length = usize::try_from(about.len()).map_err(io::Error::other)?;
+        let length = usize::try_from(about.len()).map_err(|_| Unusable::Unread)?;
         buffer.clear();
-        buffer.reserve_exact(length.saturating_add(1));
+        buffer.try_reserve_exact(length.saturating_add(1)).map_err(|_| Unusable::Unread)?;
         // What somebody may append meanwhile is not read, and what he cuts off is missed by the hash.
-        (&file).take(about.len()).read_to_end(buffer)?;
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let _ = rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now });
+        (&file).take(about.len()).read_to_end(buffer).map_err(|_| Unusable::Unread)?;
+        let _ = rustix::fs::futimens(&file, &NOW);
         Ok(true)
+    }
+
+    /// Lets an entry go that is not fit for use.
+    fn reject(&self, component: &Digest, name: &str) {
+        let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
+        let mut rejected = self.rejected();
+        if rejected.len() < REJECTED_MAX {
+            rejected.insert(*component);
+        }
+    }
+
+    fn rejected(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The artefact in an entry, if the entry is ours, whole, of this component, build and processor.
@@ -296,7 +359,6 @@ impl Cache {
 
     /// Writes beside, then renames: an entry appears whole or not at all.
     fn write(&self, component: &Digest, facts: &Facts, artefact: &[u8]) -> io::Result<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let header = Header {
             format: FORMAT,
             component: *component.as_bytes(),
@@ -312,7 +374,8 @@ impl Cache {
         if header.len() > HEADER_BYTES_MAX || total > self.bytes_max {
             return Err(io::Error::other("the artefact is larger than the cache"));
         }
-        let temporary = format!(".{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // By chance, not by process: processes in containers have the same numbers. Each state of that type is random.
+        let temporary = format!("{}{:016x}{}", TEMPORARY[0], RandomState::new().hash_one(()), TEMPORARY[1]);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.handle, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
         let mut file = std::fs::File::from(file);
@@ -327,7 +390,7 @@ impl Cache {
         written
     }
 
-    /// Lets the entries go that were not used for longest until the rest fits, and what a process that has died left half written.
+    /// Lets the entries go that were not used for longest until the rest fits, and what was left half written long ago.
     fn sweep(&self) {
         let Ok(listed) = std::fs::read_dir(&self.folder) else { return };
         let mut entries = Vec::new();
@@ -336,7 +399,7 @@ impl Cache {
             let Ok(about) = entry.metadata() else { continue };
             if name.ends_with(SUFFIX) {
                 entries.push(((about.mtime(), about.mtime_nsec()), about.len(), name));
-            } else if is_abandoned(&name) {
+            } else if is_temporary(&name) && is_abandoned(&about) {
                 let _ = rustix::fs::unlinkat(&self.handle, &name, AtFlags::empty());
             }
         }
@@ -371,13 +434,12 @@ fn build(engine: &[u8; 32]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Whether a file that is being written belongs to a process that is no more.
-fn is_abandoned(name: &str) -> bool {
-    let Some(process) =
-        name.strip_prefix('.').and_then(|name| name.strip_suffix(".new")).and_then(|name| name.split('-').next())
-    else {
-        return false;
-    };
-    let process = process.parse().ok().and_then(rustix::process::Pid::from_raw);
-    process.is_some_and(|process| rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH))
+fn is_temporary(name: &str) -> bool {
+    name.strip_prefix(TEMPORARY[0]).is_some_and(|name| name.ends_with(TEMPORARY[1]))
+}
+
+/// Whether nobody has written a file for so long that nobody will.
+fn is_abandoned(about: &std::fs::Metadata) -> bool {
+    let age = about.modified().ok().and_then(|modified| modified.elapsed().ok());
+    age.is_some_and(|age| age > ABANDONED_AFTER)
 }

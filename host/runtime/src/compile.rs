@@ -1,4 +1,4 @@
-//! From bytes to a [`Plugin`]: check the structure, compile, check the types, prepare. Or from the cache, without the first two.
+//! From bytes to a [`Plugin`]: check the structure, compile, check the types, prepare, keep. Or from the cache, without the first two.
 //!
 //! Called once a component by [`crate::Runtime`]. Nothing is compiled before `structure.rs` has accepted it; where the host says
 //! so, a child process compiles (`child.rs` on this side, `cage.rs` on the other). Machine code is loaded in `artefact.rs` only.
@@ -7,6 +7,7 @@
 //! 2. [`structure::check`]: what it is, what it imports, exports and needs, and what compiling it would cost (`tally.rs`).
 //! 3. [`translate`]: machine code, the only costly step.
 //! 4. [`prepare`]: types against the contract, exports found.
+//! 5. [`Compiled::keep`]: into the cache, once whoever asked has nothing against it either.
 
 mod artefact;
 mod cage;
@@ -33,56 +34,59 @@ use self::job::{Answer, Work};
 pub use self::limits::{ChildCompiler, CompileLimits, Compiler};
 pub(crate) use self::structure::Structure;
 use crate::bindings::{self, Exported, v1_0};
-use crate::cache::{Facts, Found};
-use crate::engine::{Class, Shared};
+use crate::cache::{Facts, Found, Unusable};
+use crate::engine::{self, Class, Shared};
 use crate::outcome::Frame;
 use crate::plugin::Prepared;
 use crate::{CacheEvent, Digest, Plugin};
+
+/// A plugin, and what the cache does not have of it yet.
+pub(crate) struct Compiled {
+    pub(crate) plugin: Plugin,
+    fresh: Option<(Facts, Artefact<'static>)>,
+}
+
+impl Compiled {
+    /// Puts it into the cache, where it is not from there. Only what was accepted in every respect may be kept.
+    pub(crate) fn keep(self, shared: &Shared) -> Plugin {
+        if let (Some(cache), Some((facts, artefact))) = (&shared.cache, &self.fresh) {
+            cache.keep(self.plugin.digest(), facts, artefact);
+        }
+        self.plugin
+    }
+}
 
 /// Takes a component from the cache, or checks, compiles and prepares it.
 ///
 /// # Errors
 /// [`CompileError`], by the first step that refuses it.
-pub(crate) fn compile(shared: &Arc<Shared>, bytes: &[u8]) -> Result<Plugin, CompileError> {
+pub(crate) fn compile(shared: &Arc<Shared>, bytes: &[u8]) -> Result<Compiled, CompileError> {
     structure::check_beginning(bytes, shared.config.component_bytes_max)?;
     let digest = Digest::of(bytes);
     match find(shared, &digest) {
-        Found::Hit(plugin) => plugin,
-        Found::Miss => compile_anew(shared, bytes, digest, false),
-        Found::Rejected => compile_anew(shared, bytes, digest, true),
+        Found::Hit(plugin) => plugin.map(|plugin| Compiled { plugin, fresh: None }),
+        Found::Miss | Found::Rejected | Found::Unread => compile_anew(shared, bytes, digest),
     }
 }
 
-/// Checks, compiles, prepares and keeps a component that is not in the cache; `rejected`: not in a fit state.
+/// Checks, compiles and prepares a component that is not in the cache.
 ///
 /// # Errors
 /// As [`compile`].
-pub(crate) fn compile_anew(
-    shared: &Arc<Shared>,
-    bytes: &[u8],
-    digest: Digest,
-    rejected: bool,
-) -> Result<Plugin, CompileError> {
+pub(crate) fn compile_anew(shared: &Arc<Shared>, bytes: &[u8], digest: Digest) -> Result<Compiled, CompileError> {
     let structure = structure::check(bytes, &shared.config)?;
     let class = structure.needs.class();
     let artefact = translate(shared, bytes, class)?;
     let component = artefact
         .load(&shared.host(class).engine)
         // It is of this very engine, so what doesn't fit the pool is the component's doing.
-        .map_err(|error| match error.is::<std::io::Error>() || error.is::<wasmtime::error::OutOfMemory>() {
+        .map_err(|error| match engine::is_of_the_machine(&error) {
             true => CompileError::Compiler { detail: format!("{error:#}") },
             false => CompileError::Compile { detail: format!("{error:#}") },
         })?;
     let facts = Facts { structure, component_bytes: bytes.len() as u64 };
     let plugin = prepare(shared, &component, &facts, digest, artefact.bytes().len())?;
-    // Only what was accepted in every respect is kept.
-    if let Some(cache) = &shared.cache {
-        cache.keep(&digest, &facts, &artefact);
-        if rejected {
-            cache.count_rebuilt();
-        }
-    }
-    Ok(plugin)
+    Ok(Compiled { plugin, fresh: Some((facts, artefact)) })
 }
 
 /// Takes a component from the cache.
@@ -93,15 +97,18 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
     let found = cache.find(digest, |artefact, facts| {
         // First: the engine refuses to load what doesn't fit its pool, and the entry is not to blame for that.
         if let Err(error) = facts.structure.needs.check(&shared.config.limits_max) {
-            return Some(Err(error));
+            return Ok(Err(error));
         }
-        let component = artefact.load(&shared.host(facts.structure.needs.class()).engine).ok()?;
-        Some(prepare(shared, &component, &facts, *digest, artefact.bytes().len()))
+        let component = artefact
+            .load(&shared.host(facts.structure.needs.class()).engine)
+            .map_err(|error| if engine::is_of_the_machine(&error) { Unusable::Unread } else { Unusable::Unfit })?;
+        Ok(prepare(shared, &component, &facts, *digest, artefact.bytes().len()))
     });
     let event = match &found {
         Found::Hit(_) => CacheEvent::Hit,
         Found::Miss => CacheEvent::Miss,
         Found::Rejected => CacheEvent::Rejected,
+        Found::Unread => CacheEvent::Unread,
     };
     shared.config.observer.tell(|observer| observer.cache(digest, event));
     found

@@ -182,7 +182,22 @@ impl Runtime {
     /// # Errors
     /// [`CompileError`]: each variant is one thing that its author can mend.
     pub fn compile(&self, bytes: &[u8]) -> Result<Plugin, CompileError> {
-        self.shared.config.observer.compiling(|| compile::compile(&self.shared, bytes))
+        self.compile_checked(bytes, |_| Ok(()))
+    }
+
+    /// As [`Runtime::compile`], and has `check` look at the plugin before the cache keeps it: whether it starts under its tenant's limits
+    /// ([`Plugin::self_test`]), for example. What fails the check is not kept.
+    ///
+    /// # Errors
+    /// [`CompileError`] as its own kind of error, or what `check` says.
+    pub fn compile_checked<E: From<CompileError>>(
+        &self,
+        bytes: &[u8],
+        check: impl FnOnce(&Plugin) -> Result<(), E>,
+    ) -> Result<Plugin, E> {
+        let compiled = self.shared.config.observer.compiling(|| compile::compile(&self.shared, bytes))?;
+        check(&compiled.plugin)?;
+        Ok(compiled.keep(&self.shared))
     }
 
     /// A plugin whose component was compiled before: from the cache, or compiled again from its bytes, for which `original` is asked
@@ -197,16 +212,15 @@ impl Runtime {
         digest: &Digest,
         original: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Plugin, LoadError<E>> {
-        let rejected = match compile::find(&self.shared, digest) {
-            Found::Hit(plugin) => return plugin.map_err(LoadError::Compile),
-            Found::Miss => false,
-            Found::Rejected => true,
-        };
+        if let Found::Hit(plugin) = compile::find(&self.shared, digest) {
+            return plugin.map_err(LoadError::Compile);
+        }
         let bytes = original().map_err(LoadError::Original)?;
         if Digest::of(&bytes) != *digest {
             return Err(LoadError::OtherBytes);
         }
-        compile::compile_anew(&self.shared, &bytes, *digest, rejected).map_err(LoadError::Compile)
+        let compiled = compile::compile_anew(&self.shared, &bytes, *digest).map_err(LoadError::Compile)?;
+        Ok(compiled.keep(&self.shared))
     }
 
     /// As [`Runtime::load`], but from the cache only: `None` where it is not in there.
@@ -216,7 +230,15 @@ impl Runtime {
     pub fn cached(&self, digest: &Digest) -> Result<Option<Plugin>, CompileError> {
         match compile::find(&self.shared, digest) {
             Found::Hit(plugin) => plugin.map(Some),
-            Found::Miss | Found::Rejected => Ok(None),
+            Found::Miss | Found::Rejected | Found::Unread => Ok(None),
+        }
+    }
+
+    /// Tells the cache that a plugin is in use, so that others make room before it. Loading it tells so too; whoever keeps it in
+    /// memory says so every few minutes. Costs a system call.
+    pub fn touch(&self, digest: &Digest) {
+        if let Some(cache) = &self.shared.cache {
+            cache.touch(digest);
         }
     }
 
@@ -311,6 +333,11 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("config", &self.shared.config).finish_non_exhaustive()
     }
+}
+
+/// Whether an error of the engine is the machine's: no memory, or a system call that failed.
+pub(crate) fn is_of_the_machine(error: &wasmtime::Error) -> bool {
+    error.is::<std::io::Error>() || error.is::<rustix::io::Errno>() || error.is::<wasmtime::error::OutOfMemory>()
 }
 
 /// An engine that only compiles, for the engines of [`engine_config`]: no pool, no threads.

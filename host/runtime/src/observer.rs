@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::compile::Compiled;
 use crate::{BusyReason, CompileError, Digest, Outcome, Plugin, Report};
 
 /// Is told what happens, on the thread on which it happens. Every method does nothing unless it is written.
@@ -71,6 +72,8 @@ pub enum CacheEvent {
     Miss,
     /// There was something that could not be used: cut, altered, or made by another build or for another processor. It is made again.
     Rejected,
+    /// The machine could not read or load it now. It stays, and is made again for the time being.
+    Unread,
 }
 
 /// An [`Observer`], or none; as part of a configuration.
@@ -90,11 +93,12 @@ impl ObserverHandle {
     /// Tells what `compile` answered, and how long it took.
     pub(crate) fn compiling(
         &self,
-        compile: impl FnOnce() -> Result<Plugin, CompileError>,
-    ) -> Result<Plugin, CompileError> {
+        compile: impl FnOnce() -> Result<Compiled, CompileError>,
+    ) -> Result<Compiled, CompileError> {
         let start = Instant::now();
         let result = compile();
-        self.tell(|observer| observer.compiled(result.as_ref(), start.elapsed()));
+        let plugin = result.as_ref().map(|compiled| &compiled.plugin);
+        self.tell(|observer| observer.compiled(plugin, start.elapsed()));
         result
     }
 

@@ -39,6 +39,10 @@ fn main() -> ExitCode {
         ("row_34_a_subverted_child_reaches_nothing", row_34_a_subverted_child_reaches_nothing),
         ("a_restart_with_a_full_cache_starts_no_child", a_restart_with_a_full_cache_starts_no_child),
         ("a_child_that_fails_is_not_the_authors_fault", a_child_that_fails_is_not_the_authors_fault),
+        (
+            "row_18_a_good_entry_outlives_a_failure_of_the_machine",
+            row_18_a_good_entry_outlives_a_failure_of_the_machine,
+        ),
         ("a_trap_is_told_with_file_and_line", a_trap_is_told_with_file_and_line),
         ("row_12_hostile_debug_information_is_survived", row_12_hostile_debug_information_is_survived),
         ("structure_checks_are_cheap_and_bounded", structure_checks_are_cheap_and_bounded),
@@ -319,6 +323,25 @@ fn a_child_that_fails_is_not_the_authors_fault() {
         matches!(error, CompileError::Compiler { .. } | CompileError::Limit { bound: CompileBound::MemoryBytes, .. }),
         "{error:?}"
     );
+}
+
+fn row_18_a_good_entry_outlives_a_failure_of_the_machine() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let folder = tempfile::tempdir().unwrap();
+    let cache = CacheConfig { folder: folder.path().to_owned(), key: CacheKey::new([1; 32]), bytes_max: 1 << 30 };
+    let config = RuntimeConfig { instances_max: 1, cache: Some(cache), ..RuntimeConfig::default() };
+    let runtime = Runtime::new(config).unwrap();
+    runtime.compile(&component()).unwrap();
+    let digest = Digest::of(&component());
+    // Not one descriptor is left.
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before }).unwrap();
+    let found = runtime.cached(&digest);
+    setrlimit(Resource::Nofile, before).unwrap();
+    assert!(found.unwrap().is_none());
+    let counters = runtime.cache_counters();
+    assert_eq!((counters.read_errors, counters.rejected), (1, 0));
+    assert!(runtime.cached(&digest).unwrap().is_some(), "it is still there");
 }
 
 /// A guest with debug information: `reshape` calls `inner`, which traps. Lines are those of the text.

@@ -11,7 +11,7 @@ use super::fault::{self, Fault};
 use super::log;
 use super::output;
 use super::state::{CallState, Gauge, HostCallLimit};
-use crate::engine::BACKTRACE_FRAMES_MAX;
+use crate::engine::{self, BACKTRACE_FRAMES_MAX};
 use crate::{Failure, FailureCode, Limits};
 
 /// Bytes of the engine's words about a guest that broke its rules.
@@ -108,7 +108,7 @@ fn own_stack(trap: Trap, error: &wasmtime::Error) -> Option<Failure> {
 /// Whether the machine failed rather than the guest: it has not run yet, or the system has no memory for it.
 fn is_ours(state: &CallState, error: &wasmtime::Error) -> bool {
     let guest_ran = state.instantiated || error.is::<WasmBacktrace>();
-    !guest_ran || error.is::<std::io::Error>() || error.is::<wasmtime::error::OutOfMemory>()
+    !guest_ran || engine::is_of_the_machine(error)
 }
 
 /// The failure where the last growth that the guest asked for was refused and the trap is what comes of that: the guest gave up, or

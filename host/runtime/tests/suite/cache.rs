@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hookloom_runtime::{
-    CacheConfig, CacheCounters, CacheKey, CompileError, Digest, Limits, LoadError, Outcome, Plugin, Runtime,
-    RuntimeConfig, RuntimeError,
+    CacheConfig, CacheCounters, CacheKey, CompileError, Digest, FailureCode, Limits, LoadError, Outcome, Plugin,
+    Runtime, RuntimeConfig, RuntimeError,
 };
 
 use crate::guest::{reshape, reshaper, runtime};
@@ -103,6 +104,55 @@ fn row_18_an_entry_that_was_cut_or_altered_anywhere_is_noticed_and_rebuilt() {
 }
 
 #[test]
+fn row_18_what_is_made_again_in_a_second_step_is_counted_too() {
+    // As an async host does it: it asks the cache first, and gets the bytes from elsewhere when they are needed.
+    let folder = tempfile::tempdir().unwrap();
+    let component = component(0);
+    open(folder.path()).compile(&component).unwrap();
+    let runtime = open(folder.path());
+    fs::write(entry(folder.path()), "something else").unwrap();
+    assert!(runtime.cached(&Digest::of(&component)).unwrap().is_none());
+    runs(&load(&runtime, &component));
+    let counters = runtime.cache_counters();
+    assert_eq!((counters.rejected, counters.rebuilt), (1, 1));
+    // Once is enough.
+    fs::remove_file(entry(folder.path())).unwrap();
+    runs(&load(&runtime, &component));
+    assert_eq!(runtime.cache_counters().rebuilt, 1);
+}
+
+#[test]
+fn what_a_check_refuses_is_not_kept() {
+    #[derive(Debug, PartialEq)]
+    enum Refused {
+        Component(CompileError),
+        SelfTest(FailureCode),
+    }
+    impl From<CompileError> for Refused {
+        fn from(error: CompileError) -> Refused {
+            Refused::Component(error)
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = open(folder.path());
+    let compile = |component: &[u8]| {
+        let start =
+            |plugin: &Plugin| plugin.self_test(&Limits::default()).map_err(|failure| Refused::SelfTest(failure.code));
+        runtime.compile_checked(component, start)
+    };
+    let spinning = reshaper(&format!("{MEMORY} (func $spin (loop $l (br $l))) (start $spin)"), "(call $unchanged)");
+    assert_eq!(compile(&spinning).unwrap_err(), Refused::SelfTest(FailureCode::FuelExhausted));
+    assert_eq!(compile(b"").unwrap_err(), Refused::Component(CompileError::Empty));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    runs(&compile(&component(0)).unwrap());
+    entry(folder.path());
+    // What is in the cache is checked all the same, and stays for those whose check it passes.
+    let refused = runtime.compile_checked(&component(0), |_| Err(Refused::SelfTest(FailureCode::Trap)));
+    assert_eq!(refused.unwrap_err(), Refused::SelfTest(FailureCode::Trap));
+    load_cached(&runtime, &component(0));
+}
+
+#[test]
 fn row_18_an_entry_under_another_key_or_of_another_component_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     runtime(config(folder.path(), [8; 32], 1 << 30)).compile(&component(0)).unwrap();
@@ -189,18 +239,30 @@ fn a_folder_of_somebody_else_or_none_at_all_is_refused_and_an_open_one_is_closed
 
 #[test]
 fn the_entries_that_were_not_used_for_longest_make_room() {
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).compile(&component(0)).unwrap();
-    let bytes = fs::metadata(entry(folder.path())).unwrap().len();
-    let runtime = runtime(config(folder.path(), KEY, bytes * 3 + bytes / 2));
-    for number in 1..3 {
-        runtime.compile(&component(number)).unwrap();
+    // Read again, or marked as in use by whoever has it in memory.
+    let uses: [fn(&Runtime); 2] =
+        [|runtime| drop(load_cached(runtime, &component(0))), |runtime| runtime.touch(&Digest::of(&component(0)))];
+    for use_again in uses {
+        let folder = tempfile::tempdir().unwrap();
+        open(folder.path()).compile(&component(0)).unwrap();
+        let bytes = fs::metadata(entry(folder.path())).unwrap().len();
+        let runtime = runtime(config(folder.path(), KEY, bytes * 3 + bytes / 2));
+        for number in 1..3 {
+            runtime.compile(&component(number)).unwrap();
+        }
+        use_again(&runtime);
+        runtime.compile(&component(3)).unwrap();
+        assert_eq!(runtime.cache_counters().evicted, 1);
+        let kept = |number| runtime.cached(&Digest::of(&component(number))).unwrap().is_some();
+        assert_eq!([kept(0), kept(1), kept(2), kept(3)], [true, false, true, true]);
     }
-    load_cached(&runtime, &component(0));
-    runtime.compile(&component(3)).unwrap();
-    assert_eq!(runtime.cache_counters().evicted, 1);
-    let kept = |number| runtime.cached(&Digest::of(&component(number))).unwrap().is_some();
-    assert_eq!([kept(0), kept(1), kept(2), kept(3)], [true, false, true, true]);
+}
+
+#[test]
+fn marking_what_is_not_there_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).touch(&Digest::of(b"unknown"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -214,15 +276,32 @@ fn an_artefact_that_can_not_be_kept_runs_all_the_same() {
 }
 
 #[test]
-fn what_a_dead_process_left_half_written_is_cleared_away() {
+fn what_was_left_half_written_is_cleared_away_by_its_age_whoever_wrote_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = std::process::Command::new("true").spawn().unwrap();
-    child.wait().unwrap();
-    fs::write(folder.path().join(format!(".{}-0.new", child.id())), "half").unwrap();
-    let living = folder.path().join(format!(".{}-9999.new", std::process::id()));
-    fs::write(&living, "half").unwrap();
+    let write = |name: &str, hours: u64| {
+        let path = folder.path().join(name);
+        let file = fs::File::create(&path).unwrap();
+        let changed = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(changed - Duration::from_secs(hours * 3600)).unwrap();
+        path
+    };
+    // In another container a process with our number may be writing, and one with a number that nobody has here.
+    let own = format!(".{}-1.new", std::process::id());
+    let (old, new) = (write(&own, 2), write(".4000000-1.new", 0));
+    let other = write("README", 2);
     open(folder.path());
-    assert_eq!(entry(folder.path()), living);
+    assert_eq!([&old, &new, &other].map(|path| path.exists()), [false, true, true]);
+}
+
+#[test]
+fn processes_with_the_same_number_do_not_get_into_each_others_way() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..2_000 {
+        fs::write(folder.path().join(format!(".{}-{number}.new", std::process::id())), "half").unwrap();
+    }
+    let runtime = open(folder.path());
+    runtime.compile(&component(0)).unwrap();
+    assert_eq!((runtime.cache_counters().written, runtime.cache_counters().write_errors), (1, 0));
 }
 
 #[test]
