@@ -2,12 +2,13 @@
 //!
 //! A component is compiled once and shared by all tenants that uploaded the same bytes. Its compiled form rests in the cache on
 //! disk, so a restart compiles nothing; what runs is in memory, within a bound on bytes (`compiled.rs`). Compiling, which the cache
-//! makes rare, happens in a child process, one at a time for a tenant and few in all (`lane.rs`): uploads in one lane,
-//! components that were accepted before in another, so that no flood of uploads keeps a tenant's events waiting.
+//! makes rare, happens in a child process, one at a time for a tenant and few in all (`turns.rs`): uploads in one lane,
+//! components that were accepted before in another, and these alternate, so that no flood of uploads keeps a tenant's events waiting.
+//! Reading debug information (`symbols.rs`) has what turns they leave.
 
 mod compiled;
-mod lane;
 mod symbols;
+mod turns;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,8 +23,8 @@ use hookloom_runtime::{
 
 use self::{
     compiled::Compiled,
-    lane::{Full, Lane},
     symbols::Symbols,
+    turns::{Full, Lane, Turns},
 };
 use crate::{
     config::Config,
@@ -42,8 +43,7 @@ pub struct Plugins {
     runtime: Runtime,
     executor: Executor,
     compiled: Mutex<Compiled<Plugin>>,
-    uploads: Lane,
-    loads: Lane,
+    turns: Turns,
     symbols: Symbols,
 }
 
@@ -146,8 +146,7 @@ impl Plugins {
             runtime,
             executor,
             compiled: Mutex::new(Compiled::new(config.compiled_bytes_max, MARK_EVERY)),
-            uploads: Lane::new(config.compile_slots, config.uploads_max),
-            loads: Lane::new(config.compile_slots, LOADS_WAITING_MAX),
+            turns: Turns::new(config.compile_slots, config.uploads_max, LOADS_WAITING_MAX),
             symbols: Symbols::default(),
         })
     }
@@ -158,10 +157,10 @@ impl Plugins {
     /// # Errors
     /// [`UploadError`]; nothing is kept then.
     pub async fn upload(&self, app: &AppId, limits: Limits, bytes: Bytes) -> Result<Plugin, UploadError> {
-        let place = self.uploads.enter(app).await?;
+        let turn = self.turns.enter(Lane::Uploads, app).await?;
         let runtime = self.runtime.clone();
         let compiled = tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _turn = turn;
             runtime.compile_checked(&bytes, |plugin| Ok(plugin.self_test(&limits)?))
         });
         let plugin = compiled.await.unwrap_or_else(|panic| Err(UploadError::Failed { detail: panic.to_string() }))?;
@@ -192,7 +191,7 @@ impl Plugins {
                 return Err(CallError::Internal { detail: failure.detail.clone() });
             }
             Outcome::Failed(failure) if plugin.has_debug_info() && !failure.frames.is_empty() => {
-                self.symbols.show(&self.runtime, store, app, plugin.digest(), failure).await;
+                self.symbols.show(&self.runtime, &self.turns, store, app, plugin.digest(), failure).await;
             }
             _ => {}
         }
@@ -233,12 +232,13 @@ impl Plugins {
         if let Some(plugin) = self.blocking(digest, move || runtime.cached(&id)).await? {
             return Ok(plugin);
         }
-        let place = self.loads.enter(app).await.map_err(|full| CallError::Busy { detail: full.to_string() })?;
+        let turn = self.turns.enter(Lane::Loads, app).await;
+        let turn = turn.map_err(|full| CallError::Busy { detail: full.to_string() })?;
         let read = |source| CallError::Store { digest: digest.to_owned(), source };
         let bytes = store.component(digest).await.map_err(read)?.ok_or_else(missing)?;
         let runtime = self.runtime.clone();
         self.blocking(digest, move || {
-            let _place = place;
+            let _turn = turn;
             runtime.load(&id, || Ok::<_, std::convert::Infallible>(bytes)).map_err(|error| match error {
                 LoadError::Compile(error) => error,
                 LoadError::OtherBytes => {

@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         ("row_34_a_subverted_child_reaches_nothing", row_34_a_subverted_child_reaches_nothing),
         ("a_restart_with_a_full_cache_starts_no_child", a_restart_with_a_full_cache_starts_no_child),
         ("a_child_that_fails_is_not_the_authors_fault", a_child_that_fails_is_not_the_authors_fault),
+        ("a_child_that_the_system_ends_took_too_much_memory", a_child_that_the_system_ends_took_too_much_memory),
+        ("a_child_stands_back_behind_calls", a_child_stands_back_behind_calls),
         (
             "row_18_a_good_entry_outlives_a_failure_of_the_machine",
             row_18_a_good_entry_outlives_a_failure_of_the_machine,
@@ -86,8 +88,9 @@ fn status_kib(name: &str) -> u64 {
 
 /// Processes that this one has started and not reaped.
 fn children() -> String {
-    let task = std::process::id();
-    std::fs::read_to_string(format!("/proc/self/task/{task}/children")).unwrap_or_default()
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let children = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default());
+    children.collect()
 }
 
 fn a_program_that_does_not_call_the_entry_is_refused_a_child_of_its_own() {
@@ -309,9 +312,7 @@ fn a_restart_with_a_full_cache_starts_no_child() {
 
 fn a_child_that_fails_is_not_the_authors_fault() {
     let folder = tempfile::tempdir().unwrap();
-    for program in
-        ["/nonexistent".into(), script(folder.path(), "echo broken >&2; exit 3"), script(folder.path(), "kill -9 $$")]
-    {
+    for program in ["/nonexistent".into(), script(folder.path(), "echo broken >&2; exit 3")] {
         let runtime = contained(ChildCompiler { program: Some(program), ..ChildCompiler::default() });
         let error = runtime.compile(&component()).unwrap_err();
         assert!(matches!(&error, CompileError::Compiler { .. }), "{error:?}");
@@ -323,6 +324,43 @@ fn a_child_that_fails_is_not_the_authors_fault() {
         matches!(error, CompileError::Compiler { .. } | CompileError::Limit { bound: CompileBound::MemoryBytes, .. }),
         "{error:?}"
     );
+}
+
+fn a_child_that_the_system_ends_took_too_much_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Some(script(folder.path(), "cat >/dev/null; kill -9 $$"));
+    let runtime = contained(ChildCompiler { program, ..ChildCompiler::default() });
+    let error = runtime.compile(&component()).unwrap_err();
+    assert_eq!(error, CompileError::Limit { bound: CompileBound::MachineMemory, needed: None, allowed: 0 });
+    assert!(error.to_string().contains("more than there is of the machine's memory"), "{error}");
+}
+
+fn a_child_stands_back_behind_calls() {
+    let runtime = contained(ChildCompiler {
+        cpu: Duration::from_secs(1),
+        cpu_per_mib: Duration::ZERO,
+        ..ChildCompiler::default()
+    });
+    let bomb = wrap(
+        &"(func (param i32) (result i32) (i32.mul (i32.add (local.get 0) (i32.const 7)) (local.get 0)))".repeat(50_000),
+    );
+    std::thread::scope(|scope| {
+        let compiling = scope.spawn(|| runtime.compile(&bomb));
+        let mut nice = None;
+        while !compiling.is_finished() && nice != Some(10) {
+            nice = children().split_whitespace().next().and_then(nice_of).or(nice);
+        }
+        assert_eq!(nice, Some(10));
+        compiling.join().unwrap().unwrap_err();
+    });
+    assert_eq!(nice_of("self"), Some(0), "this process is not");
+}
+
+/// How far a process stands back; see proc_pid_stat(5).
+fn nice_of(process: &str) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before may have spaces.
+    status.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
 }
 
 fn row_18_a_good_entry_outlives_a_failure_of_the_machine() {

@@ -1,6 +1,6 @@
 //! The child's side: shut oneself in, do one piece of work, answer, end.
 //!
-//! Runs in a process of its own that has done nothing else before. The order of the steps is the safety: the order (ours) is
+//! Runs in a process of its own that has done nothing else before, and stands back behind the calls of plugins. The order of the steps is the safety: the order (ours) is
 //! read, then the cage closes, and only then is the first byte of the component (a stranger's) read.
 
 use std::io::{self, Read, Write};
@@ -16,6 +16,9 @@ pub(crate) const MARKER: &str = "--hookloom-compile-child-1";
 
 /// Bytes of a component that the child reads; the parent has its own, lower bound.
 const COMPONENT_BYTES_MAX: usize = 1 << 30;
+
+/// How much the child stands back behind calls, in steps of `nice`: a busy one is left a tenth of a processor.
+const NICE: i32 = 10;
 
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
@@ -54,6 +57,7 @@ fn run() -> ExitCode {
 }
 
 fn work() -> io::Result<()> {
+    rustix::process::nice(NICE)?;
     let mut stdin = io::stdin().lock();
     let order = job::read(&mut stdin, HEAD_BYTES_MAX)?;
     let order: Order = job::decode(&order)?;

@@ -96,7 +96,10 @@ fn explain(status: ExitStatus, complaint: &str, order: &Order) -> CompileError {
     } else if complaint.contains("memory allocation of") || complaint.contains("annot allocate memory") {
         limit(CompileBound::MemoryBytes, memory)
     } else if complaint.contains("has overflowed its stack") {
-        CompileError::Limit { bound: CompileBound::Stack, needed: None, allowed: 0 }
+        limit(CompileBound::Stack, 0)
+    } else if signal == Some(Signal::KILL) {
+        // Not ours, which is told apart: the system's, which ends what takes the most memory when there is none left.
+        limit(CompileBound::MachineMemory, 0)
     } else {
         let last = complaint.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
         failed(format!("the compile child ended with {status}: {}", crate::call::escape(last, 300).0))

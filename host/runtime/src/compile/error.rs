@@ -145,6 +145,8 @@ pub enum CompileBound {
     WallClockSeconds,
     /// Bytes of memory.
     MemoryBytes,
+    /// The machine's memory: the system ended the compiler.
+    MachineMemory,
     /// The compiler's own stack.
     Stack,
     /// Bytes of the result.
@@ -164,6 +166,7 @@ impl CompileBound {
             CompileBound::CpuSeconds => "seconds of processor time",
             CompileBound::WallClockSeconds => "seconds",
             CompileBound::MemoryBytes => "bytes of memory",
+            CompileBound::MachineMemory => "of the machine's memory",
             CompileBound::Stack => "of the compiler's stack",
             CompileBound::ArtefactBytes => "bytes of machine code",
         }
@@ -180,6 +183,7 @@ impl CompileBound {
             CompileBound::CpuSeconds
             | CompileBound::WallClockSeconds
             | CompileBound::MemoryBytes
+            | CompileBound::MachineMemory
             | CompileBound::ArtefactBytes => "make the component smaller, and its functions shorter",
         }
     }
@@ -188,7 +192,7 @@ impl CompileBound {
 /// `12 functions, and at most 10 are allowed`, as far as it is known.
 fn excess(bound: CompileBound, needed: Option<u64>, allowed: u64) -> String {
     match (bound, needed) {
-        (CompileBound::Stack, _) => format!("more than there is {}", bound.unit()),
+        (CompileBound::Stack | CompileBound::MachineMemory, _) => format!("more than there is {}", bound.unit()),
         (_, Some(needed)) => format!("{needed} {}, and at most {allowed} are allowed", bound.unit()),
         (_, None) => format!("more than the {allowed} {} that are allowed", bound.unit()),
     }

@@ -52,7 +52,7 @@ pub enum Compiler {
 
 /// A child process that compiles one component, or reads its debug information, and ends.
 ///
-/// The program must call [`run_if_compile_child`](crate::run_if_compile_child) before anything else in its `main`. The child gets no environment and
+/// It stands back behind the host's own work (`nice`). The program must call [`run_if_compile_child`](crate::run_if_compile_child) before anything else in its `main`. The child gets no environment and
 /// talks over its pipes only. On Linux (x86-64, arm64, riscv64) a seccomp filter leaves it nothing but reading its standard
 /// input, writing its standard output and error, memory that is not executable, and its own end: it opens no file, connects to
 /// nothing, starts neither process nor thread and signals nobody, and reaches no descriptor that it may have inherited. Where that
@@ -70,7 +70,8 @@ pub struct ChildCompiler {
     pub cpu: Duration,
     /// Processor time for each MiB of the component besides. Default 5 s; the slowest guests known need some 1.4 s.
     pub cpu_per_mib: Duration,
-    /// Wall-clock time, as a multiple of the processor time allowed. Default 3. Beyond it: `compile_limit`.
+    /// Wall-clock time, as a multiple of the processor time allowed. Default 20, since the child stands back and gets a tenth of a
+    /// processor where all are busy: what it is allowed, it shall have. Beyond it: `compile_limit`.
     pub wall_clock_factor: u32,
     /// Bytes of the compiled artefact. Default 256 MiB. Beyond it: `compile_limit`.
     pub artefact_bytes_max: usize,
@@ -83,7 +84,7 @@ impl Default for ChildCompiler {
             memory_bytes_max: 2 << 30,
             cpu: Duration::from_secs(5),
             cpu_per_mib: Duration::from_secs(5),
-            wall_clock_factor: 3,
+            wall_clock_factor: 20,
             artefact_bytes_max: 256 << 20,
         }
     }
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(child.cpu_seconds(0), 5);
         assert_eq!(child.cpu_seconds(1 << 20), 10);
         assert_eq!(child.cpu_seconds(18 << 20), 95);
-        assert_eq!(child.wall_clock(5), Duration::from_secs(15));
+        assert_eq!(child.wall_clock(5), Duration::from_secs(100));
         let none = ChildCompiler { cpu: Duration::ZERO, cpu_per_mib: Duration::ZERO, ..child };
         assert_eq!(none.cpu_seconds(1000), 1);
     }
