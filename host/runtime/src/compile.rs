@@ -134,8 +134,13 @@ fn translate(shared: &Shared, bytes: &[u8], class: Class) -> Result<Artefact<'st
             Err(CompileError::Compiler { detail: detail.to_owned() })
         }
         (Answer::Refused(detail), _) => Err(CompileError::Compile { detail }),
-        (other, _) => Err(CompileError::Compiler { detail: format!("the compile child answered {other:?}") }),
+        _ => Err(other_answer()),
     }
+}
+
+/// What the child said instead may be long, and a stranger's.
+fn other_answer() -> CompileError {
+    CompileError::Compiler { detail: "the compile child answered something else than it was asked".to_owned() }
 }
 
 /// The lines of a backtrace with the places that the component's debug information has for them; `None` where a frame has none, or
@@ -145,9 +150,7 @@ pub(crate) fn symbolicate(shared: &Shared, bytes: &[u8], frames: &[Frame]) -> Re
         Compiler::InProcess => symbols::find(bytes, frames),
         Compiler::Child(config) => match child::run(config, Work::Symbolicate(frames.to_vec()), bytes)? {
             (Answer::Symbols(places), _) => places,
-            (other, _) => {
-                return Err(CompileError::Compiler { detail: format!("the compile child answered {other:?}") });
-            }
+            _ => return Err(other_answer()),
         },
     };
     Ok(frames.iter().zip(places).map(|(frame, places)| frame.lines(&places)).collect())
@@ -157,7 +160,7 @@ pub(crate) fn symbolicate(shared: &Shared, bytes: &[u8], frames: &[Frame]) -> Re
 pub(crate) fn probe(config: &ChildCompiler, attempts: Vec<Attempt>) -> Result<Vec<bool>, CompileError> {
     match child::run(config, Work::Probe(attempts), &[])? {
         (Answer::Probed(successes), _) => Ok(successes),
-        (other, _) => Err(CompileError::Compiler { detail: format!("the compile child answered {other:?}") }),
+        _ => Err(other_answer()),
     }
 }
 

@@ -2,8 +2,19 @@
 
 use thiserror::Error;
 
+use crate::call;
+
+/// Bytes of what a parser or compiler says about a component, in a message.
+const DETAIL_BYTES_MAX: usize = 1000;
+
+/// Bytes of a name from a component, in a message.
+const NAME_BYTES_MAX: usize = 200;
+
 /// A component was not accepted. The fault is its author's, and the text says what to do; but for
 /// [`CompileError::Compiler`], where the host is to blame.
+///
+/// The fields have names and words from the component as they are. In the message they are escaped as a log line is, and cut, so
+/// that it can be shown on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CompileError {
@@ -21,7 +32,7 @@ pub enum CompileError {
         max: usize,
     },
     /// Anything but WebAssembly.
-    #[error("this is no WebAssembly component: {detail}")]
+    #[error("this is no WebAssembly component: {}", shown(detail, DETAIL_BYTES_MAX))]
     NotAComponent {
         /// What it looks like.
         detail: String,
@@ -44,7 +55,7 @@ pub enum CompileError {
         detail: String,
     },
     /// It breaks the rules of WebAssembly.
-    #[error("the component is invalid: {detail}")]
+    #[error("the component is invalid: {}", shown(detail, DETAIL_BYTES_MAX))]
     Invalid {
         /// What is wrong, and where.
         detail: String,
@@ -61,8 +72,9 @@ pub enum CompileError {
     },
     /// It is built for a contract that this host doesn't know.
     #[error(
-        "the component is built for version {found} of the plugin contract, and this host knows {supported}: {}",
-        advice(found, supported)
+        "the component is built for version {0} of the plugin contract, and this host knows {supported}: build it with an SDK for \
+         {supported}, or upgrade the host if {0} is newer",
+        shown(found, NAME_BYTES_MAX)
     )]
     UnknownContract {
         /// The version that the component names.
@@ -77,7 +89,7 @@ pub enum CompileError {
     )]
     NoExport,
     /// An import or export of the contract has another type than the contract says.
-    #[error("`{item}` has another type than the plugin contract says: {detail}")]
+    #[error("`{item}` has another type than the plugin contract says: {}", shown(detail, DETAIL_BYTES_MAX))]
     WrongType {
         /// The import or export, `interface` or `interface#function`.
         item: String,
@@ -108,13 +120,13 @@ pub enum CompileError {
         allowed: u64,
     },
     /// The compiler could not be run, or failed in a way that is not the author's fault.
-    #[error("the compiler failed: {detail}")]
+    #[error("the compiler failed: {}", shown(detail, DETAIL_BYTES_MAX))]
     Compiler {
         /// What happened, for the operator.
         detail: String,
     },
     /// The compiler refuses it.
-    #[error("the component can't be compiled: {detail}")]
+    #[error("the component can't be compiled: {}", shown(detail, DETAIL_BYTES_MAX))]
     Compile {
         /// What the compiler says.
         detail: String,
@@ -225,14 +237,44 @@ impl CompileError {
 /// Names in back quotes with commas; a long list is cut.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 20;
-    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let name = |name: &String| format!("`{}`", shown(name, NAME_BYTES_MAX));
+    let mut text = names.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
 }
 
-/// What to do about a contract that the host doesn't know.
-fn advice(found: &str, supported: &str) -> String {
-    format!("build it with an SDK for {supported}, or upgrade the host if {found} is newer")
+/// Somebody else's words in a message: escaped as a log line is, and cut.
+fn shown(text: &str, bytes_max: usize) -> String {
+    let (mut shown, cut) = call::escape(text, bytes_max);
+    if cut {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_from_a_component_are_harmless_and_bounded_in_every_message() {
+        let harmful = || "\u{1b}]0;title\u{7}\r\n\u{202e}".repeat(10_000);
+        let errors = [
+            CompileError::NotAComponent { detail: harmful() },
+            CompileError::Invalid { detail: harmful() },
+            CompileError::ForbiddenImports { imports: vec![harmful(); 30] },
+            CompileError::UnknownContract { found: harmful(), supported: "1.0.0".to_owned() },
+            CompileError::WrongType { item: "hookloom:plugin/host".to_owned(), detail: harmful() },
+            CompileError::Compiler { detail: harmful() },
+            CompileError::Compile { detail: harmful() },
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.len() < 5_000, "{}: {} bytes", error.code(), text.len());
+            assert!(text.contains("\\u{1b}]0;title") && text.contains('…'), "{text}");
+            assert!(!text.contains(|character: char| character.is_control() || character == '\u{202e}'), "{text:?}");
+        }
+    }
 }

@@ -46,6 +46,17 @@ fn invalid_code_is_refused_with_its_place() {
 }
 
 #[test]
+fn words_of_a_component_do_no_harm_in_the_refusal() {
+    for name in [r"\1b]0;title\07\0a".to_owned(), r"\1b[2J".to_owned() + &"x".repeat(90_000)] {
+        let error = refused(&wat::parse_str(format!(r#"(component (import "{name}" (func)))"#)).unwrap());
+        let text = error.to_string();
+        assert_eq!(error.code(), "invalid_component", "{text:.500}");
+        assert!(text.contains("\\u{1b}"), "it quotes the name: {text:.500}");
+        assert!(text.len() < 2_000 && !text.contains(char::is_control), "{} bytes: {text:.500?}", text.len());
+    }
+}
+
+#[test]
 fn exports_of_another_type_than_the_contract_says_are_refused() {
     let function = |signature: &str, lift: &str| {
         format!(
