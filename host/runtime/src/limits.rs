@@ -25,7 +25,8 @@ pub struct Limits {
     #[serde(rename = "deadline_ms", with = "milliseconds")]
     pub deadline: Duration,
     /// Bytes of all linear memories together. Default 64 MiB, at most what the runtime was built for. A growth beyond it is
-    /// refused; a plugin that then traps fails with `memory_limit`, one that copes goes on.
+    /// refused; a plugin that then gives up, or uses it all the same, fails with `memory_limit`, one that copes goes on. Giving up can be a
+    /// trap without a word: the detail says so where that is all that is known.
     pub memory_bytes_max: u64,
     /// Elements of all tables together. Default 20,000, at most what the runtime was built for. As with memory: `table_limit`.
     pub table_elements_max: u64,

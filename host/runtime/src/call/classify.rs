@@ -112,11 +112,23 @@ fn is_ours(state: &CallState, error: &wasmtime::Error) -> bool {
 }
 
 /// The failure where the last growth that the guest asked for was refused and the trap is what comes of that: the guest gave up, or
-/// used what it had not got. One that coped and fails for another reason later has trapped.
+/// used what it had not got. One that coped and fails for another reason later has trapped. An `unreachable` without a word may be
+/// either; since giving up looks like that, it is taken for it, and the detail says what is known and no more.
 fn refused(state: &CallState, trap: Trap, error: &wasmtime::Error) -> Option<Failure> {
     match trap {
-        Trap::UnreachableCodeReached if state.log.panic().is_none_or(is_about_memory) => {
-            memory_refused(state).or_else(|| table_refused(state))
+        Trap::UnreachableCodeReached => {
+            let said = state.log.panic();
+            if !said.is_none_or(is_about_memory) {
+                return None;
+            }
+            let mut failure = memory_refused(state).or_else(|| table_refused(state))?;
+            if said.is_none() {
+                failure.detail = format!(
+                    "{trap}, without a word, after {}: likely it gave up; if not, the trap has a cause of its own",
+                    failure.detail
+                );
+            }
+            Some(failure)
         }
         Trap::MemoryOutOfBounds => {
             let wanted = state.meter.memory.refused()?.size;

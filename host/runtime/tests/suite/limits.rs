@@ -182,6 +182,25 @@ fn a_trap_after_a_refused_growth_is_the_limits_only_where_the_refusal_is_the_cau
 }
 
 #[test]
+fn an_unreachable_without_a_word_after_a_refused_growth_is_told_with_both() {
+    let cope = "(i32.store (i32.const 8) (i32.const 1))";
+    for body in [format!("{HOG} unreachable"), format!("{HOG} {cope} unreachable")] {
+        let limits = Limits { memory_bytes_max: 4 << 20, ..Limits::default() };
+        let report = reshape(&compile(&reshaper(MEMORY, &body)), limits);
+        let failure = failure(&report);
+        assert_eq!(failure.code, FailureCode::MemoryLimit);
+        for part in ["`unreachable`", "asked for 4259840 bytes of memory", "likely", "a cause of its own"] {
+            assert!(failure.detail.contains(part), "{part}: {}", failure.detail);
+        }
+    }
+    // Nothing to guess where it uses what it was refused.
+    let page = "(i32.mul (memory.size) (i32.const 65536))";
+    let body = format!("{HOG} (i32.store {page} (i32.const 1)) unreachable");
+    let report = reshape(&compile(&reshaper(MEMORY, &body)), Limits { memory_bytes_max: 4 << 20, ..Limits::default() });
+    assert!(!failure(&report).detail.contains("likely"), "{report:?}");
+}
+
+#[test]
 fn a_table_that_was_refused_and_is_used_all_the_same_is_the_limits() {
     let module = format!("{MEMORY} (table $t 10 funcref)");
     let hog = "(loop $l (br_if $l (i32.ne (table.grow $t (ref.null func) (i32.const 100)) (i32.const -1))))";
