@@ -136,8 +136,9 @@ fn what_a_check_refuses_is_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let runtime = open(folder.path());
     let compile = |component: &[u8]| {
-        let start =
-            |plugin: &Plugin| plugin.self_test(&Limits::default()).map_err(|failure| Refused::SelfTest(failure.code));
+        // Fuel ends it, however busy the machine is.
+        let limits = Limits { fuel: 100_000, deadline: Duration::from_secs(60), ..Limits::default() };
+        let start = |plugin: &Plugin| plugin.self_test(&limits).map_err(|failure| Refused::SelfTest(failure.code));
         runtime.compile_checked(component, start)
     };
     let spinning = reshaper(&format!("{MEMORY} (func $spin (loop $l (br $l))) (start $spin)"), "(call $unchanged)");
