@@ -180,19 +180,22 @@ impl Bench {
         Ok(())
     }
 
+    /// What a second thread brings; beside each guest the native form, which tells what the machine's second core is worth.
     fn scaling(&self, table: &mut Table) -> Result<()> {
+        let call = |plugin: &Plugin| drop(plugin.call(&self.event));
+        let native = || drop(black_box(native_dynamic()));
         for (key, plugin) in [("scaling_2_sdk", &self.dynamic), ("scaling_2_std", &self.std)] {
-            let (mut ratios, mut ones, mut twos) = (Vec::new(), Vec::new(), Vec::new());
-            for _ in 0..9 {
-                let time = Duration::from_millis(250);
-                let one = load::throughput(plugin, &self.event, 1, time);
-                let two = load::throughput(plugin, &self.event, 2, time);
-                ratios.push(two / one);
-                ones.push(one);
-                twos.push(two);
-            }
-            let raw = json!({ "one_per_s": sample::median(&mut ones), "two_per_s": sample::median(&mut twos) });
-            table.record(key, sample::median(&mut ratios), raw);
+            let rounds: Vec<[f64; 4]> = (0..9)
+                .map(|_| {
+                    let time = Duration::from_millis(250);
+                    let (one, two) =
+                        (load::throughput(&|| call(plugin), 1, time), load::throughput(&|| call(plugin), 2, time));
+                    let native = load::throughput(&native, 2, time) / load::throughput(&native, 1, time);
+                    [two / one, one, two, native]
+                })
+                .collect();
+            let of = |column: usize| sample::median(&mut rounds.iter().map(|round| round[column]).collect::<Vec<_>>());
+            table.record(key, of(0), json!({ "one_per_s": of(1), "two_per_s": of(2), "native_ratio": of(3) }));
         }
         Ok(())
     }
@@ -241,8 +244,7 @@ impl Bench {
         let mut added: Vec<(f64, f64)> =
             (0..5).map(|_| load::idle(&executor, &self.dynamic, &self.event, 400)).collect();
         added.sort_by(|one, other| (one.0 - one.1).total_cmp(&(other.0 - other.1)));
-        let (with, without) = added[added.len() / 2];
-        table.record("executor_idle_us", with - without, json!({ "submit_us": with, "call_us": without }));
+        table.record_difference("executor_idle_us", added[added.len() / 2]);
 
         let tenants: Vec<String> = (0..16).map(|number| format!("tenant-{number}")).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -250,13 +252,13 @@ impl Bench {
         let mut pairs: Vec<(f64, f64)> = (0..9)
             .map(|_| {
                 let with = load::saturated(&self.dynamic, &self.event, &tenants, time);
-                let without = cores as f64 * 1e6 / load::throughput(&self.dynamic, &self.event, cores, time);
+                let alone = load::throughput(&|| drop(self.dynamic.call(&self.event)), cores, time);
+                let without = cores as f64 * 1e6 / alone;
                 (with, without)
             })
             .collect();
         pairs.sort_by(|one, other| (one.0 - one.1).total_cmp(&(other.0 - other.1)));
-        let (with, without) = pairs[pairs.len() / 2];
-        table.record("executor_saturated_us", with - without, json!({ "submit_us": with, "call_us": without }));
+        table.record_difference("executor_saturated_us", pairs[pairs.len() / 2]);
         Ok(())
     }
 
@@ -313,7 +315,8 @@ impl Bench {
         let raw = json!({ "artefact_bytes": run.plugins[0].artefact_bytes(), "component_bytes": component.len() });
         table.record("load_cached_us", run.load_us, raw.clone());
         table.record("load_cached_kb", load_kb, raw);
-        table.record("ready_1000_ms", run.ready_ms, json!({ "plugins": cache::PLUGINS }));
+        let raw = json!({ "plugins": cache::PLUGINS, "all_loaded_ms": run.all_loaded_ms });
+        table.record("ready_1000_ms", run.ready_ms, raw);
 
         let mut turn = 0;
         let mut contenders = [
@@ -353,7 +356,7 @@ impl Bench {
             ("1 MiB kept resident", Knobs { keep_resident: 1 << 20, ..ours.clone() }),
             ("2 MiB kept resident", Knobs { keep_resident: 2 << 20, ..ours.clone() }),
             ("copy on write", Knobs { copy_on_write: true, ..ours.clone() }),
-            ("2 MiB kept, copy on write", Knobs { keep_resident: 2 << 20, copy_on_write: true, ..ours.clone() }),
+            ("as the runtime sets it for snapshots", Knobs::ours_for_snapshots()),
             (
                 "pagemap scan, 2 MiB (unsafe where pages are swapped)",
                 Knobs { keep_resident: 2 << 20, pagemap_scan: true, ..ours.clone() },

@@ -18,8 +18,10 @@ pub struct Loaded {
     pub load_us: f64,
     /// Resident memory that one more plugin takes, in KiB.
     pub load_kb: f64,
-    /// From nothing until the first call was served with all plugins loaded, in milliseconds.
+    /// From nothing until the first call was served, with all plugins in the cache, in milliseconds.
     pub ready_ms: f64,
+    /// From nothing until all plugins were loaded, which nobody waits for: each is loaded when it is first called.
+    pub all_loaded_ms: f64,
 }
 
 /// Compiles what isn't in the cache yet: the same guest with another number in a custom section each.
@@ -46,15 +48,21 @@ pub fn load(folder: &Path, digests: &[Digest], request: &Request) -> Result<Load
     let start = Instant::now();
     let runtime = runtime(folder)?;
     let (mut plugins, mut times) = (Vec::with_capacity(PLUGINS), Vec::with_capacity(PLUGINS));
+    let mut ready_ms = None;
     for digest in digests {
-        let start = Instant::now();
-        plugins.push(runtime.cached(digest)?.context("it was compiled before")?);
-        times.push(start.elapsed().as_secs_f64() * 1e6);
+        let loading = Instant::now();
+        let plugin = runtime.cached(digest)?.context("it was compiled before")?;
+        times.push(loading.elapsed().as_secs_f64() * 1e6);
+        if ready_ms.is_none() {
+            plugin.call(request);
+            ready_ms = Some(start.elapsed().as_secs_f64() * 1e3);
+        }
+        plugins.push(plugin);
     }
-    plugins[0].call(request);
-    let ready_ms = start.elapsed().as_secs_f64() * 1e3;
+    let all_loaded_ms = start.elapsed().as_secs_f64() * 1e3;
+    let ready_ms = ready_ms.context("there are plugins")?;
     let load_kb = (resident_kb() - before) / PLUGINS as f64;
-    Ok(Loaded { plugins, load_us: median(&mut times), load_kb, ready_ms })
+    Ok(Loaded { plugins, load_us: median(&mut times), load_kb, ready_ms, all_loaded_ms })
 }
 
 fn runtime(folder: &Path) -> Result<Runtime> {

@@ -123,6 +123,11 @@ impl Knobs {
         Knobs { keep_resident: 0, copy_on_write: true, ..Knobs::ours() }
     }
 
+    /// As the runtime sets them for guests that start from a snapshot.
+    pub fn ours_for_snapshots() -> Knobs {
+        Knobs { keep_resident: 2 << 20, copy_on_write: true, ..Knobs::ours() }
+    }
+
     fn engine(&self) -> Result<Engine> {
         let mut config = Config::new();
         config.consume_fuel(self.fuel).epoch_interruption(self.epochs).memory_init_cow(self.copy_on_write);

@@ -59,6 +59,16 @@ impl Table {
         self.values.insert(name.to_owned(), json!({ "value": value, "raw": raw }));
     }
 
+    /// Records what something adds: the difference of two times in microseconds, with it and without. Where the noise of the machine
+    /// is larger than the difference, it comes out negative and says nothing.
+    pub fn record_difference(&mut self, name: &str, (with, without): (f64, f64)) {
+        if with > without {
+            self.record(name, with - without, json!({ "with_us": with, "without_us": without }));
+        } else {
+            self.skip(name, &format!("{with:.1} µs with it and {without:.1} µs without: the machine is too busy"));
+        }
+    }
+
     /// Records why a key could not be measured.
     pub fn skip(&mut self, name: &str, why: &str) {
         eprintln!("{name} not measured: {why}");

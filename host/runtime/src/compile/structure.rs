@@ -14,7 +14,9 @@ use super::CompileError;
 use super::limits::CompileLimits;
 use super::tally::Tally;
 use crate::bindings;
-use crate::engine::{CORE_INSTANCES_MAX, Class, MEMORIES_MAX, MEMORY_KEEP_RESIDENT_BYTES, TABLES_MAX};
+use crate::engine::{
+    CORE_INSTANCES_MAX, Class, MEMORIES_MAX, MEMORY_KEEP_RESIDENT_BYTES, SNAPSHOT_BYTES_MIN, TABLES_MAX,
+};
 use crate::{Limits, RuntimeConfig};
 
 /// The package that plugins import from and export to.
@@ -143,6 +145,8 @@ pub(crate) struct Needs {
     initial_bytes: u64,
     /// Of all its tables together.
     initial_elements: u64,
+    /// Bytes of constants that its memories start with.
+    data_bytes: u64,
 }
 
 struct Import {
@@ -229,6 +233,12 @@ impl Outline {
                     });
                 }
             }
+            Payload::DataSection(section) => {
+                for data in section.clone() {
+                    let bytes = data.map_err(|error| invalid(&error))?.data.len() as u64;
+                    self.add(|needs| needs.data_bytes = needs.data_bytes.saturating_add(bytes));
+                }
+            }
             Payload::ComponentCanonicalSection(section) => {
                 for function in section.clone() {
                     let function = function.map_err(|error| invalid(&error))?;
@@ -297,6 +307,7 @@ impl Outline {
             tables: all.tables + module.tables,
             initial_bytes: all.initial_bytes.saturating_add(module.initial_bytes),
             initial_elements: all.initial_elements.saturating_add(module.initial_elements),
+            data_bytes: all.data_bytes.saturating_add(module.data_bytes),
         })
     }
 
@@ -329,7 +340,13 @@ fn has_wide_strings(function: &CanonicalFunction) -> bool {
 impl Needs {
     /// The engine that fits it best. What it grows to, or what is not known here, only costs time.
     pub(crate) fn class(&self) -> Class {
-        if self.initial_bytes <= MEMORY_KEEP_RESIDENT_BYTES as u64 { Class::Small } else { Class::Large }
+        if self.initial_bytes <= MEMORY_KEEP_RESIDENT_BYTES as u64 {
+            Class::Small
+        } else if self.data_bytes >= SNAPSHOT_BYTES_MIN {
+            Class::Snapshot
+        } else {
+            Class::Large
+        }
     }
 
     /// Whether a fresh instance fits the pool at all. What is too large from the start is refused here, never at a call.
@@ -505,6 +522,19 @@ mod tests {
         check(&[code, code], composition());
         check(&["(core module)", code], composition());
         check(&["(component (component (core module)) (component (core module)))"], composition());
+    }
+
+    #[test]
+    fn the_engine_is_chosen_by_the_memory_and_the_constants_that_a_guest_starts_with() {
+        let class = |pages: u32, data: usize| {
+            let export = format!(r#"(instance $empty) (export "{}" (instance $empty))"#, v1_0::MAPPING);
+            let module = format!(r#"(memory {pages}) (data (i32.const 0) "{}")"#, "x".repeat(data));
+            let text = format!("(component (core module $m {module}) (core instance (instantiate $m)) {export})");
+            check_text(&text).unwrap().needs.class()
+        };
+        assert_eq!(class(4, 200_000), Class::Small);
+        assert_eq!(class(17, 32_000), Class::Large, "a compiled program with a stack of 1 MiB");
+        assert_eq!(class(17, 128 << 10), Class::Snapshot);
     }
 
     #[test]
