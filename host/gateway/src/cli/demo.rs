@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use super::style::{DIM, GOOD, HEADING, RESET};
 use crate::{
     api::auth,
-    cli::serve::until_told_to_stop,
+    cli::serve::StopSignals,
     clock::SystemClock,
     config::Config,
     server::Server,
@@ -60,8 +60,9 @@ pub async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let held = match told {
         Ok((tenant, held)) => {
             if !arguments.once {
+                let stop = StopSignals::listen()?;
                 go_on(&server, &tenant, &arguments);
-                until_told_to_stop().await?;
+                stop.wait().await;
             }
             Ok(held)
         }
