@@ -4,6 +4,7 @@
 //! refused or its call failed (`plugin check`, `plugin run`) · 4 a replayed call ended otherwise · 5 a replay file can't be
 //! used, or component, engine or architecture are not those of the recorded call (`plugin replay`).
 
+mod backup;
 mod demo;
 mod key;
 mod plugin;
@@ -42,6 +43,10 @@ enum Command {
         #[command(subcommand)]
         command: key::KeyCommand,
     },
+    /// Copy the embedded store to a file, also while a gateway works on it.
+    Backup(backup::BackupArguments),
+    /// Make the embedded store from such a copy; there must be none.
+    Restore(backup::RestoreArguments),
     /// Build the example plugins, start a gateway and a receiver, and show both directions on real input.
     Demo(demo::DemoArguments),
     /// Build, check and run plugins.
@@ -77,6 +82,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Key { command } => block_on(key::run(command)),
+        Command::Backup(arguments) => backup::backup(arguments),
+        Command::Restore(arguments) => backup::restore(arguments),
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Plugin { command } => plugin::run(command),
     }

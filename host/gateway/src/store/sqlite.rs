@@ -1,10 +1,14 @@
 //! The embedded store: SQLite in WAL mode, every commit synchronous.
 //!
 //! One thread writes ([`writer`]; group commit: under load many operations share a sync, an idle store commits a lone
-//! operation at once). Reads run beside it on a few connections of their own ([`readers`]).
+//! operation at once). Another one copies what was committed from the log into the file ([`checkpoint`]). Reads run beside
+//! them on a few connections of their own ([`readers`]).
 
 mod accept;
 mod again;
+mod backlog;
+mod backup;
+mod checkpoint;
 mod components;
 mod erase;
 mod evidence;
@@ -24,6 +28,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -44,15 +49,22 @@ use crate::{
             EndpointHealth, Event, Expiry, FanOutDone, FanOutEnd, Idempotency, Job, LaneHead, MappingEnd, MatchRow,
             Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
         },
-        key::Lane,
+        key::{Lane, key},
         resource::{Document, ResourceKind},
     },
 };
+pub use backup::{backup, restore};
+
+use backlog::Rank;
+use checkpoint::{Checkpointer, Log, PACE, Pace};
 use readers::Readers;
 use writer::{Turn, Writer};
 
 /// The statements that bring a store from version N to N + 1, in order. Never edited once released.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/sqlite_0001.sql")];
+
+/// How long a connection waits for another process that has the database locked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a commit may take before the store counts as not ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
@@ -60,6 +72,8 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The embedded store.
 pub struct SqliteStore {
     writer: Writer,
+    // Stops before the writer closes the file. None in a process that only changes configuration.
+    _checkpointer: Option<Checkpointer>,
     readers: Readers,
     // Lists may read a lot: they never hold up what accepting and delivering read.
     list_readers: Readers,
@@ -82,7 +96,7 @@ impl SqliteStore {
         let connection = connect_writer(path)?;
         queue::free_all(&connection).map_err(unavailable)?;
         connection.execute("DELETE FROM node", []).map_err(unavailable)?;
-        Self::run(path, connection, now, Some(lock))
+        Self::run(path, connection, now, Some(lock), PACE)
     }
 
     /// Opens the store beside the process that works on it, for changes of configuration from the command line.
@@ -90,21 +104,48 @@ impl SqliteStore {
     /// # Errors
     /// As [`open`](Self::open), except that the store may be in use.
     pub fn attach(path: &Path, now: Timestamp) -> Result<Self> {
-        Self::run(path, connect_writer(path)?, now, None)
+        Self::run(path, connect_writer(path)?, now, None, PACE)
     }
 
-    fn run(path: &Path, connection: Connection, now: Timestamp, lock: Option<File>) -> Result<Self> {
+    fn run(path: &Path, connection: Connection, now: Timestamp, lock: Option<File>, pace: Pace) -> Result<Self> {
         let node = register(&connection, now).map_err(unavailable)?;
         let (readers, list_readers) = (Readers::open(path)?, Readers::open(path)?);
-        let writer = Writer::start(connection, node)?;
-        Ok(Self { writer, readers, list_readers, node, bell: broadcast::channel(1).0, _lock: lock })
+        let log = Arc::new(Log::default());
+        if lock.is_some() {
+            connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(unavailable)?;
+        }
+        let writer = Writer::start(path, connection, node, log.clone())?;
+        let checkpointer = match &lock {
+            Some(_) => Some(Checkpointer::start(path, log, pace, writer.waker())?),
+            None => None,
+        };
+        let bell = broadcast::channel(1).0;
+        Ok(Self { writer, _checkpointer: checkpointer, readers, list_readers, node, bell, _lock: lock })
     }
 
+    /// Changes something for a tenant, in its turn.
+    async fn change<T: Send + 'static>(
+        &self,
+        app: &AppId,
+        operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.transact(Rank::Turn(key(app)), operation).await
+    }
+
+    /// Changes something for the gateway itself, in its turn.
     async fn transact<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.writer.transact(operation).await
+        self.writer.transact(Rank::Turn([0; 16]), operation).await
+    }
+
+    /// Changes what can wait.
+    async fn upkeep<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.transact(Rank::Upkeep, operation).await
     }
 
     async fn list<T: Send + 'static>(
@@ -147,17 +188,30 @@ fn lock(path: &Path) -> Result<File> {
 
 fn connect_writer(path: &Path) -> Result<Connection> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;")
-        .map_err(unavailable)?;
+    prepare_writer(&connection).map_err(unavailable)?;
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Another connection for the writer of a store that is open, after a failure.
+fn reconnect_writer(path: &Path) -> Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    prepare_writer(&connection).map_err(unavailable)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(unavailable)?;
+    Ok(connection)
+}
+
+fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -65536;",
+    )
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| StoreError::Unavailable { detail: format!("{}: {error}", path.display()) })?;
-    connection.busy_timeout(Duration::from_secs(5)).map_err(unavailable)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(unavailable)?;
     connection.set_prepared_statement_cache_capacity(128);
     connection.pragma_update(None, "cache_size", -16_384).map_err(unavailable)?;
     Ok(connection)
@@ -254,7 +308,8 @@ impl Store for SqliteStore {
     }
 
     async fn ready(&self) -> Result<()> {
-        let turn = self.transact(|_| Ok(()));
+        // A commit that writes: one that changes nothing succeeds on a full disk.
+        let turn = self.transact(|tx| resources::set_meta(tx, "ready", &tx.number().to_be_bytes(), false).map(drop));
         tokio::time::timeout(READY_WITHIN, turn).await.map_err(unavailable)?
     }
 
@@ -269,7 +324,8 @@ impl Store for SqliteStore {
     }
 
     async fn accept_event(&self, event: NewEvent, hot: bool) -> Result<Admitted<EventId>> {
-        self.transact(move |tx| accept::event(tx, &event, hot)).await
+        let app = event.app.clone();
+        self.change(&app, move |tx| accept::event(tx, &event, hot)).await
     }
 
     async fn accept_message(
@@ -278,7 +334,8 @@ impl Store for SqliteStore {
         idempotency: Option<Idempotency>,
         hot: bool,
     ) -> Result<Admitted<MessageId>> {
-        self.transact(move |tx| accept::message(tx, &message, idempotency.as_ref(), hot)).await
+        let app = message.app.clone();
+        self.change(&app, move |tx| accept::message(tx, &message, idempotency.as_ref(), hot)).await
     }
 
     async fn reschedule(
@@ -289,7 +346,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<Rescheduled> {
         let (app, message) = (app.clone(), message.clone());
-        self.transact(move |tx| again::reschedule(tx, &app, &message, at, now)).await
+        self.change(&app.clone(), move |tx| again::reschedule(tx, &app, &message, at, now)).await
     }
 
     async fn lanes(&self, kind: WorkKind, after: Option<Lane>, limit: usize) -> Result<Vec<LaneHead>> {
@@ -315,13 +372,13 @@ impl Store for SqliteStore {
     }
 
     async fn finish_mapping(&self, claim: &Claim, end: MappingEnd, hot: bool) -> Result<Vec<Claim>> {
-        let claim = claim.clone();
-        self.transact(move |tx| finish::mapping(tx, &claim, &end, hot)).await
+        let (app, claim) = (claim.app.clone(), claim.clone());
+        self.change(&app, move |tx| finish::mapping(tx, &claim, &end, hot)).await
     }
 
     async fn finish_fan_out(&self, claim: &Claim, end: FanOutEnd, now: Timestamp) -> Result<FanOutDone> {
-        let claim = claim.clone();
-        self.transact(move |tx| finish::fan_out(tx, &claim, &end, now)).await
+        let (app, claim) = (claim.app.clone(), claim.clone());
+        self.change(&app, move |tx| finish::fan_out(tx, &claim, &end, now)).await
     }
 
     async fn finish_attempt(
@@ -331,8 +388,8 @@ impl Store for SqliteStore {
         end: AttemptEnd,
         now: Timestamp,
     ) -> Result<AttemptDone> {
-        let claim = claim.clone();
-        self.transact(move |tx| finish::attempt(tx, &claim, attempt.as_ref(), &end, now)).await
+        let (app, claim) = (claim.app.clone(), claim.clone());
+        self.change(&app, move |tx| finish::attempt(tx, &claim, attempt.as_ref(), &end, now)).await
     }
 
     async fn end_waiting(
@@ -344,7 +401,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<usize> {
         let (endpoint, reason) = (endpoint.clone(), reason.to_owned());
-        self.transact(move |tx| again::end_waiting(tx, &endpoint, state, &reason, limit, now)).await
+        self.upkeep(move |tx| again::end_waiting(tx, &endpoint, state, &reason, limit, now)).await
     }
 
     async fn health_of(&self, endpoint: &EndpointId) -> Result<EndpointHealth> {
@@ -383,7 +440,7 @@ impl Store for SqliteStore {
 
     async fn release(&self, claim: &Claim, limit: usize, now: Timestamp, next: Timestamp) -> Result<Released> {
         let claim = claim.clone();
-        self.transact(move |tx| rollouts::release_some(tx, &claim, limit, now, next)).await
+        self.upkeep(move |tx| rollouts::release_some(tx, &claim, limit, now, next)).await
     }
 
     async fn stop_release(&self, claim: &Claim) -> Result<()> {
@@ -393,17 +450,17 @@ impl Store for SqliteStore {
 
     async fn erase(&self, claim: &Claim) -> Result<bool> {
         let claim = claim.clone();
-        self.transact(move |tx| erase::erase(tx, &claim)).await
+        self.upkeep(move |tx| erase::erase(tx, &claim)).await
     }
 
     async fn reprocess_event(&self, app: &AppId, event: &EventId, now: Timestamp) -> Result<Option<LaneHead>> {
         let (app, event) = (app.clone(), event.clone());
-        self.transact(move |tx| again::event(tx, &app, &event, now)).await
+        self.change(&app.clone(), move |tx| again::event(tx, &app, &event, now)).await
     }
 
     async fn reprocess_message(&self, app: &AppId, message: &MessageId, now: Timestamp) -> Result<Option<LaneHead>> {
         let (app, message) = (app.clone(), message.clone());
-        self.transact(move |tx| again::message(tx, &app, &message, now)).await
+        self.change(&app.clone(), move |tx| again::message(tx, &app, &message, now)).await
     }
 
     async fn resend(
@@ -414,7 +471,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<LaneHead>> {
         let (app, message, endpoint) = (app.clone(), message.clone(), endpoint.clone());
-        self.transact(move |tx| again::resend(tx, &app, &message, &endpoint, now)).await
+        self.change(&app.clone(), move |tx| again::resend(tx, &app, &message, &endpoint, now)).await
     }
 
     async fn skip(
@@ -425,7 +482,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<(bool, Option<LaneHead>)> {
         let (app, message, endpoint) = (app.clone(), message.clone(), endpoint.clone());
-        self.transact(move |tx| again::skip(tx, &app, &message, &endpoint, now)).await
+        self.change(&app.clone(), move |tx| again::skip(tx, &app, &message, &endpoint, now)).await
     }
 
     async fn count_replay(&self, app: &AppId, filter: &ReplayFilter, max: usize) -> Result<usize> {
@@ -443,11 +500,11 @@ impl Store for SqliteStore {
         next: Timestamp,
     ) -> Result<Replayed> {
         let (claim, filter) = (claim.clone(), filter.clone());
-        self.transact(move |tx| replay::step(tx, &claim, &filter, after.as_ref(), limit, (now, next))).await
+        self.upkeep(move |tx| replay::step(tx, &claim, &filter, after.as_ref(), limit, (now, next))).await
     }
 
     async fn expire(&self, what: Expiry, before: Timestamp, limit: usize) -> Result<usize> {
-        self.transact(move |tx| expire::expire(tx, &what, before, limit)).await
+        self.upkeep(move |tx| expire::expire(tx, &what, before, limit)).await
     }
 
     async fn usage(&self, app: &AppId) -> Result<Usage> {
@@ -534,5 +591,150 @@ impl Store for SqliteStore {
     async fn dead_letters(&self, app: &AppId, plugin: Option<PluginId>, page: PageRequest) -> Result<Page<DeadLetter>> {
         let app = app.clone();
         self.list(move |c| lists::dead_letters(c, &app, plugin.as_ref(), &page)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    async fn fill(store: &SqliteStore, bytes: usize) -> Result<()> {
+        store
+            .transact(move |tx| {
+                tx.execute("INSERT INTO body (message_id, bytes) VALUES (x'00', zeroblob(?))", [bytes as i64])?;
+                Ok(())
+            })
+            .await
+    }
+
+    #[tokio::test]
+    async fn the_log_stays_below_its_bound_under_constant_writing_with_readers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let (lock, connection) = (lock(&path).unwrap(), connect_writer(&path).unwrap());
+        let pace = Pace { every: Duration::from_millis(20), frames_max: 100 };
+        let store = Arc::new(SqliteStore::run(&path, connection, at(0), Some(lock), pace).unwrap());
+        let reading = store.clone();
+        let reader = tokio::spawn(async move {
+            loop {
+                let count = "SELECT count(*), sum(length(bytes)) FROM body";
+                reading.list(move |c| c.query_row(count, [], |row| row.get::<_, i64>(0))).await.unwrap();
+            }
+        });
+        let log = || std::fs::metadata(folder.path().join("store.db-wal")).map_or(0, |file| file.len());
+        let (mut largest, mut written) = (0, 0);
+        while written < 4_000_000 {
+            fill(&store, 4_000).await.unwrap();
+            written += 4_000;
+            largest = largest.max(log());
+        }
+        reader.abort();
+        // Every commit writes some pages, so that the log of all of them would be larger than what they hold.
+        assert!(largest < written / 2, "the log had {largest} bytes of {written} that were written");
+    }
+
+    #[tokio::test]
+    async fn a_backup_taken_under_load_restores_with_all_that_was_answered_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("store.db"), folder.path().join("copy.db"));
+        let store = Arc::new(SqliteStore::open(&path, at(0)).unwrap());
+        let (stop, answered) =
+            (Arc::new(std::sync::atomic::AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(0)));
+        let load = tokio::spawn({
+            let (store, stop, answered) = (store.clone(), stop.clone(), answered.clone());
+            async move {
+                for n in 1_i64.. {
+                    store.set_meta(&format!("k{n}"), b"v", true).await.unwrap();
+                    *answered.lock().unwrap() = n;
+                    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            }
+        });
+        while *answered.lock().unwrap() < 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let before = *answered.lock().unwrap();
+        let (from, to) = (path.clone(), copy.clone());
+        tokio::task::spawn_blocking(move || backup(&from, &to)).await.unwrap().unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        load.await.unwrap();
+        assert!(backup(&path, &copy).is_err(), "it overwrites nothing");
+        assert!(restore(&copy, &path).is_err(), "a gateway works there");
+        drop(store);
+        assert!(restore(&copy, &path).is_err(), "there is a store");
+
+        let restored = folder.path().join("restored.db");
+        std::fs::write(folder.path().join("damaged.db"), b"nonsense").unwrap();
+        assert!(restore(&folder.path().join("damaged.db"), &restored).is_err());
+        restore(&copy, &restored).unwrap();
+        let restored = SqliteStore::open(&restored, at(1)).unwrap();
+        for n in 1..=before {
+            assert!(restored.meta(&format!("k{n}")).await.unwrap().is_some(), "{n} of {before}");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_full_disk_the_store_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("store.db"), at(0)).unwrap();
+        let pages: i64 = store.read(|c| c.query_row("PRAGMA page_count", [], |row| row.get(0))).await.unwrap();
+        let limit = async |pages: i64| {
+            let pragma = format!("PRAGMA max_page_count = {pages}");
+            store.transact(move |tx| Ok(tx.query_row(&pragma, [], |row| row.get::<_, i64>(0))?)).await.unwrap()
+        };
+        limit(pages + 1).await;
+        let full = fill(&store, 100_000).await;
+        assert!(matches!(full, Err(StoreError::Unavailable { .. })), "{full:?}");
+        assert_eq!(store.meta("k").await.unwrap(), None, "it can be read");
+        limit(1 << 30).await;
+        fill(&store, 100_000).await.unwrap();
+        store.ready().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_a_commit_that_failed_another_connection_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("store.db"), at(0)).unwrap();
+        // Whoever ends the transaction behind the writer's back does what a failing disk does.
+        let undone = store.transact(|tx| Ok(tx.execute_batch("ROLLBACK")?)).await;
+        assert!(matches!(undone, Err(StoreError::Unavailable { .. })), "{undone:?}");
+        fill(&store, 10).await.unwrap();
+        assert!(store.set_meta("k", b"v", true).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn upkeep_shares_a_commit_with_no_other_upkeep() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let store = SqliteStore::open(&path, at(0)).unwrap();
+        // The first one holds the writer up until all others wait.
+        let (open, gate) = std::sync::mpsc::sync_channel::<()>(1);
+        let first = store.transact(move |_| {
+            let _ = gate.recv();
+            Ok(())
+        });
+        // Each looks, as a stranger, how many of the others are committed.
+        let upkeep = |n: i64| {
+            let path = path.clone();
+            store.upkeep(move |tx| {
+                tx.execute("INSERT INTO meta VALUES (?, x'00')", [format!("upkeep {n}")])?;
+                let stranger = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                let count = "SELECT count(*) FROM meta WHERE key LIKE 'upkeep%'";
+                Ok(stranger.query_row(count, [], |row| row.get::<_, i64>(0))?)
+            })
+        };
+        let release = async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(open);
+        };
+        let (first, one, two, three, ()) = tokio::join!(first, upkeep(1), upkeep(2), upkeep(3), release);
+        first.unwrap();
+        assert_eq!((one.unwrap(), two.unwrap(), three.unwrap()), (0, 1, 2));
     }
 }

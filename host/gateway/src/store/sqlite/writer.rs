@@ -1,17 +1,27 @@
 //! The one thread that writes: it takes the operations that wait, runs each in a savepoint of one transaction, commits once,
-//! and answers only then.
+//! and answers only then. Tenants take turns ([`Backlog`]).
+//!
+//! After a commit that failed the connection is closed and another one opened: a failed sync may have lost pages that SQLite
+//! believes written.
 
 use std::{
     cell::{Cell, RefCell},
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, Transaction, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{store_error, unavailable};
+use super::{
+    backlog::{Backlog, Rank},
+    checkpoint::Log,
+    reconnect_writer, store_error, unavailable,
+};
 use crate::{
     id::AppId,
     store::{
@@ -22,6 +32,9 @@ use crate::{
 
 /// Operations that wait for the writer; more make the callers wait.
 const QUEUE_MAX: usize = 1024;
+
+/// Pieces of upkeep that wait.
+const UPKEEP_MAX: usize = 16;
 
 /// Operations that share one commit.
 const GROUP_MAX: usize = 256;
@@ -123,26 +136,53 @@ impl Deref for Turn<'_> {
 
 /// The writing thread and the way to it.
 pub struct Writer {
-    // Taken on drop, so that the thread sees the queue's end before it is joined.
-    operations: Option<mpsc::Sender<Operation>>,
+    waiting: Arc<Waiting>,
+    free: Arc<Semaphore>,
+    free_upkeep: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What waits for the thread.
+struct Waiting {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    backlog: Backlog<Queued>,
+    closed: bool,
+}
+
+/// An operation and its place in the queue, which is free again when it is taken.
+type Queued = (Operation, OwnedSemaphorePermit);
+
 impl Writer {
     /// Starts the thread. It works as this node.
-    pub fn start(connection: Connection, node: i64) -> Result<Self> {
-        let (operations, queue) = mpsc::channel(QUEUE_MAX);
+    pub fn start(path: &Path, connection: Connection, node: i64, log: Arc<Log>) -> Result<Self> {
+        let state = Mutex::new(State { backlog: Backlog::new(), closed: false });
+        let waiting = Arc::new(Waiting { state, changed: Condvar::new() });
         let process = Process { node, count: Cell::new(0) };
+        let (connection, complained) = (Some(connection), Complained::default());
+        let mut work = Work { path: path.to_owned(), connection, process, log, complained };
+        let for_thread = waiting.clone();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_loop(connection, &process, queue))
+            .spawn(move || work.run(&for_thread))
             .map_err(unavailable)?;
-        Ok(Self { operations: Some(operations), thread: Some(thread) })
+        let (free, free_upkeep) = (Arc::new(Semaphore::new(QUEUE_MAX)), Arc::new(Semaphore::new(UPKEEP_MAX)));
+        Ok(Self { waiting, free, free_upkeep, thread: Some(thread) })
+    }
+
+    /// What wakes the thread, for somebody who asks it for something else than an operation.
+    pub fn waker(&self) -> impl Fn() + Send + 'static {
+        let waiting = self.waiting.clone();
+        move || waiting.changed.notify_one()
     }
 
     /// Runs an operation and answers when it is committed.
     pub async fn transact<T: Send + 'static>(
         &self,
+        rank: Rank,
         operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
@@ -158,14 +198,18 @@ impl Writer {
             })
         });
         let stopped = || StoreError::Unavailable { detail: "the store is closed".into() };
-        self.operations.as_ref().ok_or_else(stopped)?.send(operation).await.map_err(|_| stopped())?;
+        let free = if rank == Rank::Upkeep { &self.free_upkeep } else { &self.free };
+        let place = free.clone().acquire_owned().await.map_err(|_| stopped())?;
+        self.waiting.lock().backlog.push(rank, (operation, place));
+        self.waiting.changed.notify_one();
         answer.await.map_err(|_| stopped())?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.operations.take();
+        self.waiting.lock().closed = true;
+        self.waiting.changed.notify_one();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -174,48 +218,149 @@ impl Drop for Writer {
     }
 }
 
-fn write_loop(mut connection: Connection, process: &Process, mut queue: mpsc::Receiver<Operation>) {
-    while let Some(first) = queue.blocking_recv() {
-        let (finishes, committed) = write_group(&mut connection, process, first, &mut queue);
-        if let Err(detail) = &committed {
-            tracing::error!(detail, operations = finishes.len(), "the store could not commit");
+/// What the thread is to do next.
+enum Next {
+    Operation(Operation, bool),
+    RestartLog,
+    Stop,
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the first operation of a commit, and whether it is upkeep.
+    fn first(&self, log: &Log) -> Next {
+        let mut state = self.lock();
+        loop {
+            if log.is_too_long() {
+                return Next::RestartLog;
+            }
+            if let Some((operation, _)) = state.backlog.next() {
+                return Next::Operation(operation, false);
+            }
+            if let Some((operation, _)) = state.backlog.upkeep() {
+                return Next::Operation(operation, true);
+            }
+            if state.closed {
+                return Next::Stop;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        for finish in finishes {
+    }
+
+    /// The next operation of a commit that goes on.
+    fn more(&self, group: &Group) -> Option<(Operation, bool)> {
+        let mut state = self.lock();
+        if group.finishes.len() < GROUP_MAX
+            && let Some((operation, _)) = state.backlog.next()
+        {
+            return Some((operation, false));
+        }
+        if group.has_upkeep { None } else { state.backlog.upkeep().map(|(operation, _)| (operation, true)) }
+    }
+}
+
+/// Operations that share a commit; of upkeep, one at most.
+struct Group {
+    finishes: Vec<Finish>,
+    has_upkeep: bool,
+}
+
+/// What the thread works with.
+struct Work {
+    path: PathBuf,
+    /// None after a failure: SQLite's own idea of what stands on the disk may be wrong then.
+    connection: Option<Connection>,
+    process: Process,
+    log: Arc<Log>,
+    complained: Complained,
+}
+
+impl Work {
+    fn run(&mut self, waiting: &Waiting) {
+        loop {
+            match waiting.first(&self.log) {
+                Next::Stop => return,
+                Next::RestartLog => self.log.restart(self.connection.as_ref()),
+                Next::Operation(operation, is_upkeep) => self.commit(operation, is_upkeep, waiting),
+            }
+        }
+    }
+
+    /// Runs the first operation and those that wait behind it, commits them together, and answers.
+    fn commit(&mut self, first: Operation, is_upkeep: bool, waiting: &Waiting) {
+        let mut connection = match self.connection.take().map_or_else(|| reconnect_writer(&self.path), Ok) {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.complained.of(&error);
+                return first(Err(error))(Ok(()));
+            }
+        };
+        let mut group = Group { finishes: Vec::new(), has_upkeep: is_upkeep };
+        let committed = write_group(&mut connection, &self.process, first, waiting, &mut group);
+        match &committed {
+            Ok(()) => {
+                self.log.committed();
+                self.connection = Some(connection);
+            }
+            // The connection is closed; the next commit opens another one.
+            Err(detail) => self.complained.of(detail),
+        }
+        for finish in group.finishes {
             finish(committed.clone());
         }
     }
 }
 
-/// Runs the first operation and those that wait behind it, and commits them together.
+/// Runs operations in one transaction and commits it.
 fn write_group(
     connection: &mut Connection,
     process: &Process,
     first: Operation,
-    queue: &mut mpsc::Receiver<Operation>,
-) -> (Vec<Finish>, std::result::Result<(), String>) {
+    waiting: &Waiting,
+    group: &mut Group,
+) -> std::result::Result<(), String> {
     let transaction = match connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate) {
         Ok(transaction) => transaction,
-        Err(error) => return (vec![first(Err(error.into()))], Ok(())),
+        Err(error) => {
+            let detail = error.to_string();
+            group.finishes.push(first(Err(error.into())));
+            return Err(detail);
+        }
     };
     let turn = Turn { transaction: &transaction, process, used: RefCell::default() };
-    let mut finishes = vec![first(Ok(&turn))];
+    group.finishes.push(first(Ok(&turn)));
     // A full disk may undo the whole transaction: nothing more may run in it then, since it would commit by itself.
-    while finishes.len() < GROUP_MAX && !transaction.is_autocommit() {
-        let Ok(operation) = queue.try_recv() else { break };
-        finishes.push(operation(Ok(&turn)));
+    while !transaction.is_autocommit() {
+        let Some((operation, is_upkeep)) = waiting.more(group) else { break };
+        group.has_upkeep |= is_upkeep;
+        group.finishes.push(operation(Ok(&turn)));
     }
-    let counted = if transaction.is_autocommit() {
-        Err("the transaction was undone".to_owned())
-    } else {
-        turn.write_usage().map_err(|error| error.to_string())
-    };
+    if transaction.is_autocommit() {
+        return Err("the transaction was undone".to_owned());
+    }
+    turn.write_usage().map_err(|error| error.to_string())?;
     drop(turn);
-    let committed = match counted {
-        Ok(()) => transaction.commit().map_err(|error| error.to_string()),
-        // Dropped, the transaction is undone.
-        Err(detail) => Err(detail),
-    };
-    (finishes, committed)
+    transaction.commit().map_err(|error| error.to_string())
+}
+
+/// Says at most once a second that the store fails.
+#[derive(Default)]
+struct Complained {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complained {
+    fn of(&mut self, error: &dyn std::fmt::Display) {
+        self.unsaid += 1;
+        if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+            tracing::error!(%error, commits = self.unsaid, "the store could not commit");
+            (self.last, self.unsaid) = (Some(Instant::now()), 0);
+        }
+    }
 }
 
 /// Runs one operation in a commit of its own.

@@ -1,0 +1,45 @@
+//! `hookloom backup` and `hookloom restore`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use super::ConfigArguments;
+use crate::{server, store::sqlite};
+
+/// Where the copy goes.
+#[derive(Debug, clap::Args)]
+pub struct BackupArguments {
+    /// File to make; it must not exist.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// Where the copy is.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArguments {
+    /// File that `backup` made.
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+pub fn backup(arguments: BackupArguments) -> anyhow::Result<ExitCode> {
+    let config = arguments.config.load()?;
+    sqlite::backup(&config.store_path, &arguments.to)?;
+    anstream::println!("{}", arguments.to.display());
+    anstream::eprintln!(
+        "Secrets in it are encrypted. Without the key in {} they are lost: keep a copy of that elsewhere.",
+        config.secret_key_file.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn restore(arguments: RestoreArguments) -> anyhow::Result<ExitCode> {
+    let config = arguments.config.load()?;
+    server::make_folder_of(&config.store_path)?;
+    sqlite::restore(&arguments.from, &config.store_path)?;
+    anstream::println!("{}", config.store_path.display());
+    Ok(ExitCode::SUCCESS)
+}
