@@ -8,6 +8,7 @@ mod backup;
 mod demo;
 mod key;
 mod plugin;
+mod secrets;
 mod serve;
 pub mod style;
 
@@ -47,6 +48,11 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Make the embedded store from such a copy; there must be none.
     Restore(backup::RestoreArguments),
+    /// Change the keys under which secrets rest in the store.
+    Secrets {
+        #[command(subcommand)]
+        command: secrets::SecretsCommand,
+    },
     /// Build the example plugins, start a gateway and a receiver, and show both directions on real input.
     Demo(demo::DemoArguments),
     /// Build, check and run plugins.
@@ -84,6 +90,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Key { command } => block_on(key::run(command)),
         Command::Backup(arguments) => backup::backup(arguments),
         Command::Restore(arguments) => backup::restore(arguments),
+        Command::Secrets { command } => block_on(secrets::run(command)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Plugin { command } => plugin::run(command),
     }

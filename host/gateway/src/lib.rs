@@ -7,6 +7,7 @@
 //! - [`delivery`] signs, sends, records and schedules the next attempt.
 //! - [`store`] keeps everything; work resumes from it alone.
 //! - [`plugins`] runs tenants' code on `hookloom-runtime`, under each tenant's [`limits`]; [`toolchain`] builds it.
+//! - [`sealing`] encrypts what is confidential in the store; [`reseal`] follows when its keys are rotated.
 //! - [`secret`], [`id`], [`clock`], [`json`] are the small things underneath; [`cli`] is the command line.
 
 pub mod api;
@@ -23,6 +24,7 @@ pub mod json;
 pub mod limits;
 pub mod pipeline;
 pub mod plugins;
+pub mod reseal;
 pub mod rollout;
 pub mod rules;
 pub mod sealing;

@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crate::{
     id::{EndpointId, SourceId},
     secret::{Secret, SecretError, SecretKeyring},
-    store::resource::Sealed,
+    store::resource::{Endpoint, Resource, Sealed, Source},
 };
 
 /// A place that holds a secret.
@@ -29,6 +29,27 @@ impl Place<'_> {
             Self::EndpointHeader(id, name) => format!("endpoint-header:{id}:{name}"),
             Self::SourceToken(id) => format!("source-token:{id}"),
         }
+    }
+}
+
+/// A resource that holds secrets.
+pub trait HoldsSecrets: Resource {
+    /// All of its secrets, each with its place.
+    fn secrets(&mut self) -> Vec<(Place<'_>, &mut Sealed)>;
+}
+
+impl HoldsSecrets for Endpoint {
+    fn secrets(&mut self) -> Vec<(Place<'_>, &mut Sealed)> {
+        let id = &self.id;
+        let keys = self.secrets.iter_mut().map(|secret| (Place::EndpointSecret(id), &mut secret.sealed));
+        let headers = self.headers.iter_mut().map(|(name, value)| (Place::EndpointHeader(id, name), value));
+        keys.chain(headers).collect()
+    }
+}
+
+impl HoldsSecrets for Source {
+    fn secrets(&mut self) -> Vec<(Place<'_>, &mut Sealed)> {
+        vec![(Place::SourceToken(&self.id), &mut self.token)]
     }
 }
 

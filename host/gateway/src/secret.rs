@@ -3,11 +3,12 @@
 //! Called by the store's writers (everything confidential is sealed before it reaches a row), by the API (new tokens and
 //! secrets) and by [`crate::clock::Minter`]. Never logs a secret and never puts one into an error.
 
+pub mod key_file;
+
 use std::{
-    fmt, fs,
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fmt, io,
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -28,13 +29,20 @@ const HEADER_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_BYTES;
 /// The keys under which secrets rest in the store.
 ///
 /// The first key seals; all of them open, so a new key can be put in front and the old rows stay readable. Every sealed
-/// value names its key.
+/// value names its key. Keys from a file are read again when it changes ([`reload`](Self::reload)), and when a value turns
+/// up whose key is not known yet.
 pub struct SecretKeyring {
-    keys: Vec<SealingKey>,
+    keys: RwLock<Arc<[SealingKey]>>,
+    /// Where they come from, if they can change.
+    file: Option<PathBuf>,
 }
 
+/// What a key is called: derived from the key, so that it needs no bookkeeping and tells nothing about the key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; KEY_ID_BYTES]);
+
 struct SealingKey {
-    id: [u8; KEY_ID_BYTES],
+    id: KeyId,
     /// Of which other keys are derived, so that they tell nothing about this one.
     root: Hmac<Sha256>,
     cipher: XChaCha20Poly1305,
@@ -65,6 +73,21 @@ pub enum SecretError {
         #[source]
         source: io::Error,
     },
+    /// The key file could not be replaced by a changed one.
+    #[error("cannot write {} and put it into the place of the key file", path.display())]
+    Write {
+        /// The new file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else changes the key file, or died doing so.
+    #[error("{} exists: another change of the key file is under way; if not, delete it", path.display())]
+    Busy {
+        /// The unfinished file.
+        path: PathBuf,
+    },
     /// Everybody on the machine can read the key file.
     #[error("the key file {} is open to everybody (mode {mode:o}): chmod 600 it, and change the keys", path.display())]
     Exposed {
@@ -90,8 +113,8 @@ pub enum SecretError {
     /// The value was sealed with a key that is not in the keyring.
     #[error("sealed with the key {id}, which the keyring does not have")]
     UnknownKey {
-        /// That key's id, in hexadecimal.
-        id: String,
+        /// That key.
+        id: KeyId,
     },
     /// The value is no sealed value, was altered, or belongs to another row.
     #[error("the sealed value of {context} is damaged or belongs elsewhere")]
@@ -110,16 +133,8 @@ impl SecretKeyring {
     /// # Errors
     /// [`SecretError`]: the file can't be read or made, everybody can read it, or it holds something else than keys.
     pub fn open(path: &Path) -> Result<Self, SecretError> {
-        if !path.exists() {
-            create(path).map_err(|source| SecretError::Create { path: path.into(), source })?;
-        }
-        let failed = |source| SecretError::Read { path: path.into(), source };
-        let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-        if mode & 0o007 != 0 {
-            return Err(SecretError::Exposed { path: path.into(), mode });
-        }
-        let text = Secret(fs::read_to_string(path).map_err(failed)?);
-        Self::parse(text.expose(), &format!("the key file {}", path.display()))
+        key_file::create_if_missing(path)?;
+        Ok(Self { keys: RwLock::new(key_file::read(path)?), file: Some(path.into()) })
     }
 
     /// Takes the keys from text, as [`open`](Self::open) does from a file; commas separate keys too, so that they fit into
@@ -128,38 +143,50 @@ impl SecretKeyring {
     /// # Errors
     /// [`SecretError::NotAKey`] or [`SecretError::NoKey`].
     pub fn parse(text: &str, origin: &str) -> Result<Self, SecretError> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        let words = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|word| !word.is_empty());
-        let mut keys = Vec::new();
-        for (index, word) in words.enumerate() {
-            let decoded = STANDARD.decode(word).ok().and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes).ok());
-            let key = decoded.ok_or_else(|| SecretError::NotAKey { origin: origin.into(), position: index + 1 })?;
-            keys.push(SealingKey::new(&key));
-        }
-        if keys.is_empty() {
-            return Err(SecretError::NoKey { origin: origin.into() });
-        }
-        Ok(Self { keys })
+        Ok(Self { keys: RwLock::new(parse_keys(text, origin)?), file: None })
+    }
+
+    /// Reads the key file again, if the keys come from one. True if they are others now, or in another order.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); the keys stay as they were then.
+    pub fn reload(&self) -> Result<bool, SecretError> {
+        let Some(path) = &self.file else { return Ok(false) };
+        let new = key_file::read(path)?;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = !new.iter().map(|key| key.id).eq(keys.iter().map(|key| key.id));
+        *keys = new;
+        Ok(changed)
+    }
+
+    /// The keys that it has, the one that seals first.
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.keys().iter().map(|key| key.id).collect()
+    }
+
+    fn keys(&self) -> Arc<[SealingKey]> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A key for another purpose, of the first key: the same for the same purpose, and telling nothing about any other.
     ///
     /// Source: RFC 5869 §2.3 (HKDF-Expand, one block).
     pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
-        let root = self.keys[0].root.clone();
+        let root = self.keys()[0].root.clone();
         root.chain_update(purpose).chain_update([1_u8]).finalize().into_bytes().into()
     }
 
     /// Encrypts `plaintext` for one place in the store. `context` names that place (table and row id); the value opens
     /// nowhere else, so nobody who can write to the store can move a secret to a row that he may read.
     pub fn seal(&self, plaintext: &[u8], context: &str) -> Vec<u8> {
-        let key = &self.keys[0];
+        let keys = self.keys();
+        let key = &keys[0];
         let nonce: [u8; NONCE_BYTES] = random_bytes();
         let mut sealed = Vec::with_capacity(HEADER_BYTES + plaintext.len() + 16);
         sealed.push(FORMAT);
-        sealed.extend_from_slice(&key.id);
+        sealed.extend_from_slice(&key.id.0);
         sealed.extend_from_slice(&nonce);
-        let aad = associated_data(&key.id, context);
+        let aad = associated_data(key.id, context);
         let ciphertext = key
             .cipher
             .encrypt(&XNonce::from(nonce), Payload { msg: plaintext, aad: &aad })
@@ -173,6 +200,14 @@ impl SecretKeyring {
     /// # Errors
     /// [`SecretError::UnknownKey`] when its key is gone, [`SecretError::Damaged`] for everything else.
     pub fn open_sealed(&self, sealed: &[u8], context: &str) -> Result<Vec<u8>, SecretError> {
+        match self.open_with_known(sealed, context) {
+            // Another process may seal with a key that was put into the file a moment ago.
+            Err(SecretError::UnknownKey { .. }) if self.reload()? => self.open_with_known(sealed, context),
+            opened => opened,
+        }
+    }
+
+    fn open_with_known(&self, sealed: &[u8], context: &str) -> Result<Vec<u8>, SecretError> {
         let damaged = || SecretError::Damaged { context: context.to_owned() };
         let (header, ciphertext) = sealed.split_at_checked(HEADER_BYTES).ok_or_else(damaged)?;
         let (id, nonce) = header[1..].split_first_chunk::<KEY_ID_BYTES>().ok_or_else(damaged)?;
@@ -180,8 +215,10 @@ impl SecretKeyring {
         if header[0] != FORMAT {
             return Err(damaged());
         }
-        let Some(key) = self.keys.iter().find(|key| key.id == *id) else {
-            return Err(SecretError::UnknownKey { id: hex(id) });
+        let id = KeyId(*id);
+        let keys = self.keys();
+        let Some(key) = keys.iter().find(|key| key.id == id) else {
+            return Err(SecretError::UnknownKey { id });
         };
         let aad = associated_data(id, context);
         let payload = Payload { msg: ciphertext, aad: &aad };
@@ -190,24 +227,42 @@ impl SecretKeyring {
 
     /// Whether `sealed` is under an older key than the one that seals now, and should be sealed anew.
     pub fn is_outdated(&self, sealed: &[u8]) -> bool {
-        sealed.get(1..=KEY_ID_BYTES) != Some(self.keys[0].id.as_slice())
+        KeyId::of(sealed) != Some(self.keys()[0].id)
+    }
+}
+
+impl KeyId {
+    /// The key that a sealed value names.
+    pub fn of(sealed: &[u8]) -> Option<Self> {
+        sealed.get(1..)?.first_chunk().copied().map(Self)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl fmt::Debug for SecretKeyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.keys.iter().map(|key| hex(&key.id))).finish()
+        f.debug_list().entries(self.ids()).finish()
     }
 }
 
 impl SealingKey {
-    /// The id is derived from the key, so that it needs no bookkeeping and tells nothing about the key.
     fn new(key: &[u8; KEY_BYTES]) -> Self {
         let digest = Sha256::new().chain_update("hookloom key id").chain_update(key).finalize();
         let mut id = [0; KEY_ID_BYTES];
         id.copy_from_slice(&digest[..KEY_ID_BYTES]);
         let root = Hmac::new_from_slice(key).expect("HMAC takes keys of every length");
-        Self { id, root, cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
+        Self { id: KeyId(id), root, cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
     }
 }
 
@@ -254,34 +309,27 @@ pub fn random_token() -> String {
     token
 }
 
-/// Writes a new key file beside its place and links it there, which fails when another process was faster; its file is
-/// then the one that counts.
-fn create(path: &Path) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", random_token()));
-    let draft = PathBuf::from(name);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let written = writeln!(file, "{}", STANDARD.encode(random_bytes::<KEY_BYTES>())).and_then(|()| file.sync_all());
-    let linked = written.and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_folder_of(path),
+fn parse_keys(text: &str, origin: &str) -> Result<Arc<[SealingKey]>, SecretError> {
+    let mut keys = Vec::new();
+    for (index, word) in key_words(text).enumerate() {
+        let decoded = STANDARD.decode(word).ok().and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes).ok());
+        let key = decoded.ok_or_else(|| SecretError::NotAKey { origin: origin.into(), position: index + 1 })?;
+        keys.push(SealingKey::new(&key));
     }
+    if keys.is_empty() {
+        return Err(SecretError::NoKey { origin: origin.into() });
+    }
+    Ok(keys.into())
 }
 
-/// Makes the file's name as durable as its content.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(folder)?.sync_all()
+/// What stands for a key in a text: everything between line ends and commas that is no comment.
+fn key_words(text: &str) -> impl Iterator<Item = &str> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 
-fn associated_data(key_id: &[u8; KEY_ID_BYTES], context: &str) -> Vec<u8> {
-    [&[FORMAT], key_id.as_slice(), context.as_bytes()].concat()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn associated_data(key_id: KeyId, context: &str) -> Vec<u8> {
+    [&[FORMAT], key_id.0.as_slice(), context.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -334,35 +382,6 @@ mod tests {
         ] {
             assert_eq!(SecretKeyring::parse(text, "a test").unwrap_err().to_string(), expected);
         }
-    }
-
-    #[test]
-    fn the_key_file_is_made_once_and_for_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys");
-        let sealed = SecretKeyring::open(&path).unwrap().seal(b"x", "row");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(SecretKeyring::open(&path).unwrap().open_sealed(&sealed, "row").unwrap(), b"x");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the draft is gone");
-    }
-
-    #[test]
-    fn a_file_that_another_process_made_meanwhile_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys");
-        create(&path).unwrap();
-        let first = fs::read_to_string(&path).unwrap();
-        create(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), first);
-    }
-
-    #[test]
-    fn a_key_file_open_to_everybody_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys");
-        SecretKeyring::open(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(SecretKeyring::open(&path), Err(SecretError::Exposed { mode: 0o644, .. })));
     }
 
     #[test]

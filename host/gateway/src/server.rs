@@ -36,6 +36,7 @@ use crate::{
         shadow::{self, Shadows},
     },
     plugins::Plugins,
+    reseal,
     secret::{SecretError, SecretKeyring},
     store::{StoreError, sqlite::SqliteStore},
 };
@@ -132,6 +133,7 @@ impl Server {
         tasks.spawn(pipeline::run::<Release>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Erase>(gateway.clone(), stop.clone()));
         tasks.spawn(shadow::run(gateway.clone(), stop.clone()));
+        tasks.spawn(reseal::follow(gateway.clone(), stop.clone()));
         tasks.spawn(listen::serve(listener, router(&gateway), gateway.config.request_timeout, stop.clone()));
         tracing::info!(%address, "listening");
         Ok(Self { gateway, address, stop, tasks })

@@ -41,7 +41,7 @@ pub struct EndpointIn {
     throttle_rate: Option<u16>,
     metadata: BTreeMap<String, String>,
     /// Only at its creation.
-    secret: Option<signature::SigningSecret>,
+    secret: Option<signature::SigningKey>,
     /// Only at its creation.
     headers: BTreeMap<String, String>,
 }
@@ -215,7 +215,7 @@ pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, Strin
 async fn insert_new(gateway: &Gateway, app: &AppId, input: EndpointIn) -> Result<Endpoint, ApiError> {
     let now = gateway.clock.now();
     let id: EndpointId = gateway.minter.mint();
-    let secret = input.secret.unwrap_or_else(secret::generate);
+    let secret = input.secret.unwrap_or_else(|| secret::KeyType::Secret.generate());
     let endpoint = Endpoint {
         app: app.clone(),
         uid: input.uid,

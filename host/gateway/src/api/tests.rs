@@ -13,6 +13,7 @@ mod message;
 mod paging;
 mod plugin;
 mod policy;
+mod reseal;
 mod rollout;
 
 use std::{

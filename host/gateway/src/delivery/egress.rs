@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Idle connections kept for one host.
-const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 8;
+/// Idle connections kept for one host: as many as may be in use at once, so that a burst opens none anew.
+const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 64;
 /// An idle connection is closed after this.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Response headers over HTTP/2 take at most this many bytes.
@@ -223,6 +223,7 @@ pub(super) mod tests {
     use tokio_rustls::LazyConfigAcceptor;
 
     use super::*;
+    use crate::delivery::attempt::{self, Outgoing};
 
     fn policy(subnets: &[&str], allow_http: bool) -> EgressPolicy {
         EgressPolicy { allowed_subnets: subnets.iter().map(|net| net.parse().unwrap()).collect(), allow_http }
@@ -373,15 +374,21 @@ pub(super) mod tests {
         assert!(resolve(policy(&["127.0.0.0/8", "::1/128"], false)).await.unwrap() >= 1);
     }
 
-    /// Starts a receiver on 127.0.0.1 whose certificate, for `localhost` and that address, nobody vouches for. It answers
-    /// with the protocols that the client offered, separated by commas.
-    pub(crate) async fn listen_with_tls() -> (SocketAddr, reqwest::Certificate) {
+    /// A certificate for `localhost` and 127.0.0.1 that nobody vouches for, and a server's settings with it.
+    fn tls() -> (rustls::ServerConfig, reqwest::Certificate) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let own = rcgen::generate_simple_self_signed(names).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let config = Arc::new(config.with_single_cert(vec![own.cert.der().clone()], key).unwrap());
+        let config = config.with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+        (config, reqwest::Certificate::from_der(own.cert.der()).unwrap())
+    }
+
+    /// Starts a receiver on 127.0.0.1. It answers with the protocols that the client offered, separated by commas.
+    pub(crate) async fn listen_with_tls() -> (SocketAddr, reqwest::Certificate) {
+        let (config, certificate) = tls();
+        let config = Arc::new(config);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -389,7 +396,28 @@ pub(super) mod tests {
                 tokio::spawn(answer_with_tls(stream, Arc::clone(&config)));
             }
         });
-        (address, reqwest::Certificate::from_der(own.cert.der()).unwrap())
+        (address, certificate)
+    }
+
+    /// Starts a receiver that speaks HTTP/2 only. It answers with the version and the path of each request, and after the
+    /// first connection takes no other.
+    async fn listen_with_http_2() -> (SocketAddr, reqwest::Certificate) {
+        let (mut config, certificate) = tls();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let stream = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
+            let answer = hyper::service::service_fn(async |request: http::Request<hyper::body::Incoming>| {
+                let text = format!("{:?} {}", request.version(), request.uri().path());
+                Ok::<_, std::convert::Infallible>(http::Response::new(axum::body::Body::from(text)))
+            });
+            let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            server.serve_connection(hyper_util::rt::TokioIo::new(stream), answer).await
+        });
+        (address, certificate)
     }
 
     async fn answer_with_tls(stream: tokio::net::TcpStream, config: Arc<rustls::ServerConfig>) -> std::io::Result<()> {
@@ -421,6 +449,27 @@ pub(super) mod tests {
             let response = client.get(format!("https://{host}:{}/", address.port())).send().await.unwrap();
             assert_eq!(response.text().await.unwrap(), "h2,http/1.1", "{host}");
         }
+    }
+
+    #[tokio::test]
+    async fn attempts_share_one_connection_where_http_2_is_offered() {
+        let policy = Arc::new(policy(&["127.0.0.0/8"], false));
+        let (address, certificate) = listen_with_http_2().await;
+        client(&policy, Duration::from_secs(5)).unwrap();
+        let client = builder(&policy, Duration::from_secs(5)).tls_certs_merge([certificate]).build().unwrap();
+        let attempt = async |path: &str| {
+            let outgoing = Outgoing {
+                url: format!("https://127.0.0.1:{}{path}", address.port()).parse().unwrap(),
+                headers: Vec::new(),
+                body: bytes::Bytes::from_static(b"{}"),
+                deadline: Duration::from_secs(5),
+                response_bytes_max: 100,
+            };
+            attempt::send(&client, &policy, outgoing).await.response
+        };
+        assert_eq!(attempt("/0").await, "HTTP/2.0 /0");
+        let (one, two) = tokio::join!(attempt("/1"), attempt("/2"));
+        assert_eq!((one.as_str(), two.as_str()), ("HTTP/2.0 /1", "HTTP/2.0 /2"));
     }
 
     #[test]

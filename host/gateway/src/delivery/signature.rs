@@ -1,9 +1,12 @@
 //! Signatures of what is sent, and of what comes in. Pure: keys, times and bytes are arguments.
 //!
 //! The bytes that are signed are the bytes that are sent: nothing here parses or rewrites a body. Standard Webhooks signs
-//! `{id}.{timestamp}.{body}`; profiles with a signature of their own sign the body alone ([`sign_hex`]).
+//! `{id}.{timestamp}.{body}`, with a shared secret (`v1`, [`SigningSecret`]) or a private key (`v1a`, [`SigningPair`]);
+//! profiles with a signature of their own sign the body alone ([`sign_hex`]).
 //!
 //! Source: Standard Webhooks 1.0.0, "Signature scheme"; RFC 2104 (HMAC).
+
+mod pair;
 
 use std::{fmt, time::Duration};
 
@@ -15,6 +18,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
+pub use self::pair::{PRIVATE_PREFIX, SEED_BYTES, SigningPair};
 use crate::secret::Secret;
 
 /// What a secret of Standard Webhooks begins with.
@@ -32,7 +36,16 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The key of one endpoint's or source's Standard Webhooks signature.
+/// What signs for an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningKey {
+    /// `v1`: the receiver has the same secret.
+    Secret(SigningSecret),
+    /// `v1a`: the receiver has the public key.
+    Pair(SigningPair),
+}
+
+/// The key of one endpoint's or source's symmetric signature.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningSecret(Vec<u8>);
 
@@ -48,6 +61,11 @@ pub enum SecretFormatError {
         /// How many it has.
         bytes: usize,
     },
+    /// No private key.
+    #[error(
+        "a private key is `{PRIVATE_PREFIX}` followed by the base64 of 64 bytes: an ed25519 seed and its public key"
+    )]
+    NotAPair,
 }
 
 /// Why a message is not taken as signed.
@@ -73,6 +91,44 @@ pub struct Signed<'a> {
     pub timestamp_s: i64,
     /// The bytes of the body.
     pub body: &'a [u8],
+}
+
+impl SigningKey {
+    /// Reads a private key by its prefix `whsk_`, and everything else as a secret.
+    ///
+    /// # Errors
+    /// [`SecretFormatError`], as the kind of key has it.
+    pub fn parse(text: &str) -> Result<Self, SecretFormatError> {
+        if text.starts_with(PRIVATE_PREFIX) {
+            SigningPair::parse(text).map(Self::Pair)
+        } else {
+            SigningSecret::parse(text).map(Self::Secret)
+        }
+    }
+
+    /// The text that rests sealed in the store.
+    pub fn to_text(&self) -> Secret {
+        match self {
+            Self::Secret(secret) => secret.to_text(),
+            Self::Pair(pair) => pair.to_text(),
+        }
+    }
+
+    /// What a receiver checks signatures with: the secret itself, or the public key.
+    pub fn to_receiver(&self) -> Secret {
+        match self {
+            Self::Secret(secret) => secret.to_text(),
+            Self::Pair(pair) => Secret::new(pair.public_text()),
+        }
+    }
+
+    /// One signature: `v1,` or `v1a,` and base64.
+    pub fn sign(&self, signed: &Signed<'_>) -> String {
+        match self {
+            Self::Secret(secret) => secret.sign(signed),
+            Self::Pair(pair) => pair.sign(signed),
+        }
+    }
 }
 
 impl SigningSecret {
@@ -119,10 +175,10 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// The value of `webhook-signature`: a signature by each secret, separated by spaces, the newest secret first. While a
-/// secret is rotated, receivers that know the old or the new one accept both.
-pub fn sign_all(secrets: &[SigningSecret], signed: &Signed<'_>) -> String {
-    secrets.iter().map(|secret| secret.sign(signed)).collect::<Vec<_>>().join(" ")
+/// The value of `webhook-signature`: a signature by each key, separated by spaces, the newest key first. While a key is
+/// rotated, receivers that know the old or the new one accept both; also from one kind of key to the other.
+pub fn sign_all(keys: &[SigningKey], signed: &Signed<'_>) -> String {
+    keys.iter().map(|key| key.sign(signed)).collect::<Vec<_>>().join(" ")
 }
 
 /// Checks the value of a `webhook-signature` header at `now_s` (seconds since 1970): one `v1` signature in it must be by
@@ -213,11 +269,21 @@ mod tests {
     #[test]
     fn several_secrets_give_several_signatures_and_each_suffices() {
         let both = [other(), secret(SECRET)];
-        let header = sign_all(&both, &EXAMPLE);
+        let header = sign_all(&both.clone().map(SigningKey::Secret), &EXAMPLE);
         assert_eq!(header, format!("{} {SIGNATURE}", other().sign(&EXAMPLE)));
         check(&[secret(SECRET)], &header, EXAMPLE.timestamp_s, Ok(()));
         check(&[other()], &header, EXAMPLE.timestamp_s, Ok(()));
         check(&both, &format!("v1a,AAAA v2,x {SIGNATURE}"), EXAMPLE.timestamp_s, Ok(()));
+    }
+
+    #[test]
+    fn a_rotation_from_a_secret_to_a_pair_signs_with_both() {
+        let pair = SigningPair::from_seed([1; SEED_BYTES]);
+        let keys = [pair.to_text().expose(), SECRET].map(|text| SigningKey::parse(text).unwrap());
+        let header = sign_all(&keys, &EXAMPLE);
+        assert_eq!(header, format!("{} {SIGNATURE}", pair.sign(&EXAMPLE)));
+        check(&[secret(SECRET)], &header, EXAMPLE.timestamp_s, Ok(()));
+        assert_eq!(keys.map(|key| key.to_receiver().expose().to_owned()), [pair.public_text(), SECRET.to_owned()]);
     }
 
     #[test]

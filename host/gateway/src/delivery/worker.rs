@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::{
     attempt::{self, AttemptOutcome, AttemptResult, Outgoing},
     policy::Policy,
-    signature::{self, Signed, SigningSecret},
+    signature::{self, Signed, SigningKey},
 };
 use crate::{
     clock::Timestamp,
@@ -83,7 +83,7 @@ async fn attempt_once(
     Ok((attempt, end))
 }
 
-/// The request: the stored bytes, signed at this moment by every secret that is still in use.
+/// The request: the stored bytes, signed at this moment by every key that is still in use.
 fn outgoing(
     gateway: &Gateway,
     job: &DeliveryJob,
@@ -93,7 +93,7 @@ fn outgoing(
 ) -> Result<Outgoing, WorkError> {
     let message_id = job.delivery.message.as_str();
     let signed = Signed { message_id, timestamp_s: now.as_secs(), body: &job.body };
-    let signature = signature::sign_all(&secrets(gateway, endpoint, now)?, &signed);
+    let signature = signature::sign_all(&keys(gateway, endpoint, now)?, &signed);
     let mut headers = vec![
         (http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (HeaderName::from_static("webhook-id"), value(endpoint, message_id)?),
@@ -117,13 +117,13 @@ fn outgoing(
     })
 }
 
-fn secrets(gateway: &Gateway, endpoint: &Endpoint, now: Timestamp) -> Result<Vec<SigningSecret>, WorkError> {
+fn keys(gateway: &Gateway, endpoint: &Endpoint, now: Timestamp) -> Result<Vec<SigningKey>, WorkError> {
     let in_use = endpoint.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|at| at > now));
     in_use
         .map(|secret| {
             let text = sealing::open(&gateway.keyring, Place::EndpointSecret(&endpoint.id), &secret.sealed)
                 .map_err(|error| secret_error(endpoint, &error))?;
-            SigningSecret::parse(text.expose()).map_err(|error| secret_error(endpoint, &error))
+            SigningKey::parse(text.expose()).map_err(|error| secret_error(endpoint, &error))
         })
         .collect()
 }

@@ -248,7 +248,7 @@ pub struct Sealed(pub String);
 /// A signing secret and how long it is used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SigningSecret {
-    /// The `whsec_…` text, sealed.
+    /// The `whsec_…` or `whsk_…` text, sealed.
     pub sealed: Sealed,
     /// A rotated secret signs until then; the current one has none.
     pub expires_at: Option<Timestamp>,

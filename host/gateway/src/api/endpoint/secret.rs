@@ -1,7 +1,8 @@
-//! Signing secrets of endpoints: shown to those who may change the endpoint, rotated with an overlap.
+//! Signing keys of endpoints: shown to those who may change the endpoint, rotated with an overlap. Of a key pair only the
+//! public key is ever shown.
 
 use axum::{Json, extract::Path, http::StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{
@@ -14,7 +15,7 @@ use crate::{
     },
     clock::Timestamp,
     config::Config,
-    delivery::signature,
+    delivery::signature::{SEED_BYTES, SigningKey, SigningPair, SigningSecret as SharedSecret},
     gateway::Gateway,
     id::EndpointId,
     sealing::{self, Place},
@@ -29,9 +30,21 @@ const SECRETS_MAX: usize = 10;
 /// How long an old secret signs if the request doesn't say.
 const GRACE_PERIOD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
+/// The kinds of key that we make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) enum KeyType {
+    /// A secret that the receiver has too.
+    #[serde(rename = "v1")]
+    Secret,
+    /// A key pair, of which the receiver has the public key.
+    #[serde(rename = "v1a")]
+    Pair,
+}
+
 /// A rotation.
 pub struct RotateIn {
-    key: Option<signature::SigningSecret>,
+    key: Option<SigningKey>,
+    key_type: KeyType,
     grace_period: std::time::Duration,
 }
 
@@ -41,6 +54,7 @@ impl FromFields for RotateIn {
     fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
         Some(Self {
             key: fields.optional("key", parse),
+            key_type: fields.optional("type", Ok).unwrap_or(KeyType::Secret),
             grace_period: fields.optional("gracePeriodSeconds", check::grace_period).unwrap_or(GRACE_PERIOD),
         })
     }
@@ -56,7 +70,8 @@ pub async fn get(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
     let current = endpoint.secrets.first().ok_or_else(|| ApiError::no_such("secret"))?;
     let secret = sealing::open(&tenant.gateway.keyring, Place::EndpointSecret(&endpoint.id), &current.sealed)?;
-    Ok(Json(SecretOut { key: secret.expose().to_owned() }))
+    let key = SigningKey::parse(secret.expose()).map_err(|error| ApiError::Bug { detail: error.to_string() })?;
+    Ok(Json(SecretOut { key: key.to_receiver().expose().to_owned() }))
 }
 
 pub async fn rotate(
@@ -66,7 +81,7 @@ pub async fn rotate(
 ) -> Result<StatusCode, ApiError> {
     let gateway = &tenant.gateway;
     let now = gateway.clock.now();
-    let new = input.key.unwrap_or_else(generate);
+    let new = input.key.unwrap_or_else(|| input.key_type.generate());
     let edit = |endpoint: &mut Endpoint| {
         endpoint.secrets = after_grace(&endpoint.secrets, now, input.grace_period);
         if endpoint.secrets.len() >= SECRETS_MAX {
@@ -81,20 +96,27 @@ pub async fn rotate(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Reads a secret that the caller chose.
-pub(super) fn parse(text: String) -> Result<signature::SigningSecret, Problem> {
-    signature::SigningSecret::parse(&text).map_err(|error| error.to_string().into())
+/// Reads a key that the caller chose.
+pub(super) fn parse(text: String) -> Result<SigningKey, Problem> {
+    SigningKey::parse(&text).map_err(|error| error.to_string().into())
 }
 
-/// Makes a secret.
-pub(super) fn generate() -> signature::SigningSecret {
-    signature::SigningSecret::from_bytes(random_bytes::<SECRET_BYTES>())
-        .expect("24 bytes are as many as a secret must have at least")
+impl KeyType {
+    /// Makes a key.
+    pub(super) fn generate(self) -> SigningKey {
+        match self {
+            Self::Secret => SigningKey::Secret(
+                SharedSecret::from_bytes(random_bytes::<SECRET_BYTES>())
+                    .expect("24 bytes are as many as a secret must have at least"),
+            ),
+            Self::Pair => SigningKey::Pair(SigningPair::from_seed(random_bytes::<SEED_BYTES>())),
+        }
+    }
 }
 
-/// Encrypts an endpoint's current secret.
-pub(super) fn seal(gateway: &Gateway, id: &EndpointId, secret: &signature::SigningSecret) -> SigningSecret {
-    let sealed = sealing::seal(&gateway.keyring, Place::EndpointSecret(id), secret.to_text().expose());
+/// Encrypts an endpoint's current key.
+pub(super) fn seal(gateway: &Gateway, id: &EndpointId, key: &SigningKey) -> SigningSecret {
+    let sealed = sealing::seal(&gateway.keyring, Place::EndpointSecret(id), key.to_text().expose());
     SigningSecret { sealed, expires_at: None }
 }
 
@@ -130,10 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn a_made_secret_reads_back() {
-        let secret = generate();
-        assert_eq!(signature::SigningSecret::parse(secret.to_text().expose()).as_ref(), Ok(&secret));
-        assert!(secret.to_text().expose().starts_with("whsec_"));
+    fn a_made_key_reads_back_and_shows_what_the_receiver_needs() {
+        for (kind, rests, shown) in [(KeyType::Secret, "whsec_", "whsec_"), (KeyType::Pair, "whsk_", "whpk_")] {
+            let key = kind.generate();
+            assert_eq!(SigningKey::parse(key.to_text().expose()).as_ref(), Ok(&key));
+            assert!(key.to_text().expose().starts_with(rests));
+            assert!(key.to_receiver().expose().starts_with(shown));
+        }
         assert!(parse("short".into()).is_err());
     }
 }

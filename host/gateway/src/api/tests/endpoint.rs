@@ -101,6 +101,28 @@ async fn a_secret_rotates_with_an_overlap() {
 }
 
 #[tokio::test]
+async fn a_key_pair_shows_its_public_key_and_never_the_private_one() {
+    let api = Api::start().await;
+    let app = api.app("acme").await.parse().unwrap();
+    let private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+    let created = json!({"url": "https://example.com", "secret": private});
+    api.put("/app/acme/endpoint/main", created).await.ok(201);
+    let shown = async || api.get("/app/acme/endpoint/main/secret").await.ok(200)["key"].as_str().unwrap().to_owned();
+    assert_eq!(shown().await, "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=");
+
+    let rotate = async |body: Value| api.post("/app/acme/endpoint/main/secret/rotate", body).await;
+    rotate(json!({"type": "v1a"})).await.ok(204);
+    assert!(shown().await.starts_with("whpk_") && shown().await.len() == 49);
+    rotate(json!({"type": "v1"})).await.ok(204);
+    assert!(shown().await.starts_with("whsec_"));
+    let stored = api.gateway.store.find::<Endpoint>(Some(&app), "main").await.unwrap().unwrap().value;
+    assert_eq!(stored.secrets.len(), 3, "both kinds sign during the rotation");
+
+    assert_eq!(rotate(json!({"type": "v2"})).await.places(), ["body.type"]);
+    assert_eq!(rotate(json!({"key": "whsk_AAAA"})).await.places(), ["body.key"]);
+}
+
+#[tokio::test]
 async fn secrets_do_not_pile_up() {
     let api = Api::start().await;
     api.app("acme").await;

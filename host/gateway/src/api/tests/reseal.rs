@@ -1,0 +1,42 @@
+//! Rotation of the keys under which secrets rest.
+
+use super::*;
+use crate::{
+    reseal::{self, Resealed},
+    secret::key_file,
+};
+
+#[tokio::test]
+async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
+    let api = Api::start().await;
+    let path = api._folder.path().join("secret.key");
+    for app in ["acme", "other"] {
+        api.app(app).await;
+        api.put(&format!("/app/{app}/endpoint/main"), json!({"url": "https://example.com"})).await.ok(201);
+        api.put(&format!("/app/{app}/endpoint/main/headers"), json!({"headers": {"X-Tenant": "one"}})).await.ok(204);
+        api.post(&format!("/app/{app}/source"), json!({"name": "site", "uid": "site"})).await.ok(201);
+    }
+    let seen = async |app: &str| {
+        let secret = api.get(&format!("/app/{app}/endpoint/main/secret")).await.ok(200);
+        let headers = api.get(&format!("/app/{app}/endpoint/main/headers")).await.ok(200);
+        (secret, headers, api.get(&format!("/app/{app}/source/site")).await.ok(200))
+    };
+    let before = seen("acme").await;
+    let (store, keyring, now) = (&*api.gateway.store, &api.gateway.keyring, api.now());
+    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed::default());
+
+    let old = keyring.ids()[0];
+    let new = key_file::rotate(&path).unwrap()[0];
+    assert!(keyring.reload().unwrap());
+    let used = async || reseal::in_use(store).await.unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!(used().await, [(old, 6)]);
+    api.put("/app/other/endpoint/late", json!({"url": "https://example.com"})).await.ok(201);
+    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed { changed: 4, failed: 0 });
+    assert_eq!(used().await, [(new, 7)]);
+    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed::default());
+
+    key_file::retire(&path, &reseal::in_use(store).await.unwrap().into_keys().collect()).unwrap();
+    assert!(keyring.reload().unwrap());
+    assert_eq!(keyring.ids(), [new]);
+    assert_eq!(seen("acme").await, before);
+}
