@@ -33,6 +33,7 @@ mod source;
 mod status;
 #[cfg(test)]
 mod tests;
+mod timings;
 mod trial;
 mod version;
 
@@ -57,6 +58,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     let routes = Router::new()
         .route("/health", get(healthy))
         .route("/health/ping", get(healthy))
+        .route("/timings", get(timings::get))
         .route("/event-type", get(event_type::list).post(event_type::create))
         .route(
             "/event-type/{event_type_name}",

@@ -110,6 +110,8 @@ fn log_to_stderr(format: crate::config::LogFormat, filter: &str) -> anyhow::Resu
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| anyhow::anyhow!("`log.filter`: `{filter}`: {error}"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that can't be written, on a full disk for example, is lost: to report it would be to panic.
+    let lines = lines.log_internal_errors(false);
     match format {
         crate::config::LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         crate::config::LogFormat::Json => lines.json().init(),

@@ -11,6 +11,7 @@ use crate::{
     plugins::Plugins,
     secret::SecretKeyring,
     store::{Store, flow::WorkKind},
+    timing::Timings,
 };
 
 /// The shared parts of one running gateway.
@@ -35,6 +36,8 @@ pub struct Gateway {
     pub client: reqwest::Client,
     /// Candidates that run beside the active version.
     pub shadows: Shadows,
+    /// How long the stages take.
+    pub timings: Timings,
     /// Wakes the workers when there is work.
     pub bells: Bells,
 }

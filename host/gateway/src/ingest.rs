@@ -4,7 +4,7 @@
 //! The order of the checks is the order of what a stranger may learn: the method, then whether the URL exists, then what
 //! is wrong with the request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
@@ -26,6 +26,7 @@ use crate::{
         flow::{NewEvent, WorkKind},
         resource::Source,
     },
+    timing::Stage,
 };
 
 /// The longest `Idempotency-Key` that is taken.
@@ -62,11 +63,13 @@ async fn accept(
         dedupe_key: dedupe_key(&source, &parts.headers, &body)?,
         body,
     };
+    let begun = Instant::now();
     let accepted = match gateway.store.accept_event(event, false).await {
         // The tenant is gone, and its source goes soon.
         Err(StoreError::Changed { .. }) => return Err(no_such_url()),
         accepted => accepted?,
     };
+    gateway.timings.record(Stage::Accept, begun.elapsed());
     gateway.bells.ring(WorkKind::Map);
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": accepted.accepted.id() }))))
 }

@@ -8,6 +8,7 @@
 //! - [`store`] keeps everything; work resumes from it alone.
 //! - [`plugins`] runs tenants' code on `hookloom-runtime`, under each tenant's [`limits`]; [`toolchain`] builds it.
 //! - [`sealing`] encrypts what is confidential in the store; [`reseal`] follows when its keys are rotated.
+//! - [`timing`] counts how long each stage takes.
 //! - [`secret`], [`id`], [`clock`], [`json`] are the small things underneath; [`cli`] is the command line.
 
 pub mod api;
@@ -31,4 +32,5 @@ pub mod sealing;
 pub mod secret;
 pub mod server;
 pub mod store;
+pub mod timing;
 pub mod toolchain;

@@ -39,6 +39,7 @@ use crate::{
     reseal,
     secret::{SecretError, SecretKeyring},
     store::{StoreError, sqlite::SqliteStore},
+    timing::Timings,
 };
 
 /// Environment variable that holds the key for secrets instead of the key file.
@@ -121,6 +122,7 @@ impl Server {
             conditions: Conditions::default(),
             client,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
+            timings: Timings::default(),
             bells: Bells::default(),
             config,
         });

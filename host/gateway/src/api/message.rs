@@ -3,6 +3,8 @@
 //! A payload is kept and answered as the text that was sent: no number is ever parsed. The message and the work to fan it
 //! out are committed together before the answer.
 
+use std::time::Instant;
+
 use axum::{
     Json,
     extract::Path,
@@ -33,6 +35,7 @@ use crate::{
         MessageFilter, Order,
         flow::{Accepted, Idempotency, Message, WorkKind},
     },
+    timing::Stage,
 };
 
 /// Longest `Idempotency-Key` in bytes.
@@ -200,7 +203,9 @@ async fn accept(
         ordering_key: None,
         payload: String::from(Box::<str>::from(input.payload)),
     };
+    let begun = Instant::now();
     let accepted = gateway.store.accept_message(message.clone(), idempotency, false).await?.accepted;
+    gateway.timings.record(Stage::Accept, begun.elapsed());
     gateway.bells.ring(WorkKind::FanOut);
     match accepted {
         Accepted::New(_) => Ok(message),

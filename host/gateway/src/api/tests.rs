@@ -15,6 +15,7 @@ mod plugin;
 mod policy;
 mod reseal;
 mod rollout;
+mod timings;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -46,6 +47,7 @@ use crate::{
         resource::{Role, Version},
         sqlite::SqliteStore,
     },
+    timing::Timings,
 };
 
 /// A gateway's management API without a socket and without workers.
@@ -167,6 +169,7 @@ impl Api {
             conditions: Conditions::default(),
             client: egress::client(&Arc::new(config.egress.clone()), config.connect_timeout).unwrap(),
             shadows: Shadows::new(config.versions.shadow_waiting_max),
+            timings: Timings::default(),
             bells: Bells::default(),
             config,
         });

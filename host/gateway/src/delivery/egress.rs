@@ -223,7 +223,7 @@ pub(super) mod tests {
     use tokio_rustls::LazyConfigAcceptor;
 
     use super::*;
-    use crate::delivery::attempt::{self, Outgoing};
+    use crate::delivery::attempt::{self, Outgoing, SuccessCodes};
 
     fn policy(subnets: &[&str], allow_http: bool) -> EgressPolicy {
         EgressPolicy { allowed_subnets: subnets.iter().map(|net| net.parse().unwrap()).collect(), allow_http }
@@ -465,7 +465,7 @@ pub(super) mod tests {
                 deadline: Duration::from_secs(5),
                 response_bytes_max: 100,
             };
-            attempt::send(&client, &policy, outgoing).await.response
+            attempt::send(&client, &policy, &SuccessCodes::default(), outgoing).await.response
         };
         assert_eq!(attempt("/0").await, "HTTP/2.0 /0");
         let (one, two) = tokio::join!(attempt("/1"), attempt("/2"));

@@ -24,6 +24,7 @@ use crate::{
         flow::{Attempt, AttemptEnd, Claim, DeliveryJob, DeliveryState, Job, WorkKind},
         resource::Endpoint,
     },
+    timing::Stage,
 };
 
 /// Delivers messages.
@@ -66,6 +67,7 @@ async fn attempt_once(
     let policy = endpoint.policy.over(&gateway.config.policy);
     let outgoing = outgoing(gateway, job, endpoint, &policy, created_at)?;
     let outcome = attempt::send(&gateway.client, &gateway.config.egress, &policy.success, outgoing).await;
+    gateway.timings.record(Stage::Delivery, outcome.duration);
     let end = next(gateway, &policy, job, &outcome);
     let attempt = Attempt {
         id: gateway.minter.mint(),

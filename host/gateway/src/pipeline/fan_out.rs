@@ -25,6 +25,7 @@ use crate::{
         },
         resource::{App, Endpoint, FailurePolicy, PluginBinding},
     },
+    timing::Stage,
 };
 
 /// Fans messages out.
@@ -45,6 +46,7 @@ impl Worker for FanOut {
         let Some(app) = gateway.store.find::<App>(None, claim.app.as_str()).await? else {
             return Ok(gateway.store.abandon(claim).await?);
         };
+        gateway.timings.record(Stage::Queue, gateway.clock.now().since(message.created_at));
         let endpoints: Vec<Endpoint> = gateway.store.all(&claim.app).await?;
         let mut round = Round {
             gateway,

@@ -2,6 +2,8 @@
 //! kept of it, what it says of its version, and what its shadow has to be shown. Mapping and fan-out both come through
 //! here, so that what is said of one call is said in one place.
 
+use std::time::Instant;
+
 use hookloom_runtime::{Input, Outcome, Report};
 
 use super::{
@@ -16,6 +18,7 @@ use crate::{
     limits::limits_of,
     rollout::tally::{Counted, Fault, Observation},
     store::{flow::Call, resource::Version},
+    timing::Stage,
 };
 
 /// What a call is about.
@@ -102,7 +105,10 @@ async fn run(
 ) -> Result<Invoked, WorkError> {
     let limits = limits_of(gateway, app).await?;
     let evidence = Draft::of(version, &limits, &input);
-    let (call, observed, outcome) = match binding::call(gateway, app, version, limits, input).await? {
+    let begun = Instant::now();
+    let report = binding::call(gateway, app, version, limits, input).await?;
+    gateway.timings.record(Stage::Plugin, begun.elapsed());
+    let (call, observed, outcome) = match report {
         Err(failed) => (None, None, Err(failed)),
         Ok(report) => {
             let call = record(gateway, app, version, subject, evidence, &report);
