@@ -26,9 +26,11 @@ mod limits;
 mod message;
 mod page;
 mod plugin;
+mod replay;
 pub mod respond;
 mod rollout;
 mod rule;
+mod schedule;
 mod source;
 mod status;
 #[cfg(test)]
@@ -44,7 +46,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request},
     http::{StatusCode, Uri, uri::PathAndQuery},
     middleware::map_request,
-    routing::{get, post},
+    routing::{get, patch, post},
 };
 
 use crate::gateway::Gateway;
@@ -93,6 +95,7 @@ fn messaging() -> Router<Door> {
         )
         .route("/endpoint/{endpoint_id}/secret", get(endpoint::secret::get))
         .route("/endpoint/{endpoint_id}/secret/rotate", post(endpoint::secret::rotate))
+        .route("/endpoint/{endpoint_id}/recover", post(replay::recover))
         .route("/endpoint/{endpoint_id}/msg", get(delivery::list_messages))
         .route("/msg", get(message::list).post(message::create))
         .route("/msg/{msg_id}", get(message::get))
@@ -108,6 +111,10 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
     let upload = post(version::upload).layer(DefaultBodyLimit::max(component_bytes_max));
     Router::new()
         .route("/msg/{msg_id}/delivery", get(delivery::list))
+        .route("/msg/{msg_id}/schedule", patch(schedule::patch).delete(schedule::delete))
+        .route("/msg/{msg_id}/endpoint/{endpoint_id}/skip", post(delivery::skip))
+        .route("/replay", get(replay::list).post(replay::create))
+        .route("/replay/{replay_id}", get(replay::get).delete(replay::delete))
         .route(
             "/endpoint/{endpoint_id}/policy",
             get(endpoint::policy::get).put(endpoint::policy::put).patch(endpoint::policy::patch),

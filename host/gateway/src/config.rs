@@ -73,6 +73,7 @@ pub struct Config {
     pub policy: Policy,
     pub response_bytes_max: usize,
     pub delivery_concurrency: usize,
+    pub replay_per_second: u32,
     pub egress: EgressPolicy,
     /// At least one.
     pub workers: usize,
@@ -158,6 +159,8 @@ impl Check {
             policy: policy?,
             response_bytes_max: self.count("delivery.response_bytes_max", file.delivery.response_bytes_max),
             delivery_concurrency: self.count("delivery.concurrency", file.delivery.concurrency),
+            replay_per_second: u32::try_from(self.count("delivery.replay_per_second", file.delivery.replay_per_second))
+                .unwrap_or(u32::MAX),
             egress: EgressPolicy { allowed_subnets: allowed?, allow_http: file.egress.dangerous_allow_http },
             workers: self.workers(file.runtime.workers),
             queue_max: self.count("runtime.queue_max", file.runtime.queue_max),

@@ -3,6 +3,7 @@
 //! - [`server`] wires the parts, starts and stops them; [`gateway`] is what they share; [`config`] what can be set.
 //! - [`ingest`] accepts third parties' events, [`api`] the management requests and the platform's messages.
 //! - [`pipeline`] takes what was accepted: event → mapper → [`rules`] → message → fan-out → reshaper → delivery.
+//! - [`replay`] sends again what was delivered, died or is missing.
 //! - [`backtest`] is what a version would have made of recorded inputs, [`comparison`] how two answers to one input differ.
 //! - [`delivery`] signs, sends, records and schedules the next attempt.
 //! - [`store`] keeps everything; work resumes from it alone.
@@ -25,6 +26,7 @@ pub mod json;
 pub mod limits;
 pub mod pipeline;
 pub mod plugins;
+pub mod replay;
 pub mod reseal;
 pub mod rollout;
 pub mod rules;

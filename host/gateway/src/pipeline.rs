@@ -5,7 +5,7 @@
 //! 2. [`fan_out`]: a message → its subscribed endpoints → their reshaper plugins → deliveries with their exact bytes.
 //! 3. [`crate::delivery::worker`]: a delivery → signed → sent → recorded → its next attempt.
 //!
-//! Beside them: [`review`] decides what follows from a plugin's failures, [`release`] lets go on what a plugin held, and
+//! Beside them: [`review`] decides what follows from a plugin's failures, [`release`] lets go on what a plugin held, [`mod@replay`] sends again, and
 //! [`shadow`] runs candidates that are only compared, [`mod@backtest`] versions over what was recorded, and [`erase`] takes away
 //! what was removed.
 //!
@@ -22,6 +22,7 @@ pub mod fan_out;
 pub mod invoke;
 pub mod map;
 pub mod release;
+pub mod replay;
 pub mod review;
 pub mod shadow;
 
@@ -155,9 +156,10 @@ async fn work_once<W: Worker>(gateway: &Gateway, claim: &Claim) {
         ),
     }
     let due = gateway.clock.now().after(put_off(&error, claim.tries));
-    if let Err(error) = gateway.store.give_back(vec![(claim.clone(), due)]).await {
-        // The next start brings it back.
-        tracing::warn!(subject = %claim.subject, error = %Chain(&error), "could not put work off");
+    // Nobody else would bring it back before the next start. It is tried until it is done or this process ends.
+    while let Err(error) = gateway.store.give_back(vec![(claim.clone(), due)]).await {
+        tracing::warn!(subject = %claim.subject, error = %Chain(&error), "could not put work off yet");
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
         fan_out::FanOut,
         map::Map,
         release::Release,
+        replay::RunReplay,
         review::Review,
         shadow::{self, Shadows},
     },
@@ -133,6 +134,7 @@ impl Server {
         tasks.spawn(pipeline::run::<RunBacktest>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Review>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Release>(gateway.clone(), stop.clone()));
+        tasks.spawn(pipeline::run::<RunReplay>(gateway.clone(), stop.clone()));
         tasks.spawn(pipeline::run::<Erase>(gateway.clone(), stop.clone()));
         tasks.spawn(shadow::run(gateway.clone(), stop.clone()));
         tasks.spawn(reseal::follow(gateway.clone(), stop.clone()));

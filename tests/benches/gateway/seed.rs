@@ -31,9 +31,10 @@ pub fn copies(store: &Path, count: u64) -> Result<()> {
 fn copy(connection: &Connection, table: &str, which: &str, changed: &[(&str, &str)]) -> Result<usize> {
     let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?)")?;
     let columns: Vec<String> = statement.query_map([table], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let value =
-        |column: &String| changed.iter().find(|(name, _)| name == column).map_or(column.as_str(), |(_, new)| new);
-    let values: Vec<&str> = columns.iter().map(value).collect();
+    let values: Vec<&str> = columns
+        .iter()
+        .map(|column| changed.iter().find(|(name, _)| name == column).map_or(column.as_str(), |(_, new)| *new))
+        .collect();
     let (columns, values) = (columns.join(", "), values.join(", "));
     // The row first, so that the inner select sees it alone and `max(id)` is read before anything is written.
     let row = format!("(SELECT * FROM {table} WHERE {which})");

@@ -134,6 +134,14 @@ pub fn grace_period(seconds: u64) -> Result<std::time::Duration, Problem> {
     }
 }
 
+/// What messages have in common that may not overtake each other.
+pub fn ordering_key(text: String) -> Result<String, Problem> {
+    match text.len() {
+        1..=256 if !text.contains('\0') => Ok(text),
+        _ => Err("must be 1 to 256 bytes, without NUL".into()),
+    }
+}
+
 /// An RFC 3339 time.
 pub fn time(text: String) -> Result<Timestamp, Problem> {
     // A `+` of an offset arrives as a space where a client does not escape it in a query.

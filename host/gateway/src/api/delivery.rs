@@ -159,6 +159,25 @@ pub async fn resend(
     }
 }
 
+/// Takes a delivery that is dead or held out of its endpoint's order, so that the messages behind it go on.
+pub async fn skip(
+    tenant: Tenant<Replay>,
+    Path((_, message, endpoint)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let message = message::find(gateway, app, &message).await?.id;
+    let endpoint = edit::find::<Endpoint>(gateway, app, &endpoint).await?.id;
+    let (stood_in_line, next) = gateway.store.skip(app, &message, &endpoint, gateway.clock.now()).await?;
+    if let Some(next) = next {
+        gateway.bells.ring(next.kind);
+    }
+    if stood_in_line {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let detail = "this delivery holds up no other: it still waits, or stands in no order".into();
+    Err(ApiError::Conflict { code: "not_in_line", detail })
+}
+
 fn nothing_to_send(delivery: &Delivery) -> ApiError {
     let detail = match delivery.state {
         DeliveryState::Held => "the delivery is held by its plugin: reprocess its dead letter instead",

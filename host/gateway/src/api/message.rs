@@ -51,6 +51,7 @@ pub struct MessageIn {
     origin: Origin,
     medium: Option<String>,
     deliver_at: Option<Timestamp>,
+    ordering_key: Option<String>,
 }
 
 impl FromFields for MessageIn {
@@ -65,8 +66,9 @@ impl FromFields for MessageIn {
         let origin = fields.optional("origin", Ok).unwrap_or_default();
         let medium = fields.optional("medium", check::channel);
         let deliver_at = fields.optional("deliverAt", check::time);
+        let ordering_key = fields.optional("orderingKey", check::ordering_key);
         let (event_type, payload) = (event_type?, payload?);
-        Some(Self { event_type, event_id, channels, payload, application, origin, medium, deliver_at })
+        Some(Self { event_type, event_id, channels, payload, application, origin, medium, deliver_at, ordering_key })
     }
 }
 
@@ -88,6 +90,8 @@ pub struct MessageOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     deliver_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ordering_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     inbound_event_id: Option<EventId>,
 }
 
@@ -108,6 +112,7 @@ impl MessageOut {
             origin: message.origin,
             medium: message.medium,
             deliver_at: message.deliver_at.as_ref().map(Timestamp::to_string),
+            ordering_key: message.ordering_key,
             inbound_event_id: message.event,
         })
     }
@@ -200,7 +205,7 @@ async fn accept(
         deliver_at: input.deliver_at,
         event: None,
         operational: false,
-        ordering_key: None,
+        ordering_key: input.ordering_key,
         payload: String::from(Box::<str>::from(input.payload)),
     };
     let begun = Instant::now();

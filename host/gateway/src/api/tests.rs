@@ -13,8 +13,10 @@ mod message;
 mod paging;
 mod plugin;
 mod policy;
+mod replay;
 mod reseal;
 mod rollout;
+mod schedule;
 mod timings;
 
 use std::{

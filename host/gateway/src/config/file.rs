@@ -70,6 +70,7 @@ pub(super) struct Delivery {
     pub retry_after_max_s: u64,
     pub response_bytes_max: u64,
     pub concurrency: u64,
+    pub replay_per_second: u64,
 }
 
 #[derive(Debug, Deserialize)]

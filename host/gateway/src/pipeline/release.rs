@@ -56,7 +56,7 @@ async fn step(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
 }
 
 /// How many at once, and how long to wait then, for a rate.
-fn pace(per_second: u32) -> (usize, Duration) {
+pub fn pace(per_second: u32) -> (usize, Duration) {
     let limit = (per_second / STEPS_PER_SECOND).max(1);
     (limit as usize, Duration::from_secs_f64(f64::from(limit) / f64::from(per_second.max(1))))
 }

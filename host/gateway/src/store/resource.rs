@@ -37,11 +37,13 @@ pub enum ResourceKind {
     Key,
     /// [`Backtest`](crate::backtest::Backtest)
     Backtest,
+    /// [`Replay`](crate::replay::Replay)
+    Replay,
 }
 
 impl ResourceKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::App,
         Self::Endpoint,
         Self::EventType,
@@ -51,6 +53,7 @@ impl ResourceKind {
         Self::Version,
         Self::Key,
         Self::Backtest,
+        Self::Replay,
     ];
 
     /// The word that stands in the store and in messages.
@@ -65,6 +68,7 @@ impl ResourceKind {
             Self::Version => "version",
             Self::Key => "key",
             Self::Backtest => "backtest",
+            Self::Replay => "replay",
         }
     }
 }
@@ -75,7 +79,7 @@ impl ResourceKind {
         match self {
             Self::Rule => Some(200),
             Self::Endpoint | Self::Source | Self::Plugin | Self::Key => Some(1_000),
-            Self::Backtest => Some(100),
+            Self::Backtest | Self::Replay => Some(100),
             Self::Version => Some(10_000),
             Self::App | Self::EventType => None,
         }

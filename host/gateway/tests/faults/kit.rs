@@ -88,6 +88,14 @@ impl Gateway {
         tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
     }
 
+    pub fn pid(&self) -> u32 {
+        lock(&self.process).as_ref().unwrap().id()
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("hookloom.db")
+    }
+
     /// Runs a command of the binary over the same store.
     pub fn command(&self, arguments: &[&str]) -> String {
         hookloom(self.folder.path(), arguments)
@@ -170,6 +178,11 @@ impl Ledger {
 
     pub fn accepted(&self) -> usize {
         self.books().accepted.len()
+    }
+
+    /// Answers with 503 so far.
+    pub fn refused(&self) -> u64 {
+        self.books().refused
     }
 
     /// Waits until everything that was accepted has arrived, then prints the result and holds what must hold.

@@ -11,6 +11,7 @@
 //! that is shown by `synced.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod disk;
 mod keys;
 mod kill;
 mod kit;

@@ -129,7 +129,7 @@ fn left_by_a_cut(before: &Files, past: &[Step], roll: &mut impl FnMut() -> usize
         }
     }
     for (_, step) in open {
-        if roll() % 2 == 0 {
+        if roll().is_multiple_of(2) {
             apply(&mut database, &mut log, step);
         }
     }

@@ -9,7 +9,7 @@ use crate::{
 #[tokio::test]
 async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
     let api = Api::start().await;
-    let path = api._folder.path().join("secret.key");
+    let path = api.folder.path().join("secret.key");
     for app in ["acme", "other"] {
         api.app(app).await;
         api.put(&format!("/app/{app}/endpoint/main"), json!({"url": "https://example.com"})).await.ok(201);

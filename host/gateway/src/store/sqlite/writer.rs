@@ -328,6 +328,13 @@ fn write_group(
             let detail = error.to_string();
             group.finishes.push(first(Err(error.into())));
             return Err(detail);
+            // Who waits behind it is told so too: each would wait as long for the same answer.
+            let refusal = || unavailable(&error);
+            let mut finishes = vec![first(Err(refusal()))];
+            while let Ok(operation) = queue.try_recv() {
+                finishes.push(operation(Err(refusal())));
+            }
+            return (finishes, Ok(()));
         }
     };
     let turn = Turn { transaction: &transaction, process, used: RefCell::default() };

@@ -1,0 +1,63 @@
+//! Scheduled messages: moved and cancelled while nothing of them was sent.
+
+use axum::{Json, extract::Path, http::StatusCode};
+
+use super::{
+    auth::{Change, Tenant},
+    check,
+    extract::In,
+    fields::{Fields, FromFields},
+    message::{self, MessageOut},
+    respond::ApiError,
+};
+use crate::{
+    clock::Timestamp,
+    config::Config,
+    store::flow::{Rescheduled, WorkKind},
+};
+
+/// Another time for a message.
+pub struct ScheduleIn {
+    deliver_at: Timestamp,
+}
+
+impl FromFields for ScheduleIn {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+        Some(Self { deliver_at: fields.required("deliverAt", check::time)? })
+    }
+}
+
+pub async fn patch(
+    tenant: Tenant<Change>,
+    Path((_, name)): Path<(String, String)>,
+    In(input): In<ScheduleIn>,
+) -> Result<Json<MessageOut>, ApiError> {
+    reschedule(&tenant, &name, Some(input.deliver_at)).await?;
+    tenant.gateway.bells.ring(WorkKind::Deliver);
+    let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
+    Ok(Json(MessageOut::new(message, true)?))
+}
+
+/// Cancels the message: none of its deliveries is made.
+pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
+    reschedule(&tenant, &name, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn reschedule(tenant: &Tenant<Change>, name: &str, at: Option<Timestamp>) -> Result<(), ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let message = message::find(gateway, app, name).await?.id;
+    match gateway.store.reschedule(app, &message, at, gateway.clock.now()).await? {
+        Rescheduled::Done => Ok(()),
+        Rescheduled::Begun => {
+            Err(ApiError::Conflict { code: "already_begun", detail: "its delivery has begun".into() })
+        }
+        Rescheduled::NotScheduled => {
+            let detail = "it does not wait for a time, or was cancelled".into();
+            Err(ApiError::Conflict { code: "not_scheduled", detail })
+        }
+        Rescheduled::Missing => Err(ApiError::no_such("message")),
+    }
+}
