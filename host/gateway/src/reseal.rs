@@ -15,7 +15,7 @@ use crate::{
     clock::Timestamp,
     gateway::Gateway,
     id::AppId,
-    sealing::{HoldsSecrets, open, seal},
+    sealing::{HoldsSecrets, Place, keep_cache_key, open, seal, sealed_cache_key},
     secret::{KeyId, SecretError, SecretKeyring},
     store::{
         PageRequest, Position, Store, StoreError,
@@ -88,6 +88,7 @@ pub async fn reseal_all(store: &dyn Store, keyring: &SecretKeyring, now: Timesta
             reseal_each::<Source>(store, keyring, &app.value.id, now, &mut all).await?;
         }
     }
+    reseal_cache_key(store, keyring, &mut all).await?;
     Ok(all)
 }
 
@@ -104,7 +105,29 @@ pub async fn in_use(store: &dyn Store) -> Result<BTreeMap<KeyId, u64>, StoreErro
             count_each::<Source>(store, &app.value.id, &mut counts).await?;
         }
     }
+    let cache_key = sealed_cache_key(store).await?.and_then(|sealed| STANDARD.decode(&sealed.0).ok());
+    if let Some(id) = cache_key.and_then(|bytes| KeyId::of(&bytes)) {
+        *counts.entry(id).or_default() += 1;
+    }
     Ok(counts)
+}
+
+async fn reseal_cache_key(store: &dyn Store, keyring: &SecretKeyring, all: &mut Resealed) -> Result<(), StoreError> {
+    let Some(sealed) = sealed_cache_key(store).await? else { return Ok(()) };
+    if !STANDARD.decode(&sealed.0).is_ok_and(|bytes| keyring.is_outdated(&bytes)) {
+        return Ok(());
+    }
+    match open(keyring, Place::CacheKey, &sealed) {
+        Ok(opened) => {
+            keep_cache_key(store, &seal(keyring, Place::CacheKey, opened.expose())).await?;
+            all.changed += 1;
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the key of the cache can't be opened");
+            all.failed += 1;
+        }
+    }
+    Ok(())
 }
 
 async fn reseal_each<T: HoldsSecrets>(

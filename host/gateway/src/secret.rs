@@ -16,7 +16,6 @@ use chacha20poly1305::{
     Key, KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
-use hmac::{Hmac, Mac as _};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -43,8 +42,6 @@ pub struct KeyId([u8; KEY_ID_BYTES]);
 
 struct SealingKey {
     id: KeyId,
-    /// Of which other keys are derived, so that they tell nothing about this one.
-    root: Hmac<Sha256>,
     cipher: XChaCha20Poly1305,
 }
 
@@ -168,14 +165,6 @@ impl SecretKeyring {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A key for another purpose, of the first key: the same for the same purpose, and telling nothing about any other.
-    ///
-    /// Source: RFC 5869 §2.3 (HKDF-Expand, one block).
-    pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
-        let root = self.keys()[0].root.clone();
-        root.chain_update(purpose).chain_update([1_u8]).finalize().into_bytes().into()
-    }
-
     /// Encrypts `plaintext` for one place in the store. `context` names that place (table and row id); the value opens
     /// nowhere else, so nobody who can write to the store can move a secret to a row that he may read.
     pub fn seal(&self, plaintext: &[u8], context: &str) -> Vec<u8> {
@@ -261,8 +250,7 @@ impl SealingKey {
         let digest = Sha256::new().chain_update("hookloom key id").chain_update(key).finalize();
         let mut id = [0; KEY_ID_BYTES];
         id.copy_from_slice(&digest[..KEY_ID_BYTES]);
-        let root = Hmac::new_from_slice(key).expect("HMAC takes keys of every length");
-        Self { id: KeyId(id), root, cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
+        Self { id: KeyId(id), cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
     },
     plugins::Plugins,
     reseal,
+    sealing::{self, CacheKeyError},
     secret::{SecretError, SecretKeyring},
     store::{StoreError, sqlite::SqliteStore},
     timing::Timings,
@@ -45,9 +46,6 @@ use crate::{
 
 /// Environment variable that holds the key for secrets instead of the key file.
 pub const SECRET_KEY_VARIABLE: &str = "HOOKLOOM_SECRET_KEY";
-
-/// What the key of the cache of compiled plugins is derived for.
-const CACHE_KEY_PURPOSE: &str = "cache of compiled plugins";
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +71,9 @@ pub enum StartError {
     /// The key for secrets could not be read or made.
     #[error("could not get the key for secrets")]
     Secrets(#[from] SecretError),
+    /// The key of the cache of compiled plugins can't be opened.
+    #[error("could not get the key of the cache")]
+    CacheKey(#[from] CacheKeyError),
     /// The plugin runtime could not be set up.
     #[error("could not start the plugin runtime")]
     Runtime(#[from] hookloom_runtime::RuntimeError),
@@ -107,7 +108,7 @@ impl Server {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config, &*clock).await?;
         let keyring = open_keyring(&config)?;
-        let plugins = Plugins::start(&config, keyring.derive(CACHE_KEY_PURPOSE))?;
+        let plugins = Plugins::start(&config, sealing::cache_key(&store, &keyring).await?)?;
         let client = egress::client(&Arc::new(config.egress.clone()), config.connect_timeout)?;
         let address = config.listen;
         let listen = |source| StartError::Listen { address, source };

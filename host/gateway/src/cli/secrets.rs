@@ -55,7 +55,7 @@ async fn retire(config: &Config) -> anyhow::Result<ExitCode> {
         let left = settled.since(now).as_secs() + 1;
         bail!("the key file has just changed, and a gateway may not have read it yet: repeat this in {left} s");
     }
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::attach(&config.store_path)?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::attach(&config.store_path, now)?);
     let in_use = reseal::in_use(&*store).await?;
     let keys = key_file::retire(&config.secret_key_file, &in_use.keys().copied().collect())?;
     for key in &keys {

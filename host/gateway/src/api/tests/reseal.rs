@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     reseal::{self, Resealed},
+    sealing,
     secret::key_file,
 };
 
@@ -22,6 +23,7 @@ async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
         (secret, headers, api.get(&format!("/app/{app}/source/site")).await.ok(200))
     };
     let before = seen("acme").await;
+    let cache_key = sealing::cache_key(&*api.gateway.store, &api.gateway.keyring).await.unwrap();
     let (store, keyring, now) = (&*api.gateway.store, &api.gateway.keyring, api.now());
     assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed::default());
 
@@ -29,14 +31,18 @@ async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
     let new = key_file::rotate(&path).unwrap()[0];
     assert!(keyring.reload().unwrap());
     let used = async || reseal::in_use(store).await.unwrap().into_iter().collect::<Vec<_>>();
-    assert_eq!(used().await, [(old, 6)]);
+    assert_eq!(used().await, [(old, 7)]);
     api.put("/app/other/endpoint/late", json!({"url": "https://example.com"})).await.ok(201);
-    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed { changed: 4, failed: 0 });
-    assert_eq!(used().await, [(new, 7)]);
+    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed { changed: 5, failed: 0 });
+    assert_eq!(used().await, [(new, 8)]);
     assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed::default());
 
     key_file::retire(&path, &reseal::in_use(store).await.unwrap().into_keys().collect()).unwrap();
     assert!(keyring.reload().unwrap());
     assert_eq!(keyring.ids(), [new]);
     assert_eq!(seen("acme").await, before);
+    assert_eq!(sealing::cache_key(store, keyring).await.unwrap(), cache_key, "compiled code outlives the rotation");
+    let foreign = SecretKeyring::open(&api.folder.path().join("other.key")).unwrap();
+    let refused = sealing::cache_key(store, &foreign).await.unwrap_err();
+    assert_eq!(refused.to_string(), "this key file is not the one that the store was written with");
 }

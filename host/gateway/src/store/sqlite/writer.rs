@@ -327,14 +327,12 @@ fn write_group(
         Err(error) => {
             let detail = error.to_string();
             group.finishes.push(first(Err(error.into())));
-            return Err(detail);
             // Who waits behind it is told so too: each would wait as long for the same answer.
-            let refusal = || unavailable(&error);
-            let mut finishes = vec![first(Err(refusal()))];
-            while let Ok(operation) = queue.try_recv() {
-                finishes.push(operation(Err(refusal())));
+            while let Some((operation, is_upkeep)) = waiting.more(group) {
+                group.has_upkeep |= is_upkeep;
+                group.finishes.push(operation(Err(unavailable(&detail))));
             }
-            return (finishes, Ok(()));
+            return Err(detail);
         }
     };
     let turn = Turn { transaction: &transaction, process, used: RefCell::default() };
