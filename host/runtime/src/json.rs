@@ -15,6 +15,9 @@ use thiserror::Error;
 /// The longest piece of a key that an error quotes, in characters.
 const QUOTED_CHARS_MAX: usize = 60;
 
+/// Keys of an object that are compared each with each: most differ in their lengths already, and sorting costs more.
+const PAIRWISE_MAX: usize = 16;
+
 /// Why a text is refused, and where.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("{problem} at line {line}, column {column}")]
@@ -68,6 +71,13 @@ struct Key<'a> {
     position: usize,
 }
 
+/// Where the plain text of a string stops.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    End,
+    Escape,
+}
+
 /// What may come next.
 enum Expect {
     Value,
@@ -109,7 +119,7 @@ impl<'a> Checker<'a> {
         match self.peek() {
             Some(b'{') => return self.open(Open::Object { keys_start: self.keys.len() }, Expect::KeyOrEnd),
             Some(b'[') => return self.open(Open::Array, Expect::ItemOrEnd),
-            Some(b'"') => drop(self.string()?),
+            Some(b'"') => self.skip_string()?,
             Some(b'-' | b'0'..=b'9') => self.number()?,
             Some(b't') => self.literal("true")?,
             Some(b'f') => self.literal("false")?,
@@ -142,9 +152,15 @@ impl<'a> Checker<'a> {
     /// Looks for a key that comes twice among those from `keys_start` on, and forgets them.
     fn close_keys(&mut self, keys_start: usize) -> Result<(), Problem> {
         let keys = &mut self.keys[keys_start..];
-        keys.sort_unstable();
-        let twice = keys.windows(2).filter(|pair| pair[0].name == pair[1].name).map(|pair| &pair[1]);
-        if let Some(key) = twice.min_by_key(|key| key.position) {
+        let twice = if keys.len() <= PAIRWISE_MAX {
+            let is_repeated = |number: &usize| keys[..*number].iter().any(|key| key.name == keys[*number].name);
+            (1..keys.len()).find(is_repeated).map(|number| &keys[number])
+        } else {
+            keys.sort_unstable();
+            let repeated = keys.windows(2).filter(|pair| pair[0].name == pair[1].name).map(|pair| &pair[1]);
+            repeated.min_by_key(|key| key.position)
+        };
+        if let Some(key) = twice {
             let problem = format!("duplicate key {:?}", shorten(&key.name));
             return Err(Problem { problem, position: key.position });
         }
@@ -180,23 +196,36 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A string of which only its end matters.
+    fn skip_string(&mut self) -> Result<(), Problem> {
+        self.position += 1;
+        while self.stops_plain_text()? == Stop::Escape {
+            self.escape()?;
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    /// Goes over plain text to the string's end or to an escape.
+    fn stops_plain_text(&mut self) -> Result<Stop, Problem> {
+        self.position += plain_len(&self.text.as_bytes()[self.position..]);
+        match self.peek() {
+            Some(b'"') => Ok(Stop::End),
+            Some(b'\\') => Ok(Stop::Escape),
+            Some(_) => Err(self.problem("a control character in a string".to_owned())),
+            None => Err(self.unexpected("the end of a string")),
+        }
+    }
+
     /// A string, without its quotation marks and escapes.
     fn string(&mut self) -> Result<Cow<'a, str>, Problem> {
         self.position += 1;
         let mut start = self.position;
         let mut unescaped = String::new();
-        loop {
-            self.position += plain_len(&self.text.as_bytes()[self.position..]);
-            match self.peek() {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    unescaped.push_str(&self.text[start..self.position]);
-                    unescaped.push(self.escape()?);
-                    start = self.position;
-                }
-                Some(_) => return Err(self.problem("a control character in a string".to_owned())),
-                None => return Err(self.unexpected("the end of a string")),
-            }
+        while self.stops_plain_text()? == Stop::Escape {
+            unescaped.push_str(&self.text[start..self.position]);
+            unescaped.push(self.escape()?);
+            start = self.position;
         }
         let rest = &self.text[start..self.position];
         self.position += 1;
@@ -228,12 +257,12 @@ impl<'a> Checker<'a> {
     /// `\uXXXX`, or two of them that are a pair of surrogates; the position is at the `u`.
     fn unicode_escape(&mut self, start: usize) -> Result<char, Problem> {
         let first = self.code_unit(start)?;
-        let mut units = vec![first];
+        let mut second = None;
         if (0xd800..0xdc00).contains(&first) && self.text[self.position..].starts_with("\\u") {
             self.position += 1;
-            units.push(self.code_unit(start)?);
+            second = Some(self.code_unit(start)?);
         }
-        match char::decode_utf16(units).next() {
+        match char::decode_utf16([first].into_iter().chain(second)).next() {
             Some(Ok(character)) => Ok(character),
             _ => Err(Problem { problem: "half a surrogate pair".to_owned(), position: start }),
         }
@@ -418,6 +447,11 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(check(text), Err(error.to_owned()), "{text}");
         }
+        // More keys than are compared each with each.
+        let many: Vec<String> = (0..100).map(|number| format!("\"k{number}\":1")).collect();
+        assert_eq!(check(&format!("{{{}}}", many.join(","))), Ok(()));
+        let error = check(&format!("{{{},\"k50\":1,\"k7\":1}}", many.join(","))).unwrap_err();
+        assert!(error.starts_with("duplicate key \"k50\""), "{error}");
         let long = "k".repeat(1000);
         let error = check(&format!(r#"{{"{long}":1,"{long}":2}}"#)).unwrap_err();
         assert!(error.len() < 150, "{error}");
