@@ -63,8 +63,9 @@ fn main() -> Result<()> {
     let guests = guests::build(&out)?;
     let bench = Bench::new(guests)?;
     let mut table = Table::default();
-    let sections: [(&str, Section); 10] = [
+    let sections: [(&str, Section); 11] = [
         ("calls", Bench::calls),
+        ("forms", Bench::forms),
         ("echo", Bench::echo),
         ("scaling", Bench::scaling),
         ("counts", Bench::counts),
@@ -167,6 +168,31 @@ impl Bench {
         record("sdk_dyn_over_native", "SDK, dynamic");
         record("sdk_typed_over_native_dyn", "SDK, typed");
         record("std_over_native", "std");
+        Ok(())
+    }
+
+    /// The same plugins as the components that they are, which is how all run whose module can't run alone.
+    fn forms(&self, table: &mut Table) -> Result<()> {
+        let runtime = Runtime::new(RuntimeConfig { keep_wrapped: true, ..RuntimeConfig::default() })?;
+        println!("{:<42} {:>8} {:>8}", "p50 µs by form", "module", "component");
+        let guests = [
+            ("SDK, dynamic", &self.dynamic, &self.guests.dynamic, &self.event),
+            ("SDK, typed", &self.typed, &self.guests.typed, &self.event),
+            ("echo", &self.echo, &self.guests.echo, &self.smallest),
+        ];
+        for (name, module, component, request) in guests {
+            anyhow::ensure!(module.is_unwrapped(), "{name} runs as a component");
+            let component = runtime.compile(&std::fs::read(component)?)?;
+            let mut contenders =
+                [contender("module", || module.call(request)), contender("component", || component.call(request))];
+            let rounds = paired(&mut contenders, ROUNDS, SLICE);
+            let (module, component) = (rounds.median("module"), rounds.median("component"));
+            println!("{name:<42} {module:>8.2} {component:>8.2}");
+            if name == "SDK, typed" {
+                let raw = json!({ "module_us": module, "component_us": component });
+                table.record("module_over_component", rounds.ratio("module", "component"), raw);
+            }
+        }
         Ok(())
     }
 

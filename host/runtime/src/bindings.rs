@@ -13,6 +13,9 @@
 //!
 //! A version without a module here is refused by its name, before anything is compiled (`compile/structure.rs`).
 //!
+//! Version 1.0 is written a second time, as it lies in memory (`v1_0/unwrapped.rs`), for core modules that run without their component.
+//! Other versions need none: a component that names one runs as it is.
+//!
 //! Written by hand rather than generated, for two reasons: a log line must be read where it lies, however long it is, and the
 //! arguments are lent, not copied. The test `contract.rs` holds the types against the WIT file, and golden plugins in
 //! `tests/golden/`, which are never built again, hold each version to what it was.
@@ -28,7 +31,7 @@ use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, L
 use wasmtime::{Engine, Store};
 
 use crate::call::{self, CallState};
-use crate::plugin::Prepared;
+use crate::plugin::Wrapped;
 use crate::{CompileError, Input, MapInput, Message, RuleMatch};
 
 /// The newest version that this host serves.
@@ -89,7 +92,7 @@ pub(crate) trait Adapter: Send + Sync {
     fn exports(&self, component: &Component) -> Result<Exported, CompileError>;
 
     /// Instantiates the component and calls the export that the input is for.
-    fn enter(&self, plugin: &Prepared, store: &mut Store<CallState>, input: &Input) -> wasmtime::Result<Returned>;
+    fn enter(&self, plugin: &Wrapped, store: &mut Store<CallState>, input: &Input) -> wasmtime::Result<Returned>;
 }
 
 /// The functions that a component exports.
@@ -104,6 +107,13 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
     v1_0::add_to(&mut linker, v1_0::HOST)?;
     #[cfg(test)]
     v1_0::add_to(&mut linker, v1_1_draft::HOST)?;
+    Ok(linker)
+}
+
+/// The same for a core module that runs without its component.
+pub(crate) fn core_linker(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<CallState>> {
+    let mut linker = wasmtime::Linker::new(engine);
+    v1_0::unwrapped::add_to(&mut linker)?;
     Ok(linker)
 }
 
@@ -128,7 +138,7 @@ impl<C: Contract> Adapter for Served<C> {
         Ok(Exported { map, reshape })
     }
 
-    fn enter(&self, plugin: &Prepared, store: &mut Store<CallState>, input: &Input) -> wasmtime::Result<Returned> {
+    fn enter(&self, plugin: &Wrapped, store: &mut Store<CallState>, input: &Input) -> wasmtime::Result<Returned> {
         match input {
             Input::Map(input) => C::lend_map(input, |params| {
                 call::call::<C::MapParams<'_>, C::MapResult>(plugin, store, plugin.map.as_ref(), params)

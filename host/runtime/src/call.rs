@@ -4,17 +4,20 @@
 //!
 //! 1. [`admit`]: does the plugin export what is asked, is the input small enough.
 //! 2. [`new_store`]: fuel, deadline, memory, tables and copies are bounded before the instance exists.
-//! 3. `bindings.rs`, by the version of the contract: instantiate, [`call`] the export.
+//! 3. Instantiate, call the export: `bindings.rs`, by the version of the contract; or, where the core module alone is known to do the
+//!    same, `unwrapped.rs`, which saves most of what the machinery of components costs.
 //! 4. `output.rs` measures and checks the result, or `classify.rs` finds the cause of the failure.
 //! 5. The store is dropped: its memory is cleared and its slot is free again.
 
 mod backtrace;
+pub(crate) mod canonical;
 mod classify;
 mod fault;
 mod log;
 mod output;
 mod self_test;
 mod state;
+mod unwrapped;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,8 +30,9 @@ use self::classify::Circumstances;
 pub(crate) use self::log::escape;
 pub(crate) use self::self_test::self_test;
 pub(crate) use self::state::CallState;
+pub(crate) use self::unwrapped::Unwrapped;
 use crate::bindings::Returned;
-use crate::plugin::Prepared;
+use crate::plugin::{Form, Prepared, Wrapped};
 use crate::{Failure, FailureCode, Input, Limits, Outcome, Report, Request};
 
 /// Runs `plugin` once. Never panics; blocks for at most about the deadline.
@@ -46,8 +50,8 @@ pub(crate) fn run(plugin: &Prepared, request: &Request) -> Report {
 /// Refuses what needs no instance to be refused.
 fn admit(plugin: &Prepared, request: &Request) -> Result<(), Failure> {
     let (exported, kind) = match &request.input {
-        Input::Map(_) => (plugin.map.is_some(), "mapper"),
-        Input::Reshape(_) => (plugin.reshape.is_some(), "reshaper"),
+        Input::Map(_) => (plugin.form.maps(), "mapper"),
+        Input::Reshape(_) => (plugin.form.reshapes(), "reshaper"),
     };
     if !exported {
         return Err(Failure::new(FailureCode::NotExported, format!("the plugin is no {kind}")));
@@ -63,18 +67,18 @@ fn admit(plugin: &Prepared, request: &Request) -> Result<(), Failure> {
 /// Makes the sandbox, runs the guest in it, takes the sandbox down.
 fn attempt(plugin: &Prepared, request: &Request, start: Instant) -> Report {
     let limits = effective_limits(plugin, &request.limits);
+    // Given back when everything else of the call is.
+    let Some(_slot) = plugin.slots().take() else { return Report::not_run(busy()) };
     let mut store = match new_store(plugin, request, &limits, start) {
         Ok(store) => store,
         Err(error) => return Report::not_run(Failure::new(FailureCode::Internal, format!("{error:#}"))),
     };
-    let outcome = plugin
-        .adapter
-        .enter(plugin, &mut store, &request.input)
-        .map_err(|error| {
-            let elapsed = start.elapsed();
-            let stack_bytes = plugin.shared.config.stack_bytes;
-            classify::failure(&store, &error, &Circumstances { limits: &limits, elapsed, stack_bytes })
-        })
+    let returned = match &plugin.form {
+        Form::Component(form) => form.adapter.enter(form, &mut store, &request.input),
+        Form::Module(form) => form.enter(&mut store, &request.input),
+    };
+    let outcome = returned
+        .map_err(|error| classify::failure(&store, &error, &circumstances(plugin, &limits, start)))
         .and_then(|returned| match returned {
             Returned::Map(result) => output::mapped(&limits, result),
             Returned::Reshape(result) => output::reshaped(&limits, result),
@@ -84,6 +88,18 @@ fn attempt(plugin: &Prepared, request: &Request, start: Instant) -> Report {
     let memory_peak_bytes = store.data().meter.memory.peak();
     let logs = store.into_data().log.into_logs();
     Report { outcome, fuel_used, duration: Duration::ZERO, memory_peak_bytes, logs }
+}
+
+fn circumstances<'a>(plugin: &Prepared, limits: &'a Limits, start: Instant) -> Circumstances<'a> {
+    let offset = match &plugin.form {
+        Form::Component(_) => 0,
+        Form::Module(form) => form.offset,
+    };
+    Circumstances { limits, elapsed: start.elapsed(), stack_bytes: plugin.shared.config.stack_bytes, offset }
+}
+
+fn busy() -> Failure {
+    Failure::new(FailureCode::Busy, "as many plugin calls are running as can run at once")
 }
 
 /// The limits of the request, as far as the pool goes.
@@ -106,10 +122,13 @@ fn new_store(
     // A deadline beyond what the clock can express is none.
     let deadline = start.checked_add(limits.deadline);
     let state = CallState::new(limits, Arc::clone(&request.settings), deadline, plugin.wide_strings);
-    let mut store = Store::try_new(plugin.instance_pre.engine(), state)?;
+    let mut store = Store::try_new(plugin.engine(), state)?;
     store.limiter(|state| &mut state.meter);
     store.set_fuel(limits.fuel)?;
-    store.call_hook(CallState::on_crossing);
+    if let Form::Component(_) = plugin.form {
+        // A core module's result is copied by us, within the same bound.
+        store.call_hook(CallState::on_crossing);
+    }
     let tick = plugin.shared.config.epoch_tick;
     store.set_epoch_deadline(ticks(limits.deadline, tick));
     // Ticks come early or late with the load of the machine, so the clock has the last word.
@@ -126,7 +145,7 @@ fn new_store(
 
 /// Instantiates the component and calls an export of it: what each version of the contract does with its own types.
 pub(crate) fn call<Params, Return>(
-    plugin: &Prepared,
+    plugin: &Wrapped,
     store: &mut Store<CallState>,
     export: Option<&ComponentExportIndex>,
     params: Params,

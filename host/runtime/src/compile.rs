@@ -19,12 +19,15 @@ mod structure;
 mod symbols;
 mod tally;
 mod types;
+mod unwrap;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
-pub(crate) use self::artefact::Artefact;
+pub(crate) use self::artefact::{Artefact, Code};
 pub(crate) use self::cage::is_entered;
 pub use self::cage::run_if_compile_child;
 pub use self::error::{CompileBound, CompileError};
@@ -33,11 +36,13 @@ pub(crate) use self::job::Place;
 use self::job::{Answer, Work};
 pub use self::limits::{ChildCompiler, CompileLimits, Compiler};
 pub(crate) use self::structure::Structure;
+pub(crate) use self::unwrap::{Entry, Unwrapped};
 use crate::bindings::{self, Exported, v1_0};
 use crate::cache::{Facts, Found, Unusable};
-use crate::engine::{self, Class, Shared};
+use crate::call;
+use crate::engine::{self, Host, Shared};
 use crate::outcome::Frame;
-use crate::plugin::Prepared;
+use crate::plugin::{Form, Prepared, Wrapped};
 use crate::{CacheEvent, Digest, Plugin};
 
 /// A plugin, and what the cache does not have of it yet.
@@ -76,16 +81,16 @@ pub(crate) fn compile(shared: &Arc<Shared>, bytes: &[u8]) -> Result<Compiled, Co
 pub(crate) fn compile_anew(shared: &Arc<Shared>, bytes: &[u8], digest: Digest) -> Result<Compiled, CompileError> {
     let structure = structure::check(bytes, &shared.config)?;
     let class = structure.needs.class();
-    let artefact = translate(shared, bytes, class)?;
-    let component = artefact
-        .load(&shared.host(class).engine)
+    let artefact = translate(shared, bytes, &structure)?;
+    let code = artefact
+        .load(&shared.host(class).engine, structure.unwrapped.is_some())
         // It is of this very engine, so what doesn't fit the pool is the component's doing.
         .map_err(|error| match engine::is_of_the_machine(&error) {
             true => CompileError::Compiler { detail: format!("{error:#}") },
             false => CompileError::Compile { detail: format!("{error:#}") },
         })?;
     let facts = Facts { structure, component_bytes: bytes.len() as u64 };
-    let plugin = prepare(shared, &component, &facts, digest, artefact.bytes().len())?;
+    let plugin = prepare(shared, &code, &facts, digest, artefact.bytes().len())?;
     Ok(Compiled { plugin, fresh: Some((facts, artefact)) })
 }
 
@@ -99,10 +104,11 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
         if let Err(error) = facts.structure.needs.check(&shared.config.limits_max) {
             return Ok(Err(error));
         }
-        let component = artefact
-            .load(&shared.host(facts.structure.needs.class()).engine)
+        let engine = &shared.host(facts.structure.needs.class()).engine;
+        let code = artefact
+            .load(engine, facts.structure.unwrapped.is_some())
             .map_err(|error| if engine::is_of_the_machine(&error) { Unusable::Unread } else { Unusable::Unfit })?;
-        Ok(prepare(shared, &component, &facts, *digest, artefact.bytes().len()))
+        Ok(prepare(shared, &code, &facts, *digest, artefact.bytes().len()))
     });
     let event = match &found {
         Found::Hit(_) => CacheEvent::Hit,
@@ -115,17 +121,19 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
 }
 
 /// Compiles to machine code, here or in a child.
-fn translate(shared: &Shared, bytes: &[u8], class: Class) -> Result<Artefact<'static>, CompileError> {
+fn translate(shared: &Shared, bytes: &[u8], structure: &Structure) -> Result<Artefact<'static>, CompileError> {
+    let class = structure.needs.class();
+    let module = structure.unwrapped.as_ref().map(|unwrapped| &unwrapped.module);
     let config = match &shared.config.compiler {
         Compiler::InProcess => {
-            let artefact = shared.host(class).engine.precompile_component(bytes);
+            let artefact = precompile(&shared.host(class).engine, bytes, module);
             return artefact
                 .map(Artefact::compiled)
                 .map_err(|error| CompileError::Compile { detail: format!("{error:#}") });
         }
         Compiler::Child(config) => config,
     };
-    match child::run(config, Work::Compile(class), bytes)? {
+    match child::run(config, Work::Compile(class, module.cloned()), bytes)? {
         (Answer::Compiled(engine), artefact) if engine == shared.host(class).fingerprint => {
             Ok(Artefact::compiled(artefact))
         }
@@ -141,6 +149,20 @@ fn translate(shared: &Shared, bytes: &[u8], class: Class) -> Result<Artefact<'st
 /// What the child said instead may be long, and a stranger's.
 fn other_answer() -> CompileError {
     CompileError::Compiler { detail: "the compile child answered something else than it was asked".to_owned() }
+}
+
+/// Compiles a component, or the core module that lies there in it.
+///
+/// # Errors
+/// What the engine has against it, in words about the component.
+fn precompile(engine: &Engine, component: &[u8], module: Option<&Range<u64>>) -> wasmtime::Result<Vec<u8>> {
+    let whole = || engine.precompile_component(component);
+    let range = module.map(|module| usize::try_from(module.start).ok().zip(usize::try_from(module.end).ok()));
+    match range.and_then(|range| component.get(range?.0..range?.1)) {
+        // Places in the words are those of the component then, which its author knows.
+        Some(module) => engine.precompile_module(module).map_err(|error| whole().err().unwrap_or(error)),
+        None => whole(),
+    }
 }
 
 /// The lines of a backtrace with the places that the component's debug information has for them; `None` where a frame has none, or
@@ -167,28 +189,21 @@ pub(crate) fn probe(config: &ChildCompiler, attempts: Vec<Attempt>) -> Result<Ve
 /// Checks what only the compiled component tells, and finds its exports.
 fn prepare(
     shared: &Arc<Shared>,
-    component: &Component,
+    code: &Code,
     facts: &Facts,
     digest: Digest,
     artefact_bytes: usize,
 ) -> Result<Plugin, CompileError> {
-    let unknown = || CompileError::UnknownContract {
-        found: facts.structure.contract.clone(),
-        supported: bindings::NEWEST.to_owned(),
+    let class = facts.structure.needs.class();
+    let form = match (code, &facts.structure.unwrapped) {
+        (Code::Module(module), Some(unwrapped)) => Form::Module(unwrapped_form(shared.host(class), module, unwrapped)?),
+        (Code::Component(component), _) => Form::Component(wrapped_form(shared.host(class), component, facts)?),
+        (Code::Module(_), None) => return Err(missing("what of it is called")),
     };
-    let adapter = bindings::adapter(&facts.structure.contract).ok_or_else(unknown)?;
-    let Exported { map, reshape } = adapter.exports(component)?;
-    let instance_pre = shared
-        .host(facts.structure.needs.class())
-        .linker
-        .instantiate_pre(component)
-        .map_err(|error| CompileError::WrongType { item: v1_0::HOST.to_owned(), detail: format!("{error:#}") })?;
     Ok(Plugin::new(Prepared {
         shared: Arc::clone(shared),
-        instance_pre,
-        adapter,
-        map,
-        reshape,
+        class,
+        form,
         wide_strings: facts.structure.wide_strings,
         digest,
         contract: facts.structure.contract.clone(),
@@ -196,4 +211,33 @@ fn prepare(
         artefact_bytes,
         debug_info: facts.structure.debug_info,
     }))
+}
+
+/// Checks the types of a component against the contract.
+fn wrapped_form(host: &Host, component: &Component, facts: &Facts) -> Result<Wrapped, CompileError> {
+    let unknown = || CompileError::UnknownContract {
+        found: facts.structure.contract.clone(),
+        supported: bindings::NEWEST.to_owned(),
+    };
+    let adapter = bindings::adapter(&facts.structure.contract).ok_or_else(unknown)?;
+    let Exported { map, reshape } = adapter.exports(component)?;
+    let instance_pre = host
+        .linker
+        .instantiate_pre(component)
+        .map_err(|error| CompileError::WrongType { item: v1_0::HOST.to_owned(), detail: format!("{error:#}") })?;
+    Ok(Wrapped { instance_pre, adapter, map, reshape })
+}
+
+/// Finds the exports of a core module, whose types `structure.rs` has checked in its component.
+fn unwrapped_form(host: &Host, module: &Module, found: &Unwrapped) -> Result<call::Unwrapped, CompileError> {
+    let instance_pre = host
+        .core_linker
+        .instantiate_pre(module)
+        .map_err(|error| CompileError::Compile { detail: format!("{error:#}") })?;
+    call::Unwrapped::new(module, instance_pre, found).ok_or_else(|| missing("an export that its component uses"))
+}
+
+/// What was found in the component is not there in its machine code.
+fn missing(what: &str) -> CompileError {
+    CompileError::Compiler { detail: format!("the compiled module lacks {what}") }
 }

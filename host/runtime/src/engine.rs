@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,10 @@ pub struct RuntimeConfig {
     pub compiler: Compiler,
     /// Where compiled components are kept. Default: nowhere.
     pub cache: Option<CacheConfig>,
+    /// Runs every plugin as the component that it is, also where its core module alone would do. Default: false. Nothing but the time of
+    /// a call depends on it, and tests hold that against it.
+    #[doc(hidden)]
+    pub keep_wrapped: bool,
 }
 
 /// The plugin runtime of a process: compiles components, which then can be called.
@@ -147,8 +152,36 @@ pub(crate) struct Shared {
 pub(crate) struct Host {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<CallState>,
+    /// For core modules that run without their component.
+    pub(crate) core_linker: wasmtime::Linker<CallState>,
+    /// The calls that can run at once.
+    pub(crate) slots: Slots,
     /// What machine code for it must have been made with.
     pub(crate) fingerprint: [u8; 32],
+}
+
+/// Counts the calls that run. The pool counts components and core modules apart, and a plugin may be either.
+pub(crate) struct Slots {
+    running: AtomicU32,
+    max: u32,
+}
+
+/// Room for one call, until it is dropped.
+pub(crate) struct Slot<'a>(&'a AtomicU32);
+
+impl Slots {
+    /// `None` when as many calls run as can.
+    pub(crate) fn take(&self) -> Option<Slot<'_>> {
+        let more = |running| if running < self.max { Some(running + 1) } else { None };
+        self.running.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok().map(|_| Slot(&self.running))
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        // What the call gave back before must be there for whoever sees this.
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl Shared {
@@ -165,8 +198,10 @@ impl Host {
     fn new(config: &RuntimeConfig, class: Class) -> Result<Host, RuntimeError> {
         let engine = Engine::new(&engine_config(config, class)).map_err(engine_error)?;
         let linker = bindings::linker(&engine).map_err(engine_error)?;
+        let core_linker = bindings::core_linker(&engine).map_err(engine_error)?;
         let fingerprint = fingerprint(&engine);
-        Ok(Host { engine, linker, fingerprint })
+        let slots = Slots { running: AtomicU32::new(0), max: config.instances_max };
+        Ok(Host { engine, linker, core_linker, slots, fingerprint })
     }
 }
 
@@ -184,6 +219,7 @@ impl Runtime {
         for host in [&small, &large, &snapshot] {
             engines.update(&host.fingerprint);
         }
+        engines.update(&[u8::from(config.keep_wrapped)]);
         let engines = *engines.finalize().as_bytes();
         let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines)).transpose()?;
         start_ticker([&small, &large, &snapshot].map(|host| host.engine.weak()), config.epoch_tick)?;
@@ -314,6 +350,7 @@ impl Default for RuntimeConfig {
             compile_limits: CompileLimits::default(),
             compiler: Compiler::default(),
             cache: None,
+            keep_wrapped: false,
         }
     }
 }
@@ -400,6 +437,8 @@ fn code_config(class: Class) -> Config {
     engine.cranelift_nan_canonicalization(true).wasm_relaxed_simd(false).shared_memory(false);
     // Features that no guest of ours needs, and that cost each instance something.
     engine.gc_support(false).concurrency_support(false).wasm_memory64(false).wasm_custom_page_sizes(false);
+    // Backtraces follow frame pointers, and nothing unwinds through guests: a panic of a host function ends before them.
+    engine.native_unwind_info(false);
     // JavaScript engines are linked with a memory of their own.
     engine.wasm_multi_memory(true);
     // What the author reads when a guest traps: the names of its functions. The guest's debug information is a stranger's

@@ -6,11 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use wasmtime::Engine;
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
 use crate::bindings::Adapter;
-use crate::call::{self, CallState};
-use crate::engine::Shared;
+use crate::call::{self, CallState, Unwrapped};
+use crate::engine::{Class, Shared, Slots};
 use crate::observer::ObserverHandle;
 use crate::{Digest, Report, Request};
 
@@ -32,13 +33,8 @@ pub struct Exports {
 /// Everything that a call needs and that doesn't change between calls.
 pub(crate) struct Prepared {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) instance_pre: InstancePre<CallState>,
-    /// Who serves the version of the contract that it was built for.
-    pub(crate) adapter: &'static dyn Adapter,
-    /// The function `map`, found once.
-    pub(crate) map: Option<ComponentExportIndex>,
-    /// The function `reshape`, found once.
-    pub(crate) reshape: Option<ComponentExportIndex>,
+    pub(crate) class: Class,
+    pub(crate) form: Form,
     /// Whether some of its texts cross as UTF-16, which the host must copy to read.
     pub(crate) wide_strings: bool,
     pub(crate) digest: Digest,
@@ -46,6 +42,51 @@ pub(crate) struct Prepared {
     pub(crate) bytes_len: usize,
     pub(crate) artefact_bytes: usize,
     pub(crate) debug_info: bool,
+}
+
+/// What is instantiated for a call. Both forms of a plugin do the same; which it is, `compile/unwrap.rs` decides.
+pub(crate) enum Form {
+    /// The component: any that fits the contract.
+    Component(Wrapped),
+    /// Its core module alone: less of the host's time, where it is known to do the same.
+    Module(Unwrapped),
+}
+
+/// A plugin as the component that it is.
+pub(crate) struct Wrapped {
+    pub(crate) instance_pre: InstancePre<CallState>,
+    /// Who serves the version of the contract that it was built for.
+    pub(crate) adapter: &'static dyn Adapter,
+    /// The function `map`, found once.
+    pub(crate) map: Option<ComponentExportIndex>,
+    /// The function `reshape`, found once.
+    pub(crate) reshape: Option<ComponentExportIndex>,
+}
+
+impl Form {
+    pub(crate) fn maps(&self) -> bool {
+        match self {
+            Form::Component(form) => form.map.is_some(),
+            Form::Module(form) => form.maps(),
+        }
+    }
+
+    pub(crate) fn reshapes(&self) -> bool {
+        match self {
+            Form::Component(form) => form.reshape.is_some(),
+            Form::Module(form) => form.reshapes(),
+        }
+    }
+}
+
+impl Prepared {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.shared.host(self.class).engine
+    }
+
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.shared.host(self.class).slots
+    }
 }
 
 impl Plugin {
@@ -60,7 +101,7 @@ impl Plugin {
 
     /// What it can be called for.
     pub fn exports(&self) -> Exports {
-        Exports { mapper: self.inner.map.is_some(), reshaper: self.inner.reshape.is_some() }
+        Exports { mapper: self.inner.form.maps(), reshaper: self.inner.form.reshapes() }
     }
 
     /// The version of the contract that it was built for, for example `1.0.0`.
@@ -71,6 +112,12 @@ impl Plugin {
     /// The length of the component in bytes, before it was compiled.
     pub fn bytes_len(&self) -> usize {
         self.inner.bytes_len
+    }
+
+    /// Whether its core module runs without the component around it. For tests and measurements: nothing else depends on it.
+    #[doc(hidden)]
+    pub fn is_unwrapped(&self) -> bool {
+        matches!(self.inner.form, Form::Module(_))
     }
 
     /// The length of its machine code and what belongs to it, in bytes: about the memory that it keeps while it is loaded.

@@ -2,7 +2,6 @@
 //! of its own: the functions below are run one after another, those whose name contains the first argument where there is one.
 
 #![expect(clippy::unwrap_used, reason = "a failed test ends with a panic")]
-
 #[path = "suite/guest.rs"]
 #[expect(dead_code, reason = "the other suite uses the rest")]
 mod guest;

@@ -3,6 +3,8 @@
 //! Going in, records borrow from `values.rs`; coming out, they are copied, within the bound that `call/state.rs` sets. A log line
 //! stays in the guest until the log has taken what it wants of it.
 
+pub(crate) mod unwrapped;
+
 use std::sync::Arc;
 
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, WasmStr};
@@ -13,6 +15,8 @@ use crate::{InboundEvent, LogLevel, MapInput, Message};
 
 /// The version of the contract that this module speaks.
 pub(crate) const VERSION: &str = "1.0.0";
+/// The interface that has the types of the others.
+pub(crate) const TYPES: &str = "hookloom:plugin/types@1.0.0";
 /// The interface that plugins import.
 pub(crate) const HOST: &str = "hookloom:plugin/host@1.0.0";
 /// The interface of a mapper.

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::backtrace;
 use super::fault::{self, Fault};
 use super::log;
 use super::output;
-use super::state::{CallState, Gauge, HostCallLimit};
+use super::state::{CallState, Gauge, HostCallLimit, ResultBudget};
 use crate::engine::{self, BACKTRACE_FRAMES_MAX};
 use crate::{Failure, FailureCode, Limits};
 
@@ -26,20 +26,19 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) elapsed: Duration,
     pub(crate) stack_bytes: usize,
+    /// What is added to the places of a backtrace, so that they are the component's.
+    pub(crate) offset: u64,
 }
 
 /// Says why instantiating or calling ended in `error`.
 pub(crate) fn failure(store: &Store<CallState>, error: &wasmtime::Error, about: &Circumstances<'_>) -> Failure {
-    if error.is::<PoolConcurrencyLimitError>() {
-        return Failure::new(FailureCode::Busy, "as many plugin calls are running as can run at once");
-    }
     let mut failure = if error.is::<HostCallLimit>() {
         let allowed = u64::from(store.data().host_calls_max());
         let detail = format!("the plugin called the host more than {allowed} times");
         Failure::limit(FailureCode::HostCallLimit, allowed + 1, allowed, detail)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
         trapped(store.data(), *trap, error, about)
-    } else if error.root_cause().to_string().contains(TOO_MUCH_DATA) {
+    } else if error.is::<ResultBudget>() || error.root_cause().to_string().contains(TOO_MUCH_DATA) {
         output::too_large(about.limits)
     } else if let Some(refused) = memory_refused(store.data()).or_else(|| table_refused(store.data())) {
         // The instance could not even be made, or the guest had no room for its arguments.
@@ -52,7 +51,7 @@ pub(crate) fn failure(store: &Store<CallState>, error: &wasmtime::Error, about: 
         Failure::new(FailureCode::InvalidOutput, detail)
     };
     if let Some(trace) = error.downcast_ref::<WasmBacktrace>() {
-        failure.frames = backtrace::frames(trace);
+        failure.frames = backtrace::frames(trace, about.offset);
         failure.show(Vec::new());
     }
     failure

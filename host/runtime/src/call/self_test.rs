@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::classify::{self, Circumstances};
-use super::{effective_limits, host_panic, new_store};
-use crate::plugin::Prepared;
+use super::classify;
+use super::{busy, circumstances, effective_limits, host_panic, new_store};
+use crate::plugin::{Form, Prepared};
 use crate::{Failure, FailureCode, Input, Limits, Message, Origin, Request};
 
 /// Makes one instance of `plugin` and drops it.
@@ -23,11 +23,13 @@ fn start(plugin: &Prepared, limits: &Limits) -> Result<(), Failure> {
     let limits = effective_limits(plugin, limits);
     let request = Request { input: nothing(), settings: Arc::from("{}"), limits: limits.clone() };
     let internal = |error: wasmtime::Error| Failure::new(FailureCode::Internal, format!("{error:#}"));
+    let Some(_slot) = plugin.slots().take() else { return Err(busy()) };
     let mut store = new_store(plugin, &request, &limits, start).map_err(internal)?;
-    plugin.instance_pre.instantiate(&mut store).map(drop).map_err(|error| {
-        let (elapsed, stack_bytes) = (start.elapsed(), plugin.shared.config.stack_bytes);
-        classify::failure(&store, &error, &Circumstances { limits: &limits, elapsed, stack_bytes })
-    })
+    let instantiated = match &plugin.form {
+        Form::Component(form) => form.instance_pre.instantiate(&mut store).map(drop),
+        Form::Module(form) => form.instantiate(&mut store).map(drop),
+    };
+    instantiated.map_err(|error| classify::failure(&store, &error, &circumstances(plugin, &limits, start)))
 }
 
 /// An input that nobody reads.

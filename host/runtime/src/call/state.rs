@@ -9,6 +9,7 @@ use std::time::Instant;
 use wasmtime::component::WasmStr;
 use wasmtime::{AsContextMut, CallHook, ResourceLimiter, StoreContextMut, Trap};
 
+use super::canonical::{self, Guest, Pair};
 use super::log::LogBook;
 use crate::{Limits, LogLevel};
 
@@ -21,6 +22,10 @@ pub(crate) struct CallState {
     pub(crate) deadline: Option<Instant>,
     /// Whether the instance exists, so that the guest's export is being called.
     pub(crate) instantiated: bool,
+    /// The instance, where a core module runs without its component.
+    pub(crate) guest: Option<Guest>,
+    /// Whether such an instance may call the host just now.
+    pub(crate) may_leave: bool,
     settings: Arc<str>,
     host_calls: u32,
     host_calls_max: u32,
@@ -62,6 +67,16 @@ pub(crate) struct Meter {
 #[derive(Debug)]
 pub(crate) struct HostCallLimit;
 
+/// The plugin has returned more than may be copied out of it.
+#[derive(Debug)]
+pub(crate) struct ResultBudget;
+
+/// Fuel of a shim's function apart from its parameters: entering it, and the two operators that call through the table.
+const SHIM_FUEL: u64 = 3;
+
+/// Fuel of the function in which the engine fills the shim's table.
+const FIXUP_FUEL: u64 = 1;
+
 impl CallState {
     /// The state of a call that has not begun. `wide_strings`: the component passes UTF-16, which has to be copied to be read.
     pub(crate) fn new(limits: &Limits, settings: Arc<str>, deadline: Option<Instant>, wide_strings: bool) -> CallState {
@@ -71,6 +86,8 @@ impl CallState {
             log: LogBook::new(limits),
             deadline,
             instantiated: false,
+            guest: None,
+            may_leave: true,
             settings,
             host_calls: 0,
             host_calls_max: limits.host_calls_max,
@@ -82,6 +99,10 @@ impl CallState {
 
     pub(crate) fn host_calls_max(&self) -> u32 {
         self.host_calls_max
+    }
+
+    pub(crate) fn result_bytes_max(&self) -> usize {
+        self.result_bytes_max
     }
 
     /// Bounds what wasmtime copies out of the guest: results strictly, arguments of host functions as the log can bear.
@@ -101,7 +122,7 @@ impl CallState {
         level: LogLevel,
         message: &WasmStr,
     ) -> wasmtime::Result<()> {
-        count_call(store)?;
+        store.data_mut().count_call()?;
         // The text lies in the store's memory and the log in the store's data, so the log is taken out meanwhile.
         let mut log = std::mem::take(&mut store.data_mut().log);
         let written = message.to_str(&*store).map(|text| {
@@ -112,12 +133,60 @@ impl CallState {
         pay(store, written?)
     }
 
+    /// What comes before a host function where a core module runs without its component: the fuel of the shim's function with so
+    /// many parameters that would have called it, and whether the guest may call the host now.
+    pub(crate) fn leave(store: &mut StoreContextMut<'_, CallState>, parameters: u64) -> wasmtime::Result<Guest> {
+        CallState::charge_function(store.as_context_mut(), parameters + SHIM_FUEL)?;
+        let state = store.data();
+        if !state.may_leave {
+            return Err(Trap::CannotLeaveComponent.into());
+        }
+        state.guest.ok_or_else(|| wasmtime::Error::msg("the host was called before the instance was there"))
+    }
+
+    /// Takes the fuel of filling the shim's table.
+    pub(crate) fn charge_fixup(store: StoreContextMut<'_, CallState>) -> wasmtime::Result<()> {
+        CallState::charge_function(store, FIXUP_FUEL)
+    }
+
+    /// Takes the fuel of a function that is not there. The engine takes one unit when a function is entered, and looks whether
+    /// any is left; what else the function takes, it notices later.
+    fn charge_function(mut store: StoreContextMut<'_, CallState>, fuel: u64) -> wasmtime::Result<()> {
+        let left = store.get_fuel()?;
+        store.set_fuel(left.saturating_sub(fuel))?;
+        if left > 1 { Ok(()) } else { Err(Trap::OutOfFuel.into()) }
+    }
+
+    /// [`CallState::log`] for a text in the memory of a core module.
+    pub(crate) fn log_in(
+        store: &mut StoreContextMut<'_, CallState>,
+        guest: Guest,
+        level: LogLevel,
+        text: Pair,
+    ) -> wasmtime::Result<()> {
+        let (memory, state) = guest.memory.data_and_store_mut(&mut *store);
+        let text = canonical::text_in(memory, text)?;
+        state.count_call()?;
+        let text = str::from_utf8(text)?;
+        state.log.write(level, text);
+        let bytes = text.len();
+        pay(store, bytes)
+    }
+
     /// The host function `settings`. A byte costs a unit of fuel.
     pub(crate) fn settings(store: &mut StoreContextMut<'_, CallState>) -> wasmtime::Result<Arc<str>> {
-        count_call(store)?;
+        store.data_mut().count_call()?;
         let settings = Arc::clone(&store.data().settings);
         pay(store, settings.len())?;
         Ok(settings)
+    }
+
+    fn count_call(&mut self) -> wasmtime::Result<()> {
+        if self.host_calls >= self.host_calls_max {
+            return Err(wasmtime::Error::new(HostCallLimit));
+        }
+        self.host_calls += 1;
+        Ok(())
     }
 }
 
@@ -186,14 +255,13 @@ impl fmt::Display for HostCallLimit {
 
 impl std::error::Error for HostCallLimit {}
 
-fn count_call(store: &mut StoreContextMut<'_, CallState>) -> wasmtime::Result<()> {
-    let state = store.data_mut();
-    if state.host_calls >= state.host_calls_max {
-        return Err(wasmtime::Error::new(HostCallLimit));
+impl fmt::Display for ResultBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the plugin returned more than may be copied out of it")
     }
-    state.host_calls += 1;
-    Ok(())
 }
+
+impl std::error::Error for ResultBudget {}
 
 /// Takes `bytes` units of fuel from the guest.
 fn pay(store: &mut StoreContextMut<'_, CallState>, bytes: usize) -> wasmtime::Result<()> {

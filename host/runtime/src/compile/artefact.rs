@@ -1,14 +1,20 @@
-//! Machine code that was compiled from a component, and the only place that makes something runnable of bytes.
+//! Machine code that was compiled from a component or from its core module, and the only place that makes something runnable of bytes.
 //!
 //! An [`Artefact`] can't be made of just any bytes: each constructor is named after the reason to trust them.
 
 use std::borrow::Cow;
 
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
-/// The engine's compiled form of one component, from a source that the host answers for.
+/// The engine's compiled form of one component or of its core module, from a source that the host answers for.
 pub(crate) struct Artefact<'a>(Cow<'a, [u8]>);
+
+/// Machine code in memory.
+pub(crate) enum Code {
+    Component(Component),
+    Module(Module),
+}
 
 impl<'a> Artefact<'a> {
     /// What a compiler of ours has just written: this process's engine, or a compile child over its own pipe.
@@ -25,18 +31,24 @@ impl<'a> Artefact<'a> {
         &self.0
     }
 
-    /// Loads it. The engine checks that it was made with its own version, settings and processor features.
+    /// Loads it; `is_module`: it was compiled from a core module. The engine checks that it was made with its own version, settings and
+    /// processor features.
     ///
     /// # Errors
-    /// As [`Component::deserialize`]: it is of another engine.
+    /// As [`Component::deserialize`]: it is of another engine, or of the other form.
     #[expect(unsafe_code, reason = "the engine can't check machine code; the proof stands inside")]
-    pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        // SAFETY: `deserialize` demands bytes that `precompile_component` or `serialize` wrote and that nobody has changed. Both
-        // constructors are private to this crate and called in one place each. `compiled`: the bytes are what
-        // `precompile_component` of this program returned, in this process or in a child that runs the same program and whose
-        // pipe nobody else holds. `verified`: the bytes carry a keyed hash that only a holder of the host's key can make, and the
+    pub(crate) fn load(&self, engine: &Engine, is_module: bool) -> wasmtime::Result<Code> {
+        // SAFETY: `deserialize` demands bytes that `precompile_component`, `precompile_module` or `serialize` wrote and that nobody has
+        // changed; what was written for the other of the two types it refuses. Both constructors are private to this crate and
+        // called in one place each. `compiled`: the bytes are what `compile::precompile` of this program returned, in this process
+        // or in a child that runs the same program and whose pipe nobody else holds. `verified`: the bytes carry a keyed hash that only a holder of the host's key can make, and the
         // host makes it of `compiled` bytes only; they lie in memory of this process, not in a file, so they are the very bytes
         // that were hashed. `deserialize` copies them before it makes them executable.
-        unsafe { Component::deserialize(engine, &self.0) }
+        unsafe {
+            match is_module {
+                false => Component::deserialize(engine, &self.0).map(Code::Component),
+                true => Module::deserialize(engine, &self.0).map(Code::Module),
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! artefact. Each is a length (8 bytes, little-endian) and so many bytes; order and answer are in postcard's format.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +26,8 @@ pub(crate) struct Order {
 /// The kinds of work.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Work {
-    /// Compile the component, for the engine of this class.
-    Compile(Class),
+    /// Compile the component, for the engine of this class; or the core module that lies there in it.
+    Compile(Class, Option<Range<u64>>),
     /// Find the places of these frames in the component's debug information.
     Symbolicate(Vec<Frame>),
     /// Try what a subverted child would try. There is no component.

@@ -13,6 +13,7 @@ use wasmparser::{
 use super::CompileError;
 use super::limits::CompileLimits;
 use super::tally::Tally;
+use super::unwrap::{self, Unwrapped};
 use crate::bindings;
 use crate::engine::{
     CORE_INSTANCES_MAX, Class, MEMORIES_MAX, MEMORY_KEEP_RESIDENT_BYTES, SNAPSHOT_BYTES_MIN, TABLES_MAX,
@@ -42,6 +43,8 @@ pub(crate) struct Structure {
     pub(crate) debug_info: bool,
     /// What an instance of it needs.
     pub(crate) needs: Needs,
+    /// The core module that runs alone, where it is known to do the same as the component.
+    pub(crate) unwrapped: Option<Unwrapped>,
 }
 
 /// Checks that `bytes` are one component that a plugin may be, and that an instance of it fits the pool.
@@ -63,7 +66,9 @@ pub(crate) fn check(bytes: &[u8], config: &RuntimeConfig) -> Result<Structure, C
         matches!(interface, "mapping" | "reshaping").then(|| version.to_owned())
     });
     let contract = contract.ok_or(CompileError::NoExport)?;
-    Ok(Structure { contract, wide_strings: outline.wide_strings, debug_info: outline.debug_info, needs })
+    let Outline { wide_strings, debug_info, .. } = outline;
+    let unwrapped = outline.unwrapped.filter(|_| !config.keep_wrapped);
+    Ok(Structure { contract, wide_strings, debug_info, needs, unwrapped })
 }
 
 /// What can be told from the first bytes.
@@ -108,6 +113,7 @@ struct Outline {
     /// Nested components have code of their own.
     nested_code: bool,
     several_components: bool,
+    unwrapped: Option<Unwrapped>,
 }
 
 /// A component or core module while its sections are read.
@@ -187,6 +193,7 @@ fn outline(bytes: &[u8], limits: &CompileLimits) -> Result<Outline, CompileError
                 Some(parent) => parser = parent,
                 None => {
                     outline.read_types(&types);
+                    outline.unwrapped = unwrap::find(bytes, &types);
                     return Ok(outline);
                 }
             },

@@ -37,8 +37,10 @@ const PRELUDE: &str = r#"
 /// The runtime that the tests share.
 pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| runtime(RuntimeConfig::default()));
 
+/// A runtime that runs every guest as the component that it is where `config` asks for it, and in the crate `wrapped` always.
 pub fn runtime(config: RuntimeConfig) -> Runtime {
-    Runtime::new(config).unwrap()
+    let keep_wrapped = config.keep_wrapped || env!("CARGO_CRATE_NAME") == "wrapped";
+    Runtime::new(RuntimeConfig { keep_wrapped, ..config }).unwrap()
 }
 
 /// A component whose `reshape` has this body; the parameters are `$id $id_len … $payload $payload_len`. `module` has whatever

@@ -7,6 +7,7 @@
 mod cache;
 mod compile;
 mod contract;
+mod differential;
 mod executor;
 mod golden;
 mod guest;
@@ -14,3 +15,4 @@ mod limits;
 mod logs;
 mod observer;
 mod output;
+mod wiring;
