@@ -3,7 +3,12 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use hookloom::{
-    api::auth, clock::SystemClock, config::Config, delivery::schedule::Schedule, server::Server, store::resource::Role,
+    api::auth,
+    clock::{Clock, SystemClock},
+    config::Config,
+    delivery::schedule::Schedule,
+    server::Server,
+    store::resource::Role,
 };
 use serde_json::{Value, json};
 
@@ -36,8 +41,16 @@ impl TestGateway {
     /// # Panics
     /// If it doesn't start.
     pub async fn start_with(settings: &str) -> Self {
+        Self::start_at(settings, Arc::new(SystemClock)).await
+    }
+
+    /// As [`start_with`](Self::start_with), by this clock.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    pub async fn start_at(settings: &str, clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let server = start(folder.path(), settings).await;
+        let server = start(folder.path(), settings, clock).await;
         let gateway = server.gateway();
         let now = gateway.clock.now();
         let key = auth::create_key(&*gateway.store, &gateway.minter, now, None, Role::Operator, "test").await;
@@ -57,7 +70,7 @@ impl TestGateway {
         let Self { server, folder, key, .. } = self;
         let settings = settings.to_owned();
         server.stop().await;
-        let server = start(folder.path(), &settings).await;
+        let server = start(folder.path(), &settings, Arc::new(SystemClock)).await;
         let operator = Client::new(&format!("http://{}", server.address()), &key);
         Self { operator, server, folder, settings, key }
     }
@@ -86,7 +99,7 @@ impl TestGateway {
     }
 }
 
-async fn start(folder: &Path, settings: &str) -> Server {
+async fn start(folder: &Path, settings: &str, clock: Arc<dyn Clock>) -> Server {
     let egress = if settings.contains("[egress]") { "" } else { LOOPBACK };
     let mut config =
         Config::parse(&format!("{egress}{settings}"), &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
@@ -101,7 +114,7 @@ async fn start(folder: &Path, settings: &str) -> Server {
         config.limits.deadline = Duration::from_secs(60);
     }
     config.policy.schedule = Schedule::try_new(vec![Duration::from_millis(20); 3]).expect("20 ms is a valid delay");
-    Server::start(config, Arc::new(SystemClock)).await.unwrap_or_else(|error| panic!("{error:?}"))
+    Server::start(config, clock).await.unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 /// A tenant and its Admin client.

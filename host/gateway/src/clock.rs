@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,37 @@ impl Clock for ManualClock {
     }
 }
 
+/// Tells when work is due: by the wall clock, but never back. A wall clock that jumps back stalls nothing then; one that jumps
+/// forward makes due at once what it jumped over, which the engine's caps pace.
+pub struct DueClock {
+    clock: Arc<dyn Clock>,
+    last: Mutex<(Timestamp, Instant)>,
+}
+
+impl DueClock {
+    /// Begins with the wall clock's time.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let last = Mutex::new((clock.now(), Instant::now()));
+        Self { clock, last }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, moment: Instant) -> Timestamp {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = last.0.after(moment.saturating_duration_since(last.1));
+        let now = self.clock.now().max(passed);
+        // Parts of milliseconds that passed are not lost: the moment moves on only with the time.
+        if now > last.0 {
+            *last = (now, moment);
+        }
+        now
+    }
+}
+
 /// Makes ids that grow strictly within this process, also where several are made in one millisecond or the clock jumps
 /// back, so that a list sorted by id is sorted by creation.
 pub struct Minter {
@@ -159,6 +190,21 @@ mod tests {
         assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert!(Timestamp::parse("yesterday").is_err());
         assert!(Timestamp::from_millis(i64::MAX).to_string().starts_with("9999-12-30T"));
+    }
+
+    #[test]
+    fn due_times_never_go_back_and_go_on_while_the_clock_is_behind() {
+        let (wall, start) = (Timestamp::from_millis(10_000_000), Instant::now());
+        let clock = ManualClock::new(wall);
+        let due = DueClock { clock: Arc::new(clock.clone()), last: Mutex::new((wall, start)) };
+        let s = Duration::from_secs;
+        assert_eq!(due.at(start + s(0)), wall);
+        clock.set(wall.before(s(3_600)));
+        assert_eq!(due.at(start + s(5)).since(wall).as_secs(), 5);
+        clock.advance(s(1));
+        assert_eq!(due.at(start + s(6)).since(wall).as_secs(), 6);
+        clock.set(wall.after(s(3_600)));
+        assert_eq!(due.at(start + s(7)), wall.after(s(3_600)));
     }
 
     #[test]

@@ -16,8 +16,12 @@ use ipnet::IpNet;
 use crate::{
     delivery::{
         attempt::SuccessCodes,
+        breaker::BreakerPolicy,
         egress::EgressPolicy,
-        policy::{self, JITTER_PERMILLE_MAX, Policy, RETRY_AFTER_S_MAX, TIMEOUT_MS_MAX},
+        policy::{
+            self, BREAKER_OPEN_S_MAX, IN_FLIGHT_MAX, JITTER_PERMILLE_MAX, Ordered, Policy, RETRY_AFTER_S_MAX,
+            TIMEOUT_MS_MAX,
+        },
     },
     rollout::ReturnPolicy,
     store::evidence::KeepBounds,
@@ -73,6 +77,7 @@ pub struct Config {
     pub policy: Policy,
     pub response_bytes_max: usize,
     pub delivery_concurrency: usize,
+    pub delivery_tenant_concurrency: usize,
     pub replay_per_second: u32,
     pub egress: EgressPolicy,
     /// At least one.
@@ -159,6 +164,7 @@ impl Check {
             policy: policy?,
             response_bytes_max: self.count("delivery.response_bytes_max", file.delivery.response_bytes_max),
             delivery_concurrency: self.count("delivery.concurrency", file.delivery.concurrency),
+            delivery_tenant_concurrency: self.count("delivery.tenant_concurrency", file.delivery.tenant_concurrency),
             replay_per_second: u32::try_from(self.count("delivery.replay_per_second", file.delivery.replay_per_second))
                 .unwrap_or(u32::MAX),
             egress: EgressPolicy { allowed_subnets: allowed?, allow_http: file.egress.dangerous_allow_http },
@@ -251,6 +257,13 @@ impl Check {
         if jitter.is_none() {
             self.problems.push(format!("`delivery.jitter_permille` must be at most {JITTER_PERMILLE_MAX}"));
         }
+        let in_flight = u32::try_from(file.in_flight_max).ok().filter(|max| (1..=IN_FLIGHT_MAX).contains(max));
+        if in_flight.is_none() {
+            self.problems.push(format!("`delivery.in_flight_max` must lie between 1 and {IN_FLIGHT_MAX}"));
+        }
+        if file.breaker_open_s == 0 || file.breaker_open_s > BREAKER_OPEN_S_MAX {
+            self.problems.push(format!("`delivery.breaker_open_s` must lie between 1 and {BREAKER_OPEN_S_MAX}"));
+        }
         if file.retry_after_max_s > RETRY_AFTER_S_MAX {
             self.problems.push(format!("`delivery.retry_after_max_s` must be at most {RETRY_AFTER_S_MAX}"));
         }
@@ -261,6 +274,15 @@ impl Check {
             retry_after_max: Duration::from_secs(file.retry_after_max_s),
             timeout,
             success: SuccessCodes::Any2xx,
+            slow_down: vec![429, 502, 504],
+            in_flight_max: in_flight?,
+            breaker: BreakerPolicy {
+                failures: u32::try_from(file.breaker_failures).unwrap_or(u32::MAX),
+                open: Duration::from_secs(file.breaker_open_s),
+            },
+            disable_after_failures: u32::try_from(file.disable_after_failures).unwrap_or(u32::MAX),
+            disable_after_failing: Duration::from_secs(file.disable_after_failing_s),
+            ordered: Ordered::No,
         })
     }
 

@@ -3,8 +3,12 @@
 //! `schedule`, `policy` and `signature` are pure. `egress` decides where connections may go, `attempt` makes one HTTP try.
 
 pub mod attempt;
+pub mod breaker;
+pub mod drain;
 pub mod egress;
+pub mod operational;
 pub mod policy;
 pub mod schedule;
 pub mod signature;
+pub mod throttle;
 pub mod worker;

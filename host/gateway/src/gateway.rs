@@ -1,16 +1,21 @@
-//! What all rooms of the gateway share: configuration, store, clock, keys, plugins, and the bells that wake the workers.
+//! What all rooms of the gateway share: configuration, store, clock, keys, plugins, and the engine.
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use crate::{
-    clock::{Clock, Minter},
+    clock::{Clock, DueClock, Minter, Timestamp},
     config::Config,
+    delivery::operational::Restraint,
+    directory::Directory,
+    engine::Engine,
+    id::AppId,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
     secret::SecretKeyring,
-    store::{Store, flow::WorkKind},
+    store::{
+        Store, StoreError, Write,
+        resource::{Resource, Stored},
+    },
     timing::Timings,
 };
 
@@ -38,46 +43,46 @@ pub struct Gateway {
     pub shadows: Shadows,
     /// How long the stages take.
     pub timings: Timings,
-    /// Wakes the workers when there is work.
-    pub bells: Bells,
+    /// Configuration as it was read last.
+    pub directory: Directory,
+    /// Decides what is worked on next.
+    pub engine: Engine,
+    /// What time it is for work that is due.
+    pub due_clock: DueClock,
+    /// Keeps endpoints that fail from being told of all the time.
+    pub restraint: Restraint,
 }
 
-/// One bell for each kind of work. Ringing is a hint that saves waiting for the next poll; nothing depends on it.
-#[derive(Default)]
-pub struct Bells {
-    map: Notify,
-    fan_out: Notify,
-    deliver: Notify,
-    backtest: Notify,
-    review: Notify,
-    release: Notify,
-    drain: Notify,
-    replay: Notify,
-    keep: Notify,
-    erase: Notify,
-    reseal: Notify,
-}
-
-impl Bells {
-    /// Tells the workers that work of this kind may be due.
-    pub fn ring(&self, kind: WorkKind) {
-        self.of(kind).notify_one();
+impl Gateway {
+    /// Changes configuration. Whoever looks from then on sees it.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write(&self, writes: Vec<Write>, now: Timestamp) -> Result<(), StoreError> {
+        let changed: Vec<Option<AppId>> = writes.iter().filter_map(Write::configures).collect();
+        let written = self.store.write(writes, now).await;
+        // Also after an error: it may have been the answer that was lost.
+        changed.iter().for_each(|app| self.directory.forget(app.as_ref()));
+        written
     }
 
-    /// The bell for this kind.
-    pub fn of(&self, kind: WorkKind) -> &Notify {
-        match kind {
-            WorkKind::Map => &self.map,
-            WorkKind::FanOut => &self.fan_out,
-            WorkKind::Deliver => &self.deliver,
-            WorkKind::Backtest => &self.backtest,
-            WorkKind::Review => &self.review,
-            WorkKind::Release => &self.release,
-            WorkKind::Drain => &self.drain,
-            WorkKind::Replay => &self.replay,
-            WorkKind::Keep => &self.keep,
-            WorkKind::Erase => &self.erase,
-            WorkKind::Reseal => &self.reseal,
-        }
+    /// The tenant's resource with this id or uid, as [`Directory::find`].
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn find<T: Resource + Sync + 'static>(
+        &self,
+        app: &AppId,
+        name: &str,
+    ) -> Result<Option<Arc<Stored<T>>>, StoreError> {
+        self.directory.find(&*self.store, app, name).await
+    }
+
+    /// All of a tenant's resources of a kind, as [`Directory::all`].
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn all<T: Resource + Sync + 'static>(&self, app: &AppId) -> Result<Arc<Vec<T>>, StoreError> {
+        self.directory.all(&*self.store, app).await
     }
 }

@@ -23,7 +23,8 @@ use crate::{
     json::{self, Kind},
     store::{
         StoreError,
-        flow::{NewEvent, WorkKind},
+        flow::{Job, LaneHead, NewEvent, WorkKind},
+        key::Lane,
         resource::Source,
     },
     timing::Stage,
@@ -63,15 +64,21 @@ async fn accept(
         dedupe_key: dedupe_key(&source, &parts.headers, &body)?,
         body,
     };
+    let lane = Lane::live(&source.id);
+    let hot = gateway.engine.has_room(WorkKind::Map, lane, &source.app, event.body.len());
     let begun = Instant::now();
-    let accepted = match gateway.store.accept_event(event, false).await {
+    let admitted = match gateway.store.accept_event(event.clone(), hot).await {
         // The tenant is gone, and its source goes soon.
         Err(StoreError::Changed { .. }) => return Err(no_such_url()),
-        accepted => accepted?,
+        admitted => admitted?,
     };
     gateway.timings.record(Stage::Accept, begun.elapsed());
-    gateway.bells.ring(WorkKind::Map);
-    Ok((StatusCode::ACCEPTED, Json(json!({ "id": accepted.accepted.id() }))))
+    let now = gateway.due_clock.now();
+    match admitted.claim {
+        Some(claim) => gateway.engine.offer(claim, Job::Event(Box::new(event.accepted())), now),
+        None => gateway.engine.note(&LaneHead { kind: WorkKind::Map, lane, app: source.app, due: now }, now),
+    }
+    Ok((StatusCode::ACCEPTED, Json(json!({ "id": admitted.accepted.id() }))))
 }
 
 /// Finds the source by its token's digest: what is compared, and when, tells nothing about other tokens.

@@ -19,6 +19,8 @@ pub mod clock;
 pub mod comparison;
 pub mod config;
 pub mod delivery;
+pub mod directory;
+pub mod engine;
 pub mod gateway;
 pub mod id;
 pub mod ingest;

@@ -94,7 +94,7 @@ impl Field {
 /// # Errors
 /// As the store.
 pub async fn limits_of(gateway: &Gateway, app: &AppId) -> Result<Limits, StoreError> {
-    let app = gateway.store.find::<App>(None, app.as_str()).await?;
+    let app = gateway.find::<App>(app, app.as_str()).await?;
     Ok(app.map_or_else(|| gateway.config.limits.clone(), |app| app.value.limits.within(&gateway.config.limits)))
 }
 

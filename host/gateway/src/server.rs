@@ -19,13 +19,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     api::{self, respond::ApiError},
-    clock::{Clock, Minter},
+    clock::{Clock, DueClock, Minter},
     config::Config,
-    delivery::{egress, worker::Deliver},
-    gateway::{Bells, Gateway},
+    delivery::{drain::Drain, egress, operational::Restraint, worker::Deliver},
+    directory::{self, Directory},
+    engine::{self, Engine},
+    gateway::Gateway,
     ingest,
     pipeline::{
-        self,
         backtest::RunBacktest,
         conditions::Conditions,
         erase::Erase,
@@ -118,25 +119,32 @@ impl Server {
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
             store: Arc::new(store),
             minter: Minter::new(clock.clone()),
-            clock,
             keyring,
             plugins,
             conditions: Conditions::default(),
             client,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
             timings: Timings::default(),
-            bells: Bells::default(),
+            directory: Directory::default(),
+            engine: Engine::new(&config),
+            due_clock: DueClock::new(clock.clone()),
+            restraint: Restraint::default(),
+            clock,
             config,
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(pipeline::run::<Map>(gateway.clone(), stop.clone()));
-        tasks.spawn(pipeline::run::<FanOut>(gateway.clone(), stop.clone()));
-        tasks.spawn(pipeline::run::<Deliver>(gateway.clone(), stop.clone()));
-        tasks.spawn(pipeline::run::<RunBacktest>(gateway.clone(), stop.clone()));
-        tasks.spawn(pipeline::run::<Review>(gateway.clone(), stop.clone()));
-        tasks.spawn(pipeline::run::<Release>(gateway.clone(), stop.clone()));
-        tasks.spawn(pipeline::run::<RunReplay>(gateway.clone(), stop.clone()));
-        tasks.spawn(pipeline::run::<Erase>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<Map>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<FanOut>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<Deliver>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<Drain>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<RunBacktest>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<Review>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<Release>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<RunReplay>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<Erase>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::heartbeat(gateway.clone(), stop.clone()));
+        tasks.spawn(directory::follow(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::listen(gateway.clone(), stop.clone()));
         tasks.spawn(shadow::run(gateway.clone(), stop.clone()));
         tasks.spawn(reseal::follow(gateway.clone(), stop.clone()));
         tasks.spawn(listen::serve(listener, router(&gateway), gateway.config.request_timeout, stop.clone()));

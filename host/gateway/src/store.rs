@@ -657,7 +657,11 @@ fn document<T: Resource>(value: &T, revision: i64) -> Document {
     }
 }
 
-fn read<T: Resource>(document: Document) -> Result<Stored<T>> {
+/// The typed resource of a document.
+///
+/// # Errors
+/// [`StoreError::Inconsistent`] if it can't be read as that.
+pub fn read<T: Resource>(document: Document) -> Result<Stored<T>> {
     let value = serde_json::from_str(&document.data).map_err(|error| StoreError::Inconsistent {
         detail: format!("{} {}: {error}", document.kind.as_str(), document.id),
     })?;

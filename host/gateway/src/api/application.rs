@@ -153,12 +153,14 @@ pub async fn patch(tenant: Tenant<Operate>, In(input): In<ApplicationPatch>) -> 
         app.updated_at = now;
         Ok(())
     };
-    Ok(Json(edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?.into()))
+    let app = edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?;
+    tenant.gateway.engine.configure_tenant(&app.id, app.throttle_rate);
+    Ok(Json(app.into()))
 }
 
 pub async fn delete(tenant: Tenant<Operate>) -> Result<StatusCode, ApiError> {
-    tenant.gateway.store.write(vec![Write::DeleteApp(tenant.app.id)], tenant.gateway.clock.now()).await?;
-    tenant.gateway.bells.ring(WorkKind::Erase);
+    tenant.gateway.write(vec![Write::DeleteApp(tenant.app.id)], tenant.gateway.clock.now()).await?;
+    tenant.gateway.engine.ring(WorkKind::Erase);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -172,7 +174,7 @@ pub async fn find_or_create(gateway: &Gateway, input: ApplicationIn) -> Result<(
         return Ok((found.value, false));
     }
     let app = new(gateway, input);
-    match gateway.store.write(vec![insert(&app)], gateway.clock.now()).await {
+    match gateway.write(vec![insert(&app)], gateway.clock.now()).await {
         Ok(()) => Ok((app, true)),
         // Somebody else was faster.
         Err(error @ StoreError::Exists { .. }) => match gateway.store.find::<App>(None, &uid).await? {
@@ -185,7 +187,7 @@ pub async fn find_or_create(gateway: &Gateway, input: ApplicationIn) -> Result<(
 
 async fn insert_new(gateway: &Gateway, input: ApplicationIn) -> Result<App, ApiError> {
     let app = new(gateway, input);
-    gateway.store.write(vec![insert(&app)], gateway.clock.now()).await?;
+    gateway.write(vec![insert(&app)], gateway.clock.now()).await?;
     Ok(app)
 }
 
@@ -200,7 +202,9 @@ async fn replace(gateway: &Gateway, id: &AppId, input: &ApplicationIn) -> Result
         app.updated_at = now;
         Ok(())
     };
-    edit::change(gateway, None, id.as_str(), edit).await
+    let app = edit::change(gateway, None, id.as_str(), edit).await?;
+    gateway.engine.configure_tenant(&app.id, app.throttle_rate);
+    Ok(app)
 }
 
 fn new(gateway: &Gateway, input: ApplicationIn) -> App {

@@ -163,7 +163,7 @@ pub async fn create(
         due: now,
     };
     writes.extend([insert(&backtest), work]);
-    match gateway.store.write(writes, now).await {
+    match gateway.write(writes, now).await {
         Ok(()) => {}
         Err(StoreError::Exists { .. }) => {
             let detail = "a backtest of this application is running: wait for it or cancel it".into();
@@ -171,7 +171,7 @@ pub async fn create(
         }
         Err(error) => return Err(error.into()),
     }
-    gateway.bells.ring(WorkKind::Backtest);
+    gateway.engine.ring(WorkKind::Backtest);
     Ok((StatusCode::ACCEPTED, Json(backtest.into())))
 }
 
@@ -206,7 +206,7 @@ pub async fn delete(
     let backtest = find(gateway, app, &plugin, &version, &id).await?;
     let now = gateway.clock.now();
     if backtest.state.has_ended() {
-        gateway.store.write(vec![removal(&backtest)], now).await?;
+        gateway.write(vec![removal(&backtest)], now).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
     let cancel = |backtest: &mut Backtest| {

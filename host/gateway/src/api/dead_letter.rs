@@ -137,7 +137,7 @@ async fn set_in_motion(gateway: &Gateway, letter: &DeadLetter) -> Result<bool, A
         }
     };
     if let Some(head) = &moved {
-        gateway.bells.ring(head.kind);
+        gateway.engine.ring(head.kind);
     }
     Ok(moved.is_some())
 }

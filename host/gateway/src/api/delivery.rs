@@ -149,7 +149,7 @@ pub async fn resend(
     let message = message::find(gateway, app, &message).await?;
     let endpoint = edit::find::<Endpoint>(gateway, app, &endpoint).await?.id;
     if gateway.store.resend(app, &message.id, &endpoint, gateway.clock.now()).await?.is_some() {
-        gateway.bells.ring(WorkKind::Deliver);
+        gateway.engine.ring(WorkKind::Deliver);
         return Ok((StatusCode::ACCEPTED, Json(json!({}))));
     }
     let deliveries = gateway.store.deliveries(app, &message.id).await?;
@@ -169,7 +169,7 @@ pub async fn skip(
     let endpoint = edit::find::<Endpoint>(gateway, app, &endpoint).await?.id;
     let (stood_in_line, next) = gateway.store.skip(app, &message, &endpoint, gateway.clock.now()).await?;
     if let Some(next) = next {
-        gateway.bells.ring(next.kind);
+        gateway.engine.ring(next.kind);
     }
     if stood_in_line {
         return Ok(StatusCode::NO_CONTENT);

@@ -60,7 +60,7 @@ pub async fn change_with<T: Resource>(
         edit(&mut value)?;
         let mut writes = vec![update(&value, revision)];
         writes.extend(with(&value));
-        match gateway.store.write(writes, gateway.clock.now()).await {
+        match gateway.write(writes, gateway.clock.now()).await {
             Ok(()) => return Ok(value),
             Err(StoreError::Changed { .. }) if tries < TRIES => {}
             Err(error) => return Err(error.into()),

@@ -5,7 +5,10 @@ pub mod headers;
 pub mod policy;
 pub mod secret;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
@@ -19,12 +22,16 @@ use super::{
     respond::ApiError,
 };
 use crate::{
+    clock::Timestamp,
     config::Config,
-    delivery::{policy::PolicyPatch, signature},
+    delivery::{operational, policy::PolicyPatch, signature},
     gateway::Gateway,
     id::{AppId, EndpointId},
     store::{
-        Order, delete as removal, insert,
+        Order, Write, delete as removal,
+        flow::WorkKind,
+        insert,
+        key::Subject,
         resource::{Endpoint, Resource},
     },
 };
@@ -202,13 +209,15 @@ pub async fn patch(
         endpoint.updated_at = now;
         Ok(())
     };
-    Ok(Json(edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?.into()))
+    Ok(Json(change(&tenant.gateway, &tenant.app.id, &name, edit).await?.into()))
 }
 
-/// Deliveries that wait for it are cancelled when they are due.
+/// Deliveries that wait for it are cancelled.
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
-    tenant.gateway.store.write(vec![removal(&endpoint)], tenant.gateway.clock.now()).await?;
+    let now = tenant.gateway.clock.now();
+    tenant.gateway.write(vec![removal(&endpoint), drain(&endpoint, now)], now).await?;
+    tenant.gateway.engine.ring(WorkKind::Drain);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -234,7 +243,7 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: EndpointIn) -> Result
         updated_at: now,
         id,
     };
-    gateway.store.write(vec![insert(&endpoint)], now).await?;
+    gateway.write(vec![insert(&endpoint)], now).await?;
     Ok(endpoint)
 }
 
@@ -253,5 +262,43 @@ async fn replace(gateway: &Gateway, app: &AppId, id: &str, input: &EndpointIn) -
         endpoint.updated_at = now;
         Ok(())
     };
-    edit::change(gateway, Some(app), id, edit).await
+    change(gateway, app, id, edit).await
+}
+
+/// Changes an endpoint, with what follows from switching it on or off: what waits for one that is off ends, and one that is
+/// on again begins without its failures.
+async fn change(
+    gateway: &Gateway,
+    app: &AppId,
+    name: &str,
+    edit: impl Fn(&mut Endpoint) -> Result<(), ApiError>,
+) -> Result<Endpoint, ApiError> {
+    let was_disabled = AtomicBool::new(false);
+    let edit = |endpoint: &mut Endpoint| {
+        was_disabled.store(endpoint.disabled, Ordering::Relaxed);
+        edit(endpoint)
+    };
+    let now = gateway.clock.now();
+    let with = |endpoint: &Endpoint| match (was_disabled.load(Ordering::Relaxed), endpoint.disabled) {
+        (true, false) => vec![Write::ForgetEndpointHealth(endpoint.id.clone())],
+        (false, true) => vec![drain(endpoint, now)],
+        _ => Vec::new(),
+    };
+    let endpoint = edit::change_with(gateway, Some(app), name, edit, with).await?;
+    // Another address or other limits: what was learnt of the old ones counts no more.
+    gateway.engine.forget(&endpoint.id);
+    gateway.engine.ring(WorkKind::Drain);
+    if was_disabled.into_inner() && !endpoint.disabled {
+        let told = operational::enabled(gateway, &endpoint).await?;
+        let told: Vec<Write> = told.into_iter().map(|message| Write::Message(Box::new(message))).collect();
+        gateway.write(told, now).await?;
+        gateway.engine.ring(WorkKind::FanOut);
+    }
+    Ok(endpoint)
+}
+
+/// The work that ends what waits for an endpoint.
+fn drain(endpoint: &Endpoint, now: Timestamp) -> Write {
+    let subject = Subject::Endpoint(endpoint.id.clone());
+    Write::Work { kind: WorkKind::Drain, app: endpoint.app.clone(), subject, due: now }
 }

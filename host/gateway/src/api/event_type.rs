@@ -203,7 +203,7 @@ pub async fn delete(
     if expunge {
         let found = gateway.store.find::<EventType>(None, &name).await?;
         let found = found.ok_or_else(|| ApiError::no_such("event type"))?;
-        gateway.store.write(vec![removal(&found.value)], now).await?;
+        gateway.write(vec![removal(&found.value)], now).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
     let edit = |event_type: &mut EventType| {
@@ -228,7 +228,7 @@ async fn insert_new(gateway: &Gateway, name: String, input: EventTypeIn) -> Resu
         created_at: now,
         updated_at: now,
     };
-    gateway.store.write(vec![insert(&event_type)], now).await?;
+    gateway.write(vec![insert(&event_type)], now).await?;
     Ok(event_type)
 }
 

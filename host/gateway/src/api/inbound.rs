@@ -136,7 +136,7 @@ pub async fn reprocess(
         let detail = format!("the event is {}: only held ones can be reprocessed", event.state.as_str());
         return Err(ApiError::Conflict { code: "not_held", detail });
     }
-    gateway.bells.ring(WorkKind::Map);
+    gateway.engine.ring(WorkKind::Map);
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": event.id }))))
 }
 

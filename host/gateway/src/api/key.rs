@@ -82,7 +82,7 @@ pub async fn create(tenant: Tenant<Change>, In(input): In<KeyIn>) -> Result<(Sta
 /// Revokes a key: it stops to work at once.
 pub async fn delete(tenant: Tenant<Change>, Path((_, id)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let key = edit::find::<ApiKey>(&tenant.gateway, &tenant.app.id, &id).await?;
-    tenant.gateway.store.write(vec![removal(&key)], tenant.gateway.clock.now()).await?;
+    tenant.gateway.write(vec![removal(&key)], tenant.gateway.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

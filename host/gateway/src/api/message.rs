@@ -33,7 +33,8 @@ use crate::{
     json::{self, Kind},
     store::{
         MessageFilter, Order,
-        flow::{Accepted, Idempotency, Message, WorkKind},
+        flow::{Accepted, Idempotency, Job, LaneHead, Message, WorkKind},
+        key::Lane,
     },
     timing::Stage,
 };
@@ -208,11 +209,20 @@ async fn accept(
         ordering_key: input.ordering_key,
         payload: String::from(Box::<str>::from(input.payload)),
     };
+    let lane = Lane::live(&message.app);
+    let hot = gateway.engine.has_room(WorkKind::FanOut, lane, &message.app, message.payload.len());
     let begun = Instant::now();
-    let accepted = gateway.store.accept_message(message.clone(), idempotency, false).await?.accepted;
+    let admitted = gateway.store.accept_message(message.clone(), idempotency, hot).await?;
     gateway.timings.record(Stage::Accept, begun.elapsed());
-    gateway.bells.ring(WorkKind::FanOut);
-    match accepted {
+    let now = gateway.due_clock.now();
+    match admitted.claim {
+        Some(claim) => gateway.engine.offer(claim, Job::Message(Box::new(message.clone()), Vec::new()), now),
+        None => {
+            let head = LaneHead { kind: WorkKind::FanOut, lane, app: message.app.clone(), due: now };
+            gateway.engine.note(&head, now);
+        }
+    }
+    match admitted.accepted {
         Accepted::New(_) => Ok(message),
         Accepted::Repeat(first) => find(gateway, &message.app, first.as_str()).await,
     }

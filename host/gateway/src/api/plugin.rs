@@ -187,7 +187,7 @@ pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, Strin
     }
     let versions = version::all_of(gateway, &tenant.app.id, &plugin.id).await?;
     let writes = versions.iter().map(removal).chain([removal(&plugin)]).collect();
-    gateway.store.write(writes, gateway.clock.now()).await?;
+    gateway.write(writes, gateway.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -205,7 +205,7 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: PluginIn) -> Result<P
         updated_at: now,
     };
     let plugin = filled(plugin, input, now);
-    gateway.store.write(vec![insert(&plugin)], now).await?;
+    gateway.write(vec![insert(&plugin)], now).await?;
     Ok(plugin)
 }
 

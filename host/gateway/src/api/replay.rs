@@ -170,7 +170,7 @@ pub async fn delete(tenant: Tenant<MayReplay>, Path((_, id)): Path<(String, Stri
     let replay = find(gateway, app, &id).await?;
     let now = gateway.clock.now();
     if replay.ended_at.is_some() {
-        gateway.store.write(vec![removal(&replay)], now).await?;
+        gateway.write(vec![removal(&replay)], now).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
     let stop = |replay: &mut Replay| {
@@ -229,7 +229,7 @@ async fn start(tenant: &Tenant<MayReplay>, filter: ReplayFilter) -> Result<Repla
     let mut writes = outdated(gateway, app).await?;
     let subject = Subject::Replay(replay.id.clone());
     writes.extend([insert(&replay), Write::Work { kind: WorkKind::Replay, app: app.clone(), subject, due: now }]);
-    match gateway.store.write(writes, now).await {
+    match gateway.write(writes, now).await {
         Ok(()) => {}
         Err(StoreError::Exists { .. }) => {
             let detail = "a replay of this application is running: wait for it or stop it".into();
@@ -238,7 +238,7 @@ async fn start(tenant: &Tenant<MayReplay>, filter: ReplayFilter) -> Result<Repla
         Err(error) => return Err(error.into()),
     }
     tracing::info!(%app, replay = %replay.id, key = %tenant.key.id, filter = ?replay.filter, "a replay begins");
-    gateway.bells.ring(WorkKind::Replay);
+    gateway.engine.ring(WorkKind::Replay);
     Ok(replay)
 }
 

@@ -208,14 +208,14 @@ pub async fn patch(
 
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let rule = edit::find::<RuleRow>(&tenant.gateway, &tenant.app.id, &name).await?;
-    tenant.gateway.store.write(vec![removal(&rule)], tenant.gateway.clock.now()).await?;
+    tenant.gateway.write(vec![removal(&rule)], tenant.gateway.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn insert_new(gateway: &Gateway, app: &AppId, key: String, input: RuleIn) -> Result<RuleRow, ApiError> {
     let now = gateway.clock.now();
     let rule = filled(gateway.minter.mint(), app.clone(), key, input, (now, now));
-    gateway.store.write(vec![insert(&rule)], now).await?;
+    gateway.write(vec![insert(&rule)], now).await?;
     Ok(rule)
 }
 

@@ -35,7 +35,7 @@ pub async fn patch(
     In(input): In<ScheduleIn>,
 ) -> Result<Json<MessageOut>, ApiError> {
     reschedule(&tenant, &name, Some(input.deliver_at)).await?;
-    tenant.gateway.bells.ring(WorkKind::Deliver);
+    tenant.gateway.engine.ring(WorkKind::Deliver);
     let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
     Ok(Json(MessageOut::new(message, true)?))
 }

@@ -204,7 +204,7 @@ pub async fn patch(
 /// Its URL stops to work at once.
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let source = edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?;
-    tenant.gateway.store.write(vec![removal(&source)], tenant.gateway.clock.now()).await?;
+    tenant.gateway.write(vec![removal(&source)], tenant.gateway.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -250,7 +250,7 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: SourceIn) -> Result<S
         id,
     };
     let source = filled(source, input, mapper, now);
-    gateway.store.write(vec![insert(&source), handle(&source.id, &token)], now).await?;
+    gateway.write(vec![insert(&source), handle(&source.id, &token)], now).await?;
     Ok(source)
 }
 

@@ -35,10 +35,12 @@ use tower::ServiceExt;
 
 use crate::{
     api,
-    clock::{Clock, ManualClock, Minter, Timestamp},
+    clock::{Clock, DueClock, ManualClock, Minter, Timestamp},
     config::Config,
-    delivery::egress,
-    gateway::{Bells, Gateway},
+    delivery::{egress, operational::Restraint},
+    directory::Directory,
+    engine::Engine,
+    gateway::Gateway,
     id::EventId,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
@@ -165,14 +167,17 @@ impl Api {
             public_url: "https://in.example.com".into(),
             store: Arc::new(store),
             minter: Minter::new(shared.clone()),
-            clock: shared,
             keyring: SecretKeyring::open(&folder.path().join("secret.key")).unwrap(),
             plugins: Plugins::start(&config, [0; 32]).unwrap(),
             conditions: Conditions::default(),
             client: egress::client(&Arc::new(config.egress.clone()), config.connect_timeout).unwrap(),
             shadows: Shadows::new(config.versions.shadow_waiting_max),
             timings: Timings::default(),
-            bells: Bells::default(),
+            directory: Directory::default(),
+            engine: Engine::new(&config),
+            due_clock: DueClock::new(shared.clone()),
+            restraint: Restraint::default(),
+            clock: shared,
             config,
         });
         let mut api =
@@ -278,7 +283,7 @@ impl Api {
             settings: r#"{"limit": 1.10}"#.into(),
             created_at: self.now(),
         };
-        self.gateway.store.write(vec![insert(&version)], self.now()).await.unwrap();
+        self.gateway.write(vec![insert(&version)], self.now()).await.unwrap();
         (plugin, version_id.to_string())
     }
 

@@ -162,7 +162,7 @@ pub async fn upload(
     };
     let keep = Write::Component { digest: component, bytes: bytes.into() };
     // The plugin may have been removed while the component was compiled.
-    match gateway.store.write(vec![require::<Plugin>(&plugin.id), insert(&version), keep], now).await {
+    match gateway.write(vec![require::<Plugin>(&plugin.id), insert(&version), keep], now).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(VersionOut::new(version, &plugin)?))),
         Err(StoreError::Exists { .. }) => {
             let first = edit::find::<Version>(gateway, app, &version.unique).await?;

@@ -68,8 +68,14 @@ pub(super) struct Delivery {
     pub schedule_s: Vec<u64>,
     pub jitter_permille: u64,
     pub retry_after_max_s: u64,
+    pub in_flight_max: u64,
+    pub breaker_failures: u64,
+    pub breaker_open_s: u64,
+    pub disable_after_failures: u64,
+    pub disable_after_failing_s: u64,
     pub response_bytes_max: u64,
     pub concurrency: u64,
+    pub tenant_concurrency: u64,
     pub replay_per_second: u64,
 }
 

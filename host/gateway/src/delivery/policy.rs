@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     attempt::SuccessCodes,
+    breaker::BreakerPolicy,
     schedule::{Exhausted, Schedule},
 };
 
@@ -19,6 +20,10 @@ pub const TIMEOUT_MS_MAX: u64 = 300_000;
 pub const RETRY_AFTER_S_MAX: u64 = 7 * 24 * 3600;
 /// The widest jitter: from nothing to twice the delay.
 pub const JITTER_PERMILLE_MAX: u16 = 1_000;
+/// Most attempts at an endpoint at the same time.
+pub const IN_FLIGHT_MAX: u32 = 64;
+/// Longest first pause of a breaker.
+pub const BREAKER_OPEN_S_MAX: u64 = 3600;
 
 /// How an endpoint is delivered to.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +38,31 @@ pub struct Policy {
     pub timeout: Duration,
     /// The status codes that confirm.
     pub success: SuccessCodes,
+    /// The status codes that ask to be slowed down; so does 503 with `Retry-After`.
+    pub slow_down: Vec<u16>,
+    /// Attempts at the same time.
+    pub in_flight_max: u32,
+    /// When it is left alone.
+    pub breaker: BreakerPolicy,
+    /// It is switched off after this many failed attempts in a row; 0: never,
+    pub disable_after_failures: u32,
+    /// or when nothing but failures came for this long; zero: never.
+    pub disable_after_failing: Duration,
+    /// Whether messages of one ordering key wait for each other here.
+    pub ordered: Ordered,
+}
+
+/// Whether messages of one ordering key wait for each other at an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordered {
+    /// They don't.
+    #[default]
+    No,
+    /// They do. What has no attempt left, or is held, is passed over: the rest goes on.
+    Skip,
+    /// They do. What has no attempt left, or is held, is waited for until a person resends, reprocesses or skips it.
+    Wait,
 }
 
 /// What an endpoint sets itself; what is missing is the configuration's.
@@ -54,6 +84,27 @@ pub struct PolicyPatch {
     /// The status codes that confirm; empty: 200 to 299.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_codes: Option<Vec<u16>>,
+    /// See [`Policy::slow_down`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_down_codes: Option<Vec<u16>>,
+    /// See [`Policy::in_flight_max`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight_max: Option<u32>,
+    /// See [`BreakerPolicy::failures`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker_failures: Option<u32>,
+    /// See [`BreakerPolicy::open`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker_open_s: Option<u64>,
+    /// See [`Policy::disable_after_failures`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_after_failures: Option<u32>,
+    /// See [`Policy::disable_after_failing`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_after_failing_s: Option<u64>,
+    /// See [`Policy::ordered`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Ordered>,
 }
 
 impl Policy {
@@ -75,6 +126,16 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether an endpoint that has failed this often in a row and for this long is to be switched off.
+    pub fn gives_up(&self, failures: u32, failing: Duration) -> bool {
+        let too_many = self.disable_after_failures > 0 && failures >= self.disable_after_failures;
+        // A single failure says nothing about how long it has not worked.
+        let too_long = !self.disable_after_failing.is_zero() && failures > 1 && failing >= self.disable_after_failing;
+        too_many || too_long
+    }
+}
+
 impl PolicyPatch {
     /// The policy with this laid over it. What is out of bounds can't be stored; if it is there all the same, the policy's
     /// own value stays.
@@ -86,6 +147,17 @@ impl PolicyPatch {
             retry_after_max: self.retry_after_max_s.map_or(policy.retry_after_max, Duration::from_secs),
             timeout: self.timeout_ms.map_or(policy.timeout, Duration::from_millis),
             success: self.success_codes.as_deref().map_or_else(|| policy.success.clone(), success),
+            slow_down: self.slow_down_codes.clone().unwrap_or_else(|| policy.slow_down.clone()),
+            in_flight_max: self.in_flight_max.unwrap_or(policy.in_flight_max),
+            breaker: BreakerPolicy {
+                failures: self.breaker_failures.unwrap_or(policy.breaker.failures),
+                open: self.breaker_open_s.map_or(policy.breaker.open, Duration::from_secs),
+            },
+            disable_after_failures: self.disable_after_failures.unwrap_or(policy.disable_after_failures),
+            disable_after_failing: self
+                .disable_after_failing_s
+                .map_or(policy.disable_after_failing, Duration::from_secs),
+            ordered: self.ordered.unwrap_or(policy.ordered),
         }
     }
 }
@@ -102,6 +174,13 @@ impl From<&Policy> for PolicyPatch {
                 SuccessCodes::Any2xx => Vec::new(),
                 SuccessCodes::Only(codes) => codes.clone(),
             }),
+            slow_down_codes: Some(policy.slow_down.clone()),
+            in_flight_max: Some(policy.in_flight_max),
+            breaker_failures: Some(policy.breaker.failures),
+            breaker_open_s: Some(policy.breaker.open.as_secs()),
+            disable_after_failures: Some(policy.disable_after_failures),
+            disable_after_failing_s: Some(policy.disable_after_failing.as_secs()),
+            ordered: Some(policy.ordered),
         }
     }
 }
@@ -134,7 +213,26 @@ mod tests {
             retry_after_max: S(86_400),
             timeout: S(15),
             success: SuccessCodes::Any2xx,
+            slow_down: vec![429],
+            in_flight_max: 16,
+            breaker: BreakerPolicy { failures: 5, open: S(30) },
+            disable_after_failures: 0,
+            disable_after_failing: S(432_000),
+            ordered: Ordered::No,
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_given_up_after_failures_in_a_row_or_time() {
+        let check = |policy: &Policy, failures, failing, expected| {
+            assert_eq!(policy.gives_up(failures, S(failing)), expected, "{failures} in {failing} s");
+        };
+        check(&policy(), 1_000_000, 431_999, false);
+        check(&policy(), 2, 432_000, true);
+        check(&policy(), 1, 432_000, false);
+        let by_count = Policy { disable_after_failures: 3, disable_after_failing: S(0), ..policy() };
+        check(&by_count, 2, u64::from(u32::MAX), false);
+        check(&by_count, 3, 0, true);
     }
 
     #[track_caller]
@@ -186,6 +284,12 @@ mod tests {
             retry_after_max: S(1),
             timeout: S(1),
             success: SuccessCodes::Only(vec![204]),
+            slow_down: vec![],
+            in_flight_max: 1,
+            breaker: BreakerPolicy { failures: 1, open: S(1) },
+            disable_after_failures: 1,
+            disable_after_failing: S(1),
+            ordered: Ordered::Wait,
         };
         assert_eq!(all.over(&other), policy());
         assert_eq!(PolicyPatch::from(&other).over(&policy()), other);

@@ -1,4 +1,5 @@
-//! Makes the attempts: loads a delivery, signs its bytes, sends them, records what happened, decides what is next.
+//! Makes the attempts: signs a delivery's bytes, sends them, records what happened, decides what is next for the delivery
+//! and for its endpoint.
 //!
 //! ```text
 //! waiting ──2xx──▶ delivered
@@ -7,25 +8,41 @@
 //!    └ endpoint deleted ──▶ cancelled
 //! ```
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
     attempt::{self, AttemptOutcome, AttemptResult, Outgoing},
-    policy::Policy,
+    drain, operational,
+    policy::{Ordered, Policy},
     signature::{self, Signed, SigningKey},
 };
 use crate::{
     clock::Timestamp,
+    engine::{
+        self, Piece, Worker,
+        gate::{GateLimits, Verdict},
+    },
     gateway::Gateway,
-    pipeline::{WorkError, Worker},
+    id::{AppId, EndpointId},
+    pipeline::WorkError,
     sealing::{self, Place},
-    secret::random_bytes,
     store::{
-        flow::{Attempt, AttemptEnd, Claim, DeliveryJob, DeliveryState, Job, WorkKind},
-        resource::Endpoint,
+        AttemptFilter, PageRequest, StoreError, Write,
+        flow::{
+            Attempt, AttemptEnd, Claim, DeliveryJob, DeliveryState, EndpointHealth, HealthChange, Job, Message,
+            WorkKind,
+        },
+        key::Subject,
+        resource::{App, Endpoint, Stored},
+        update,
     },
     timing::Stage,
 };
+
+/// How long a delivery waits at most for a wall clock that went back before its time.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Delivers messages.
 pub struct Deliver;
@@ -33,42 +50,96 @@ pub struct Deliver;
 impl Worker for Deliver {
     const KIND: WorkKind = WorkKind::Deliver;
 
-    fn concurrency(gateway: &Gateway) -> usize {
-        gateway.config.delivery_concurrency
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let job = gateway.store.jobs(std::slice::from_ref(claim)).await?.pop();
-        let Some(Job::Delivery(job)) = job else {
-            return Ok(gateway.store.abandon(claim).await?);
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        let Job::Delivery(job) = piece.job(gateway).await? else {
+            return Ok(gateway.store.abandon(&piece.claim).await?);
         };
-        let endpoint = gateway.store.find::<Endpoint>(Some(&claim.app), job.delivery.endpoint.as_str()).await?;
-        let (attempt, end) = match endpoint.map(|stored| stored.value) {
-            None => (None, ended(DeliveryState::Cancelled, "the endpoint was deleted")),
-            Some(endpoint) if endpoint.disabled => (None, ended(DeliveryState::Dead, "the endpoint is disabled")),
-            Some(endpoint) => {
-                let (attempt, end) = attempt_once(gateway, &job, &endpoint).await?;
-                (Some(attempt), end)
-            }
+        let claim = &piece.claim;
+        // The clock for due times may be ahead of the wall clock; a promised time is the wall clock's.
+        if let Some(at) = job.deliver_at.filter(|at| *at > gateway.clock.now()) {
+            let wait = at.since(gateway.clock.now()).min(LOOK_AGAIN);
+            return Ok(engine::put_off(gateway, claim, gateway.due_clock.now().after(wait)).await?);
+        }
+        let found = gateway.find::<Endpoint>(&claim.app, job.delivery.endpoint.as_str()).await?;
+        let Some(found) = found else {
+            return finish(gateway, claim, None, ended(DeliveryState::Cancelled, drain::DELETED)).await.map(drop);
         };
-        if gateway.store.finish_attempt(claim, attempt, end, gateway.clock.now()).await?.freed.is_some() {
-            gateway.bells.ring(WorkKind::Deliver);
+        let endpoint = &found.value;
+        if endpoint.disabled {
+            return finish(gateway, claim, None, ended(DeliveryState::Dead, drain::DISABLED)).await.map(drop);
+        }
+        let policy = endpoint.policy.over(&gateway.config.policy);
+        gateway.engine.configure(claim.lane, gate_limits(&policy, endpoint));
+        let (attempt, mut end, verdict) = attempt_once(gateway, &job, endpoint, &policy).await?;
+        piece.verdict = verdict;
+        if !job.operational {
+            end.tell.extend(tell(gateway, claim, endpoint, &attempt, &end).await?);
+        }
+        let failed = !attempt.succeeded;
+        let health = finish(gateway, &piece.claim, Some(attempt), end).await?;
+        if failed {
+            give_up(gateway, &policy, &found, &health).await?;
         }
         Ok(())
     }
+}
+
+/// What an endpoint and its tenant allow; an endpoint that is gone allows as much as any, since nothing is sent there.
+///
+/// # Errors
+/// As the store.
+pub async fn limits(
+    gateway: &Gateway,
+    app: &AppId,
+    endpoint: &EndpointId,
+) -> Result<(GateLimits, Option<u16>), StoreError> {
+    let endpoint = gateway.find::<Endpoint>(app, endpoint.as_str()).await?;
+    let app = gateway.find::<App>(app, app.as_str()).await?;
+    let defaults = &gateway.config.policy;
+    let limits = match endpoint {
+        Some(found) => gate_limits(&found.value.policy.over(defaults), &found.value),
+        None => GateLimits { in_flight_max: defaults.in_flight_max, breaker: defaults.breaker, per_second: None },
+    };
+    Ok((limits, app.and_then(|app| app.value.throttle_rate)))
+}
+
+/// What an endpoint allows.
+pub fn gate_limits(policy: &Policy, endpoint: &Endpoint) -> GateLimits {
+    GateLimits { in_flight_max: policy.in_flight_max, breaker: policy.breaker, per_second: endpoint.throttle_rate }
+}
+
+async fn finish(
+    gateway: &Gateway,
+    claim: &Claim,
+    attempt: Option<Attempt>,
+    end: AttemptEnd,
+) -> Result<EndpointHealth, WorkError> {
+    let (next, tells) = (end.next, !end.tell.is_empty());
+    let done = gateway.store.finish_attempt(claim, attempt, end, gateway.clock.now()).await?;
+    if let Some(due) = next {
+        gateway.engine.note(&claim.head(due), gateway.due_clock.now());
+    }
+    if let Some(freed) = &done.freed {
+        gateway.engine.note(freed, gateway.due_clock.now());
+    }
+    if tells {
+        gateway.engine.ring(WorkKind::FanOut);
+    }
+    Ok(done.health)
 }
 
 async fn attempt_once(
     gateway: &Gateway,
     job: &DeliveryJob,
     endpoint: &Endpoint,
-) -> Result<(Attempt, AttemptEnd), WorkError> {
+    policy: &Policy,
+) -> Result<(Attempt, AttemptEnd, Verdict), WorkError> {
     let created_at = gateway.clock.now();
-    let policy = endpoint.policy.over(&gateway.config.policy);
-    let outgoing = outgoing(gateway, job, endpoint, &policy, created_at)?;
+    let outgoing = outgoing(gateway, job, endpoint, policy, created_at)?;
     let outcome = attempt::send(&gateway.client, &gateway.config.egress, &policy.success, outgoing).await;
     gateway.timings.record(Stage::Delivery, outcome.duration);
-    let end = next(gateway, &policy, job, &outcome);
+    let end = next(gateway, policy, job, &outcome);
+    let verdict = verdict(policy, &outcome);
     let attempt = Attempt {
         id: gateway.minter.mint(),
         app: job.delivery.app.clone(),
@@ -82,7 +153,88 @@ async fn attempt_once(
         trigger: job.trigger,
         created_at,
     };
-    Ok((attempt, end))
+    Ok((attempt, end, verdict))
+}
+
+/// The message to the tenant that follows, if one does.
+async fn tell(
+    gateway: &Gateway,
+    claim: &Claim,
+    endpoint: &Endpoint,
+    attempt: &Attempt,
+    end: &AttemptEnd,
+) -> Result<Option<Message>, StoreError> {
+    if end.state == DeliveryState::Dead {
+        return operational::exhausted(gateway, endpoint, attempt).await;
+    }
+    // What was asked for again stays in its lane over its retries.
+    if attempt.succeeded && claim.lane.is_replay() && has_failed(gateway, attempt).await? {
+        return operational::recovered(gateway, endpoint, attempt).await;
+    }
+    Ok(None)
+}
+
+async fn has_failed(gateway: &Gateway, attempt: &Attempt) -> Result<bool, StoreError> {
+    let filter = AttemptFilter {
+        endpoint: Some(attempt.endpoint.clone()),
+        message: Some(attempt.message.clone()),
+        succeeded: Some(false),
+        ..AttemptFilter::default()
+    };
+    let page = gateway.store.attempts(&attempt.app, filter, PageRequest::newest(1)).await?;
+    Ok(!page.rows.is_empty())
+}
+
+/// Switches an endpoint off that its policy gives up on, together with the message to the tenant and the work that ends
+/// what waits for it.
+async fn give_up(
+    gateway: &Gateway,
+    policy: &Policy,
+    found: &Stored<Endpoint>,
+    health: &EndpointHealth,
+) -> Result<(), StoreError> {
+    let now = gateway.clock.now();
+    let Some(since) = health.failing_since.filter(|since| policy.gives_up(health.failures, now.since(*since))) else {
+        return Ok(());
+    };
+    let endpoint = Endpoint { disabled: true, updated_at: now, ..found.value.clone() };
+    let subject = Subject::Endpoint(endpoint.id.clone());
+    let work = Write::Work { kind: WorkKind::Drain, app: endpoint.app.clone(), subject, due: now };
+    let mut writes = vec![update(&endpoint, found.revision), work];
+    let told = operational::disabled(gateway, &endpoint, since).await?;
+    writes.extend(told.map(|message| Write::Message(Box::new(message))));
+    match gateway.write(writes, now).await {
+        Ok(()) => {
+            tracing::warn!(app = %endpoint.app, endpoint = %endpoint.id, failures = health.failures, %since, "disabled");
+            gateway.engine.ring(WorkKind::Drain);
+            gateway.engine.ring(WorkKind::FanOut);
+            Ok(())
+        }
+        // Somebody changed or removed it: the next failure decides on what it is then.
+        Err(StoreError::Changed { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What an outcome says of the endpoint. A status that only this request earned, such as 400 or 404, says nothing.
+fn verdict(policy: &Policy, outcome: &AttemptOutcome) -> Verdict {
+    match (&outcome.result, outcome.status) {
+        (AttemptResult::Success, _) => Verdict::Ok,
+        // It was not tried.
+        (AttemptResult::Refused(_), _) => Verdict::Neutral,
+        (AttemptResult::BadStatus, Some(status))
+            if policy.slow_down.contains(&status)
+                || status == StatusCode::SERVICE_UNAVAILABLE.as_u16() && outcome.retry_after.is_some() =>
+        {
+            Verdict::Slow { pause: outcome.retry_after }
+        }
+        (AttemptResult::BadStatus, Some(status))
+            if status < 500 && status != StatusCode::TOO_MANY_REQUESTS.as_u16() =>
+        {
+            Verdict::Neutral
+        }
+        _ => Verdict::Failed,
+    }
 }
 
 /// The request: the stored bytes, signed at this moment by every key that is still in use.
@@ -141,16 +293,23 @@ fn secret_error(endpoint: &Endpoint, error: &dyn std::error::Error) -> WorkError
 /// What becomes of the delivery.
 fn next(gateway: &Gateway, policy: &Policy, job: &DeliveryJob, outcome: &AttemptOutcome) -> AttemptEnd {
     if outcome.result == AttemptResult::Success {
-        return end(DeliveryState::Delivered, None);
-    }
-    if outcome.status == Some(StatusCode::GONE.as_u16()) {
-        return ended(DeliveryState::Dead, "the receiver answered 410 Gone");
+        return AttemptEnd { health: Some(HealthChange::Ok), ..end(DeliveryState::Delivered, None) };
     }
     let attempt = job.delivery.attempts.saturating_add(1);
-    match policy.retry(attempt, jitter(), outcome.retry_after) {
-        Ok(delay) => AttemptEnd { next: Some(gateway.clock.now().after(delay)), ..end(DeliveryState::Waiting, None) },
-        Err(exhausted) => ended(DeliveryState::Dead, &exhausted.to_string()),
-    }
+    let gone = outcome.status == Some(StatusCode::GONE.as_u16());
+    let left = match gone {
+        true => Err("the receiver answered 410 Gone".to_owned()),
+        false => {
+            policy.retry(attempt, engine::jitter(), outcome.retry_after).map_err(|exhausted| exhausted.to_string())
+        }
+    };
+    let end = match left {
+        Ok(delay) => {
+            AttemptEnd { next: Some(gateway.due_clock.now().after(delay)), ..end(DeliveryState::Waiting, None) }
+        }
+        Err(reason) => AttemptEnd { blocks: policy.ordered == Ordered::Wait, ..ended(DeliveryState::Dead, &reason) },
+    };
+    AttemptEnd { health: Some(HealthChange::Failed), ..end }
 }
 
 fn ended(state: DeliveryState, reason: &str) -> AttemptEnd {
@@ -162,7 +321,33 @@ fn end(state: DeliveryState, reason: Option<&str>) -> AttemptEnd {
     AttemptEnd { state, reason, next: None, blocks: false, health: None, tell: Vec::new() }
 }
 
-/// Uniform in 0.0..=1.0.
-fn jitter() -> f64 {
-    f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn what_an_answer_says_of_its_endpoint() {
+        let policy = Config::parse("", &[]).unwrap().policy;
+        let check = |result: AttemptResult, status, retry_after: Option<u64>, expected| {
+            let retry_after = retry_after.map(Duration::from_secs);
+            let response = String::new();
+            let outcome = AttemptOutcome { status, result, response, duration: Duration::ZERO, retry_after };
+            assert_eq!(verdict(&policy, &outcome), expected, "{outcome:?}");
+        };
+        let slow = |pause: Option<u64>| Verdict::Slow { pause: pause.map(Duration::from_secs) };
+        check(AttemptResult::Success, Some(200), None, Verdict::Ok);
+        for status in [429, 502, 504] {
+            check(AttemptResult::BadStatus, Some(status), None, slow(None));
+            check(AttemptResult::BadStatus, Some(status), Some(9), slow(Some(9)));
+        }
+        check(AttemptResult::BadStatus, Some(503), Some(9), slow(Some(9)));
+        check(AttemptResult::BadStatus, Some(503), None, Verdict::Failed);
+        check(AttemptResult::BadStatus, Some(500), Some(9), Verdict::Failed);
+        check(AttemptResult::BadStatus, Some(400), Some(9), Verdict::Neutral);
+        check(AttemptResult::BadStatus, Some(410), None, Verdict::Neutral);
+        check(AttemptResult::Timeout, None, None, Verdict::Failed);
+        check(AttemptResult::Timeout, Some(200), None, Verdict::Failed);
+        check(AttemptResult::Connect(String::new()), None, None, Verdict::Failed);
+    }
 }

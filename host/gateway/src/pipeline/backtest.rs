@@ -13,10 +13,11 @@ use std::time::Duration;
 use hookloom_runtime::{Digest, FailureCode, Input, Limits, Outcome, Report};
 use tokio::time::{Instant, sleep};
 
-use super::{WorkError, Worker, evidence, fan_out};
+use super::{WorkError, evidence, fan_out};
 use crate::{
     backtest::{Backtest, BacktestState, Inputs, SHOWN},
     comparison::{self, Change, Comparison},
+    engine::{self, Piece, Worker},
     gateway::Gateway,
     id::{SourceId, VersionId},
     limits::limits_of,
@@ -24,7 +25,7 @@ use crate::{
     store::{
         StoreError,
         evidence::{CallContext, RecordedCall, RecordedFilter, RecordedKind},
-        flow::{CallOutcome, Claim, Event, WorkKind},
+        flow::{CallOutcome, Event, WorkKind},
         resource::{App, RuleRow, Source, Stored, Version},
         update,
     },
@@ -47,11 +48,8 @@ pub struct RunBacktest;
 impl Worker for RunBacktest {
     const KIND: WorkKind = WorkKind::Backtest;
 
-    fn concurrency(gateway: &Gateway) -> usize {
-        gateway.config.backtests_max
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        let claim = &piece.claim;
         let found = gateway.store.find::<Backtest>(Some(&claim.app), &claim.subject.to_string()).await?;
         let Some(Stored { value, revision }) = found.filter(|found| !found.value.state.has_ended()) else {
             return Ok(gateway.store.abandon(claim).await?);
@@ -59,21 +57,21 @@ impl Worker for RunBacktest {
         let mut backtest = value;
         let done = slice(gateway, &mut backtest).await;
         backtest.updated_at = gateway.clock.now();
-        let saved = gateway.store.write(vec![update(&backtest, revision)], gateway.clock.now()).await;
+        let saved = gateway.write(vec![update(&backtest, revision)], gateway.clock.now()).await;
         // What was done until an error is saved all the same: the next try goes on behind it.
         done?;
         match saved {
             Ok(()) => {}
             // Cancelled or deleted meanwhile, or another worker has it: the next look tells.
             Err(StoreError::Changed { .. }) => {
-                return Ok(gateway.store.give_back(vec![(claim.clone(), gateway.clock.now())]).await?);
+                return Ok(engine::put_off(gateway, claim, gateway.clock.now()).await?);
             }
             Err(error) => return Err(error.into()),
         }
         if backtest.state.has_ended() {
             return Ok(gateway.store.abandon(claim).await?);
         }
-        Ok(gateway.store.give_back(vec![(claim.clone(), gateway.clock.now())]).await?)
+        Ok(engine::put_off(gateway, claim, gateway.clock.now()).await?)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     rollout::{SUSPENDED_CODE, tally::Counted},
     store::{
         StoreError,
-        resource::{App, Endpoint, Plugin, PluginBinding, Source, Stored, Version},
+        resource::{App, Endpoint, Plugin, PluginBinding, Source, Version},
     },
 };
 
@@ -105,21 +105,21 @@ impl fmt::Display for Failed {
 /// # Errors
 /// As the store.
 pub async fn resolve(gateway: &Gateway, app: &AppId, plugin: &PluginId, subject: &str) -> Result<Bound, StoreError> {
-    let Some(Stored { value, revision }) = gateway.store.find::<Plugin>(Some(app), plugin.as_str()).await? else {
+    let Some(found) = gateway.find::<Plugin>(app, plugin.as_str()).await? else {
         return Ok(missing(None, format!("plugin {plugin} was deleted")));
     };
-    Ok(Bound { revision: Some(revision), ..choose(gateway, app, &value, subject).await? })
+    Ok(Bound { revision: Some(found.revision), ..choose(gateway, app, &found.value, subject).await? })
 }
 
 async fn choose(gateway: &Gateway, app: &AppId, plugin: &Plugin, subject: &str) -> Result<Bound, StoreError> {
     let bound = |target, shadow| Bound { target, shadow, revision: None };
     if let Some(canary) = plugin.canary().filter(|canary| canary.takes(subject))
         && plugin.suspension(&canary.version).is_none()
-        && let Some(version) = gateway.store.find::<Version>(Some(app), canary.version.as_str()).await?
+        && let Some(version) = gateway.find::<Version>(app, canary.version.as_str()).await?
     {
         let window_calls = canary.policy.window_calls;
         let counted = Some(Counted { id: canary.id.clone(), window_calls, calls_max: None });
-        return Ok(bound(Target::Version { version: Box::new(version.value), counted }, None));
+        return Ok(bound(Target::Version { version: Box::new(version.value.clone()), counted }, None));
     }
     let Some(active) = &plugin.active_version else {
         return Ok(missing(None, format!("plugin `{}` has no active version", plugin.name)));
@@ -133,7 +133,7 @@ async fn choose(gateway: &Gateway, app: &AppId, plugin: &Plugin, subject: &str) 
         let target = Target::Missing { version: Some(active.clone()), failed: Failed::new(SUSPENDED_CODE, why) };
         return Ok(bound(target, shadow));
     }
-    let Some(version) = gateway.store.find::<Version>(Some(app), active.as_str()).await? else {
+    let Some(version) = gateway.find::<Version>(app, active.as_str()).await? else {
         return Ok(missing(Some(active.clone()), format!("version {active} was deleted")));
     };
     let counted = plugin.watch(gateway.clock.now()).map(|watch| Counted {
@@ -141,7 +141,7 @@ async fn choose(gateway: &Gateway, app: &AppId, plugin: &Plugin, subject: &str) 
         window_calls: watch.policy.window_calls,
         calls_max: Some(watch.policy.watch_calls),
     });
-    Ok(bound(Target::Version { version: Box::new(version.value), counted }, shadow))
+    Ok(bound(Target::Version { version: Box::new(version.value.clone()), counted }, shadow))
 }
 
 fn missing(version: Option<VersionId>, why: String) -> Bound {

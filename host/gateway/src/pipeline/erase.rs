@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{WorkError, Worker};
+use super::WorkError;
 use crate::{
+    engine::{self, Piece, Worker},
     gateway::Gateway,
-    store::flow::{Claim, WorkKind},
+    store::flow::WorkKind,
 };
 
 /// How long it goes on before others have their turn.
@@ -22,11 +23,8 @@ pub struct Erase;
 impl Worker for Erase {
     const KIND: WorkKind = WorkKind::Erase;
 
-    fn concurrency(_: &Gateway) -> usize {
-        1
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        let claim = &piece.claim;
         let start = Instant::now();
         while start.elapsed() < SLICE {
             if gateway.store.erase(claim).await? {
@@ -34,6 +32,6 @@ impl Worker for Erase {
             }
             sleep(PAUSE).await;
         }
-        Ok(gateway.store.give_back(vec![(claim.clone(), gateway.clock.now())]).await?)
+        Ok(engine::put_off(gateway, claim, gateway.clock.now()).await?)
     }
 }

@@ -8,10 +8,14 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use hookloom_runtime::{Input, Outcome};
 
-use super::{WorkError, Worker};
+use super::WorkError;
 use crate::{
+    clock::Timestamp,
+    delivery::{policy::Ordered, worker::gate_limits},
+    engine::{Piece, Worker},
     gateway::Gateway,
     id::{EndpointId, PluginId, VersionId},
     pipeline::{
@@ -21,7 +25,8 @@ use crate::{
     },
     store::{
         flow::{
-            Claim, DeadLetter, Delivery, DeliveryBody, DeliveryState, FanOutEnd, Job, Message, NewDelivery, WorkKind,
+            Claim, DeadLetter, Delivery, DeliveryBody, DeliveryJob, DeliveryState, FanOutDone, FanOutEnd, Job,
+            LaneHead, Message, NewDelivery, Trigger, WorkKind,
         },
         resource::{App, Endpoint, FailurePolicy, PluginBinding},
     },
@@ -34,20 +39,18 @@ pub struct FanOut;
 impl Worker for FanOut {
     const KIND: WorkKind = WorkKind::FanOut;
 
-    fn concurrency(gateway: &Gateway) -> usize {
-        gateway.config.workers * 4
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let job = gateway.store.jobs(std::slice::from_ref(claim)).await?.pop();
-        let Some(Job::Message(message, known)) = job else {
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        let job = piece.job(gateway).await?;
+        let claim = &piece.claim;
+        let Job::Message(message, known) = job else {
             return Ok(gateway.store.abandon(claim).await?);
         };
-        let Some(app) = gateway.store.find::<App>(None, claim.app.as_str()).await? else {
+        let Some(app) = gateway.find::<App>(&claim.app, claim.app.as_str()).await? else {
             return Ok(gateway.store.abandon(claim).await?);
         };
         gateway.timings.record(Stage::Queue, gateway.clock.now().since(message.created_at));
-        let endpoints: Vec<Endpoint> = gateway.store.all(&claim.app).await?;
+        let endpoints = gateway.all::<Endpoint>(&claim.app).await?;
+        gateway.engine.configure_tenant(&claim.app, app.value.throttle_rate);
         let mut round = Round {
             gateway,
             message: &message,
@@ -59,18 +62,100 @@ impl Worker for FanOut {
             let binding = endpoint.reshaper.as_ref().or(app.value.default_reshaper.as_ref());
             let binding = binding.filter(|_| !message.operational);
             let delivery = round.delivery(endpoint, binding).await?;
-            round.end.deliveries.push(delivery);
+            round.end.deliveries.push(Self::placed(gateway, claim, &message, endpoint, delivery));
         }
         round.cancel_orphans(&known, &endpoints);
         let Round { end, shadows, .. } = round;
         let failed = end.observed.iter().any(|observed| observed.fault.is_some());
-        gateway.store.finish_fan_out(claim, end, gateway.clock.now()).await?;
-        gateway.bells.ring(WorkKind::Deliver);
+        let now = gateway.clock.now();
+        let sent = end.deliveries.clone();
+        let done = gateway.store.finish_fan_out(claim, end, now).await?;
+        hand_over(gateway, claim, &message, sent, done, now);
         if failed {
-            gateway.bells.ring(WorkKind::Review);
+            gateway.engine.ring(WorkKind::Review);
         }
         shadows.into_iter().for_each(|shadow| gateway.shadows.offer(shadow));
         Ok(())
+    }
+}
+
+impl FanOut {
+    /// A delivery with its place in its endpoint's order, claimed in the commit of the fan-out if it can go on at once.
+    fn placed(
+        gateway: &Gateway,
+        claim: &Claim,
+        message: &Message,
+        endpoint: &Endpoint,
+        delivery: NewDelivery,
+    ) -> NewDelivery {
+        let policy = endpoint.policy.over(&gateway.config.policy);
+        let waits = match policy.ordered {
+            Ordered::No => false,
+            Ordered::Skip => delivery.state == DeliveryState::Waiting,
+            Ordered::Wait => matches!(delivery.state, DeliveryState::Waiting | DeliveryState::Held),
+        };
+        let lane = claim.lane.beside(&endpoint.id);
+        let is_due = delivery.state == DeliveryState::Waiting && message.deliver_at.is_none_or(|at| at <= delivery.due);
+        let bytes = sent_bytes(&delivery.body, message).len();
+        let hot = is_due && gateway.engine.has_room(WorkKind::Deliver, lane, &claim.app, bytes);
+        if hot {
+            gateway.engine.configure(lane, gate_limits(&policy, endpoint));
+        }
+        NewDelivery { hot, ordering_key: message.ordering_key.clone().filter(|_| waits), ..delivery }
+    }
+}
+
+/// Passes on what was claimed in the commit, and tells of the rest.
+fn hand_over(
+    gateway: &Gateway,
+    claim: &Claim,
+    message: &Message,
+    sent: Vec<NewDelivery>,
+    done: FanOutDone,
+    now: Timestamp,
+) {
+    let due_now = gateway.due_clock.now();
+    let mut claims: HashMap<EndpointId, Claim> = done.claims.into_iter().collect();
+    let original = Bytes::copy_from_slice(message.payload.as_bytes());
+    for delivery in sent.into_iter().filter(|delivery| delivery.state == DeliveryState::Waiting) {
+        let Some(claimed) = claims.remove(&delivery.endpoint) else {
+            let lane = claim.lane.beside(&delivery.endpoint);
+            let head = LaneHead { kind: WorkKind::Deliver, lane, app: claim.app.clone(), due: delivery.due };
+            gateway.engine.note(&head, due_now);
+            continue;
+        };
+        let job = DeliveryJob {
+            event_type: message.event_type.clone(),
+            operational: message.operational,
+            deliver_at: message.deliver_at,
+            body: match &delivery.body {
+                DeliveryBody::Original => original.clone(),
+                DeliveryBody::Replaced(text) => Bytes::copy_from_slice(text.as_bytes()),
+            },
+            trigger: Trigger::Scheduled,
+            delivery: Delivery {
+                app: claim.app.clone(),
+                message: message.id.clone(),
+                endpoint: delivery.endpoint,
+                state: DeliveryState::Waiting,
+                reason: None,
+                attempts: 0,
+                next_attempt: Some(delivery.due),
+                version: delivery.version,
+                updated_at: now,
+            },
+        };
+        gateway.engine.offer(claimed, Job::Delivery(Box::new(job)), due_now);
+    }
+    if let Some(next) = &done.next {
+        gateway.engine.note(next, due_now);
+    }
+}
+
+fn sent_bytes<'a>(body: &'a DeliveryBody, message: &'a Message) -> &'a str {
+    match body {
+        DeliveryBody::Original => &message.payload,
+        DeliveryBody::Replaced(text) => text,
     }
 }
 

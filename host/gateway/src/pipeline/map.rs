@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use hookloom_runtime::{InboundEvent, Input, MapInput, Origin, Outcome, RuleMatch, Source as SourceInput};
 
 use super::{
-    WorkError, Worker,
+    WorkError,
     binding::Failed,
     compose::{self, Budget, TooLarge, compose},
     invoke::{Subject, invoke},
     shadow::ShadowJob,
 };
 use crate::{
+    engine::{Piece, Worker},
     gateway::Gateway,
     id::VersionId,
     rules::{
@@ -24,7 +25,10 @@ use crate::{
     },
     store::{
         StoreError,
-        flow::{Call, Claim, DeadLetter, Event, EventState, Job, MappingEnd, MatchRow, MatchState, Message, WorkKind},
+        flow::{
+            Call, DeadLetter, Event, EventState, Job, LaneHead, MappingEnd, MatchRow, MatchState, Message, WorkKind,
+        },
+        key::Lane,
         resource::{App, FailurePolicy, PluginBinding, RuleRow, Source},
     },
 };
@@ -35,32 +39,39 @@ pub struct Map;
 impl Worker for Map {
     const KIND: WorkKind = WorkKind::Map;
 
-    fn concurrency(gateway: &Gateway) -> usize {
-        gateway.config.workers * 4
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        let job = gateway.store.jobs(std::slice::from_ref(claim)).await?.pop();
-        let app = gateway.store.find::<App>(None, claim.app.as_str()).await?;
-        let (Some(Job::Event(event)), Some(app)) = (job, app) else {
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        let job = piece.job(gateway).await?;
+        let claim = &piece.claim;
+        let app = gateway.find::<App>(&claim.app, claim.app.as_str()).await?;
+        let (Job::Event(event), Some(app)) = (job, app) else {
             return Ok(gateway.store.abandon(claim).await?);
         };
-        let source = gateway.store.find::<Source>(Some(&claim.app), event.source.as_str()).await?;
+        let source = gateway.find::<Source>(&claim.app, event.source.as_str()).await?;
         let (end, shadow) = match source {
             Some(source) => {
-                let rules = gateway.store.all::<RuleRow>(&claim.app).await?;
+                let rules = gateway.all::<RuleRow>(&claim.app).await?;
                 Mapping { gateway, event: &event, source: &source.value, rules: &rules }.run(&app.value).await?
             }
             None => (ended(EventState::Dropped, "the source was deleted"), None),
         };
+        let lane = Lane::live(&claim.app);
+        let bytes = end.messages.iter().map(|message| message.payload.len()).sum();
+        let hot = gateway.engine.has_room(WorkKind::FanOut, lane, &claim.app, bytes);
+        let sent = if hot { end.messages.clone() } else { Vec::new() };
         let sends = !end.messages.is_empty();
         let failed = end.observed.as_ref().is_some_and(|observed| observed.fault.is_some());
-        gateway.store.finish_mapping(claim, end, false).await?;
-        if sends {
-            gateway.bells.ring(WorkKind::FanOut);
+        let claims = gateway.store.finish_mapping(claim, end, hot).await?;
+        let now = gateway.due_clock.now();
+        for claimed in claims {
+            if let Some(message) = sent.iter().find(|message| claimed.subject.message() == Some(&message.id)) {
+                gateway.engine.offer(claimed, Job::Message(Box::new(message.clone()), Vec::new()), now);
+            }
+        }
+        if sends && !hot {
+            gateway.engine.note(&LaneHead { kind: WorkKind::FanOut, lane, app: claim.app.clone(), due: now }, now);
         }
         if failed {
-            gateway.bells.ring(WorkKind::Review);
+            gateway.engine.ring(WorkKind::Review);
         }
         if let Some(shadow) = shadow {
             gateway.shadows.offer(shadow);

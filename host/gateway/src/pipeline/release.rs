@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use super::{WorkError, Worker};
+use super::WorkError;
 use crate::{
+    engine::{Piece, Worker},
     gateway::Gateway,
     store::{
         StoreError,
@@ -25,12 +26,8 @@ pub struct Release;
 impl Worker for Release {
     const KIND: WorkKind = WorkKind::Release;
 
-    fn concurrency(_: &Gateway) -> usize {
-        4
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
-        match step(gateway, claim).await {
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        match step(gateway, &piece.claim).await {
             // It was begun anew meanwhile.
             Ok(()) | Err(StoreError::LeaseLost { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -45,12 +42,16 @@ async fn step(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
     }
     let (limit, pause) = pace(gateway.config.versions.release_per_second);
     let now = gateway.clock.now();
-    let released = gateway.store.release(claim, limit, now, now.after(pause)).await?;
+    let next = gateway.due_clock.now().after(pause);
+    let released = gateway.store.release(claim, limit, now, next).await?;
+    if !released.done {
+        gateway.engine.note(&claim.head(next), gateway.due_clock.now());
+    }
     if released.events > 0 {
-        gateway.bells.ring(WorkKind::Map);
+        gateway.engine.ring(WorkKind::Map);
     }
     if released.messages > 0 {
-        gateway.bells.ring(WorkKind::FanOut);
+        gateway.engine.ring(WorkKind::FanOut);
     }
     Ok(())
 }

@@ -4,8 +4,9 @@
 //! A step is one commit, and how far it came is noted after it: whoever is killed between the two repeats one step, which
 //! sends the same bytes under the same ids once more.
 
-use super::{WorkError, Worker, release::pace};
+use super::{WorkError, release::pace};
 use crate::{
+    engine::{Piece, Worker},
     gateway::Gateway,
     replay::{Replay, ReplayState},
     store::{
@@ -22,11 +23,8 @@ pub struct RunReplay;
 impl Worker for RunReplay {
     const KIND: WorkKind = WorkKind::Replay;
 
-    fn concurrency(_: &Gateway) -> usize {
-        4
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        let claim = &piece.claim;
         let found = gateway.store.find::<Replay>(Some(&claim.app), &claim.subject.to_string()).await?;
         match found {
             Some(Stored { value, revision }) if value.state == ReplayState::Running => {
@@ -41,12 +39,14 @@ async fn step(gateway: &Gateway, claim: &Claim, mut replay: Replay, revision: i6
     let (limit, pause) = pace(gateway.config.replay_per_second);
     let now = gateway.clock.now();
     let after = replay.after.clone();
-    let step = gateway.store.replay(claim, &replay.filter, after, limit, now, now.after(pause)).await?;
-    for lane in &step.lanes {
-        gateway.bells.ring(lane.kind);
+    let (due_now, next) = (gateway.due_clock.now(), now.after(pause));
+    let step = gateway.store.replay(claim, &replay.filter, after, limit, now, next).await?;
+    step.lanes.iter().for_each(|lane| gateway.engine.note(lane, due_now));
+    if !step.done {
+        gateway.engine.note(&claim.head(next), due_now);
     }
     replay.advance(&step, now);
-    match gateway.store.write(vec![update(&replay, revision)], now).await {
+    match gateway.write(vec![update(&replay, revision)], now).await {
         // It was stopped at this moment: its work ends at the next step.
         Ok(()) | Err(StoreError::Changed { .. }) => {}
         Err(error) => return Err(error),

@@ -8,17 +8,18 @@ use hookloom_runtime::Origin;
 use serde_json::{Value, json};
 
 use super::{
-    WorkError, Worker,
+    WorkError,
     binding::{self, Task},
 };
 use crate::{
     clock::Timestamp,
+    engine::{self, Piece, Worker},
     gateway::Gateway,
     id::VersionId,
     rollout::{Act, Action, Actor, Suspension, after_change},
     store::{
         StoreError, Write,
-        flow::{Claim, Message, WorkKind},
+        flow::{Message, WorkKind},
         require,
         resource::{App, Plugin, Version},
         update,
@@ -41,11 +42,8 @@ pub struct Review;
 impl Worker for Review {
     const KIND: WorkKind = WorkKind::Review;
 
-    fn concurrency(_: &Gateway) -> usize {
-        4
-    }
-
-    async fn work(gateway: &Gateway, claim: &Claim) -> Result<(), WorkError> {
+    async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
+        let claim = &piece.claim;
         let plugin = gateway.store.find::<Plugin>(Some(&claim.app), &claim.subject.to_string()).await?;
         let app = gateway.store.find::<App>(None, claim.app.as_str()).await?;
         if let (Some(plugin), Some(app)) = (plugin, app) {
@@ -59,11 +57,11 @@ impl Worker for Review {
             };
             if decision.make().await? {
                 let writes = decision.writes(plugin.revision);
-                match gateway.store.write(writes, decision.now).await {
+                match gateway.write(writes, decision.now).await {
                     Ok(()) => ring(gateway),
                     // Somebody changed the plugin meanwhile: decided anew on what it is now.
                     Err(StoreError::Changed { .. }) => {
-                        return Ok(gateway.store.give_back(vec![(claim.clone(), decision.now)]).await?);
+                        return Ok(engine::put_off(gateway, claim, decision.now).await?);
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -79,8 +77,8 @@ impl Worker for Review {
 
 /// Wakes those who go on after a change of a plugin.
 pub fn ring(gateway: &Gateway) {
-    gateway.bells.ring(WorkKind::FanOut);
-    gateway.bells.ring(WorkKind::Release);
+    gateway.engine.ring(WorkKind::FanOut);
+    gateway.engine.ring(WorkKind::Release);
 }
 
 /// What is decided about one plugin.

@@ -170,6 +170,13 @@ pub struct Claim {
     pub tries: u32,
 }
 
+impl Claim {
+    /// The lane, for when the work is given back to be due at this time.
+    pub fn head(&self, due: Timestamp) -> LaneHead {
+        LaneHead { kind: self.kind, lane: self.lane, app: self.app.clone(), due }
+    }
+}
+
 /// A lane that has unclaimed work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaneHead {
@@ -224,6 +231,23 @@ pub struct NewEvent {
     pub body: Vec<u8>,
     /// What marks a repeat within the source, if anything does.
     pub dedupe_key: Option<String>,
+}
+
+impl NewEvent {
+    /// The event as it is right after it was accepted.
+    pub fn accepted(self) -> Event {
+        Event {
+            id: self.id,
+            app: self.app,
+            source: self.source,
+            received_at: self.received_at,
+            headers: self.headers,
+            body: String::from_utf8_lossy(&self.body).into_owned(),
+            state: EventState::Accepted,
+            reason: None,
+            version: None,
+        }
+    }
 }
 
 /// An accepted inbound event.

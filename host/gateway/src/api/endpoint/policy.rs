@@ -13,7 +13,10 @@ use crate::{
         respond::ApiError,
     },
     config::Config,
-    delivery::policy::{self, JITTER_PERMILLE_MAX, PolicyPatch, RETRY_AFTER_S_MAX, TIMEOUT_MS_MAX},
+    delivery::policy::{
+        self, BREAKER_OPEN_S_MAX, IN_FLIGHT_MAX, JITTER_PERMILLE_MAX, Ordered, PolicyPatch, RETRY_AFTER_S_MAX,
+        TIMEOUT_MS_MAX,
+    },
     gateway::Gateway,
     store::resource::Endpoint,
 };
@@ -28,6 +31,13 @@ pub struct PolicyIn {
     retry_after_max_s: Patch<u64>,
     timeout_ms: Patch<u64>,
     success_codes: Patch<Vec<u16>>,
+    slow_down_codes: Patch<Vec<u16>>,
+    in_flight_max: Patch<u32>,
+    breaker_failures: Patch<u32>,
+    breaker_open_s: Patch<u64>,
+    disable_after_failures: Patch<u32>,
+    disable_after_failing_s: Patch<u64>,
+    ordered: Patch<Ordered>,
 }
 
 impl FromFields for PolicyIn {
@@ -40,6 +50,13 @@ impl FromFields for PolicyIn {
             retry_after_max_s: fields.patch("retryAfterMaxS", |value| within(value, 0, RETRY_AFTER_S_MAX)),
             timeout_ms: fields.patch("timeoutMs", |value| within(value, 1, TIMEOUT_MS_MAX)),
             success_codes: fields.patch("successCodes", codes),
+            slow_down_codes: fields.patch("slowDownCodes", codes),
+            in_flight_max: fields.patch("inFlightMax", |value| within(value, 1, IN_FLIGHT_MAX)),
+            breaker_failures: fields.patch("breakerFailures", Ok),
+            breaker_open_s: fields.patch("breakerOpenS", |value| within(value, 1, BREAKER_OPEN_S_MAX)),
+            disable_after_failures: fields.patch("disableAfterFailures", Ok),
+            disable_after_failing_s: fields.patch("disableAfterFailingS", Ok),
+            ordered: fields.patch("ordered", Ok),
         })
     }
 }
@@ -51,6 +68,13 @@ impl PolicyIn {
         self.retry_after_max_s.clone().apply(&mut policy.retry_after_max_s);
         self.timeout_ms.clone().apply(&mut policy.timeout_ms);
         self.success_codes.clone().apply(&mut policy.success_codes);
+        self.slow_down_codes.clone().apply(&mut policy.slow_down_codes);
+        self.in_flight_max.clone().apply(&mut policy.in_flight_max);
+        self.breaker_failures.clone().apply(&mut policy.breaker_failures);
+        self.breaker_open_s.clone().apply(&mut policy.breaker_open_s);
+        self.disable_after_failures.clone().apply(&mut policy.disable_after_failures);
+        self.disable_after_failing_s.clone().apply(&mut policy.disable_after_failing_s);
+        self.ordered.clone().apply(&mut policy.ordered);
     }
 }
 
@@ -127,5 +151,6 @@ async fn set(
         Ok(())
     };
     let endpoint = edit::change(&tenant.gateway, Some(&tenant.app.id), name, edit).await?;
+    tenant.gateway.engine.forget(&endpoint.id);
     Ok(Json(PolicyOut::new(&tenant.gateway, endpoint.policy)))
 }

@@ -5,9 +5,9 @@ use hookloom_runtime::{Digest, Failure, Logs, Outcome, Replay, Report};
 use super::*;
 use crate::{
     backtest::Backtest,
+    engine::Worker as _,
     id::{CallId, VersionId},
     pipeline::{
-        Worker as _,
         backtest::RunBacktest,
         evidence::{Draft, input_now},
     },
@@ -29,7 +29,7 @@ async fn tenant(api: &Api, uid: &str) -> (String, String) {
     let Stored { mut value, revision } = stored_version(api, uid, &version).await;
     value.component = Digest::of(COMPONENT).to_string();
     let component = Write::Component { digest: value.component.clone(), bytes: COMPONENT.to_vec() };
-    api.gateway.store.write(vec![update(&value, revision), component], api.now()).await.unwrap();
+    api.gateway.write(vec![update(&value, revision), component], api.now()).await.unwrap();
     (plugin, version)
 }
 
@@ -260,7 +260,7 @@ async fn an_input_that_can_not_be_read_back_is_skipped_and_counted() {
     let call = call(&api, "acme", &version, Outcome::Mapped(Vec::new()), true, Left::Whole).await;
     spoil_call(&api, &call);
     let (path, claim) = begun(&api, &version).await;
-    RunBacktest::work(&api.gateway, &claim).await.unwrap();
+    RunBacktest::work(&api.gateway, &mut claim.clone().into()).await.unwrap();
     let seen = api.get(&path).await.ok(200);
     assert_eq!(
         (&seen["state"], &seen["total"], &seen["skipped"]),
@@ -281,13 +281,13 @@ async fn what_a_backtest_found_before_an_error_is_saved() {
     // The component can't be read from now on, so that no call is possible.
     spoil(&api, "UPDATE component_piece SET bytes = 5");
     let (path, claim) = begun(&api, &version).await;
-    RunBacktest::work(&api.gateway, &claim).await.unwrap_err();
+    RunBacktest::work(&api.gateway, &mut claim.clone().into()).await.unwrap_err();
     let seen = api.get(&path).await.ok(200);
     let progress = (&seen["state"], &seen["total"], &seen["done"], &seen["skipped"]);
     assert_eq!(progress, (&json!("running"), &json!(3), &json!(0), &json!(1)), "{seen}");
     // The next try goes on behind what was saved.
     spoil_call(&api, &calls[1]);
-    RunBacktest::work(&api.gateway, &claim).await.unwrap_err();
+    RunBacktest::work(&api.gateway, &mut claim.clone().into()).await.unwrap_err();
     assert_eq!(api.get(&path).await.ok(200)["skipped"], 2);
 }
 
@@ -303,7 +303,8 @@ async fn a_backtest_that_is_cancelled_in_the_middle_of_its_run_stays_cancelled_w
             let (api, path) = (api.clone(), path.clone());
             async move { api.delete(&path).await }
         };
-        let happened = api.in_the_middle(moment, RunBacktest::work(&api.gateway, &claim), cancel).await;
+        let mut piece = claim.into();
+        let happened = api.in_the_middle(moment, RunBacktest::work(&api.gateway, &mut piece), cancel).await;
         let seen = api.get(&path).await.ok(200);
         let Some((worked, cancelled)) = happened else {
             assert_eq!((&seen["state"], moment > 0), (&json!("finished"), true));
@@ -315,7 +316,7 @@ async fn a_backtest_that_is_cancelled_in_the_middle_of_its_run_stays_cancelled_w
         // The worker lets go of it at its next look.
         let claims = api.gateway.store.claim_due(WorkKind::Backtest, api.now(), 9).await.unwrap();
         for claim in &claims {
-            RunBacktest::work(&api.gateway, claim).await.unwrap();
+            RunBacktest::work(&api.gateway, &mut claim.clone().into()).await.unwrap();
         }
         assert_eq!(api.gateway.store.lanes(WorkKind::Backtest, None, 1).await.unwrap(), []);
         assert_eq!(api.get(&path).await.ok(200), seen);

@@ -1,12 +1,12 @@
 //! Replays, Svix's `recover`, and the order of an endpoint's messages.
 
 use super::*;
-use crate::pipeline::{Worker as _, replay::RunReplay};
+use crate::{engine::Worker as _, pipeline::replay::RunReplay};
 
 /// Does all steps of replays that are due.
 async fn run_replays(api: &Api) {
     for claim in api.gateway.store.claim_due(WorkKind::Replay, api.now(), 9).await.unwrap() {
-        RunReplay::work(&api.gateway, &claim).await.unwrap();
+        RunReplay::work(&api.gateway, &mut claim.into()).await.unwrap();
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
+    engine::Worker as _,
     id::VersionId,
-    pipeline::{Worker as _, review::Review},
+    pipeline::review::Review,
     rollout::{
         Suspension,
         tally::{Counted, Fault, Observation},
@@ -39,7 +40,7 @@ async fn suspend(api: &Api, version: &str) {
         failures: 10,
         call: None,
     });
-    api.gateway.store.write(vec![update(&plugin, revision)], api.now()).await.unwrap();
+    api.gateway.write(vec![update(&plugin, revision)], api.now()).await.unwrap();
 }
 
 async fn actions(api: &Api) -> Vec<String> {
@@ -346,7 +347,8 @@ async fn an_automatic_return_forgets_old_failures_and_never_leads_to_a_version_t
         let claims = api.gateway.store.claim_due(WorkKind::Review, api.now(), 99).await.unwrap();
         let claim = claims.into_iter().find(|claim| claim.subject.plugin() == Some(&plugin.id)).unwrap();
         let delete = ask(api.clone(), Method::DELETE, format!("/app/acme/plugin/{uid}/version/{first}"), None);
-        let happened = api.in_the_middle(moment, Review::work(&api.gateway, &claim), delete).await;
+        let mut piece = claim.into();
+        let happened = api.in_the_middle(moment, Review::work(&api.gateway, &mut piece), delete).await;
         let running = live(&api, &uid).await;
         let Some((reviewed, deleted)) = happened else {
             assert_eq!(running, std::slice::from_ref(&first));

@@ -1,0 +1,230 @@
+//! Decides what is worked on next, and works on it. Every kind of work has a [`Desk`] of its own, where claims
+//! wait for their turn ([`fair`]), and two loops: one begins what may begin, one claims, looks for what was missed and gives back.
+//!
+//! ```text
+//! commit of new work ──claimed in the same commit, there is room──▶ Desk ──turn──▶ Worker::work ──finish──▶ store
+//!        └──else──▶ store ──lane is open, due, has little left──▶ claim ──▶ ┘            └ our fault ──▶ given back
+//! ```
+//!
+//! Nothing is held here that the store doesn't have: whoever is killed in the middle leaves claims that come back. Every
+//! bell and note is a hint that saves waiting; a look at all lanes each second finds what was missed.
+
+pub mod fair;
+pub mod gate;
+mod run;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+pub use run::{Worker, heartbeat, jitter, listen, put_off, run};
+
+use crate::{
+    clock::Timestamp,
+    config::Config,
+    id::{AppId, EndpointId},
+    store::{
+        flow::{Claim, Job, LaneHead, WorkKind},
+        key::{Lane, key},
+    },
+};
+use fair::{Caps, Fair};
+use gate::{GateLimits, Verdict};
+
+/// Claims of one kind that are held in memory, over all tenants.
+const LOADED_MAX: usize = 4_096;
+/// Of one tenant.
+const LOADED_PER_TENANT_MAX: usize = 1_024;
+/// Of one lane.
+const LOADED_PER_LANE_MAX: usize = 128;
+/// Bytes of those of one kind.
+const BYTES_MAX: usize = 32 << 20;
+/// Lanes of one kind that are known.
+const LANES_MAX: usize = 20_000;
+
+/// The desks.
+pub struct Engine {
+    desks: HashMap<WorkKind, Desk>,
+}
+
+/// Where work of one kind waits for its turn.
+pub struct Desk {
+    fair: Mutex<Fair<Piece>>,
+    /// Something may begin.
+    begin: Notify,
+    /// Something is to be claimed, configured, looked for or given back.
+    feed: Notify,
+    /// All lanes are to be looked at.
+    look: AtomicBool,
+    /// Nothing is taken in: nobody works here yet, or any more.
+    closed: AtomicBool,
+    /// What goes back to the store, and when it is due again.
+    back: Mutex<Vec<(Claim, Timestamp)>>,
+}
+
+/// A claimed piece of work.
+pub struct Piece {
+    /// The claim.
+    pub claim: Claim,
+    /// What it needs, if that is in memory already.
+    pub job: Option<Job>,
+    /// What it says of its endpoint, once it is done.
+    pub verdict: Verdict,
+}
+
+impl Engine {
+    /// Desks for all kinds.
+    pub fn new(config: &Config) -> Self {
+        let desks = WorkKind::ALL.iter().map(|kind| (*kind, Desk::new(caps(*kind, config))));
+        Self { desks: desks.collect() }
+    }
+
+    /// Tells that there is work of this kind somewhere.
+    pub fn ring(&self, kind: WorkKind) {
+        let desk = self.desk(kind);
+        desk.look.store(true, Ordering::Release);
+        desk.feed.notify_one();
+    }
+
+    /// Tells that there is work in a lane.
+    pub fn note(&self, head: &LaneHead, now: Timestamp) {
+        let desk = self.desk(head.kind);
+        let (due, begun) = (head.due.since(now), Instant::now());
+        if !desk.fair().note(head.lane, key(&head.app), begun + due, begun) {
+            desk.look.store(true, Ordering::Release);
+        }
+        desk.feed.notify_one();
+    }
+
+    /// Whether work in this lane that is about to be committed may be claimed in the same commit, for [`Engine::offer`].
+    pub fn has_room(&self, kind: WorkKind, lane: Lane, app: &AppId, bytes: usize) -> bool {
+        let desk = self.desk(kind);
+        !desk.closed.load(Ordering::Acquire) && desk.fair().has_room(lane, key(app), bytes, Instant::now())
+    }
+
+    /// Takes work that was claimed in its own commit, with what it needs.
+    pub fn offer(&self, claim: Claim, job: Job, now: Timestamp) {
+        self.desk(claim.kind).offer(Piece { job: Some(job), ..claim.into() }, now);
+    }
+
+    /// Sets what the endpoint of a lane allows.
+    pub fn configure(&self, lane: Lane, limits: GateLimits) {
+        let desk = self.desk(WorkKind::Deliver);
+        desk.fair().configure(lane, limits, Instant::now());
+        desk.begin.notify_one();
+    }
+
+    /// Sets how many deliveries a second a tenant may have begun.
+    pub fn configure_tenant(&self, app: &AppId, per_second: Option<u16>) {
+        let desk = self.desk(WorkKind::Deliver);
+        desk.fair().configure_tenant(key(app), per_second, Instant::now());
+        desk.begin.notify_one();
+    }
+
+    /// An endpoint was changed by hand: what was learnt of it counts no more.
+    pub fn forget(&self, endpoint: &EndpointId) {
+        let desk = self.desk(WorkKind::Deliver);
+        desk.fair().forget(Lane::live(endpoint), Instant::now());
+        desk.feed.notify_one();
+    }
+
+    fn desk(&self, kind: WorkKind) -> &Desk {
+        self.desks.get(&kind).expect("a desk is made for every kind")
+    }
+}
+
+impl Desk {
+    fn new(caps: Caps) -> Self {
+        Self {
+            fair: Mutex::new(Fair::new(caps)),
+            begin: Notify::new(),
+            feed: Notify::new(),
+            look: AtomicBool::new(true),
+            closed: AtomicBool::new(true),
+            back: Mutex::default(),
+        }
+    }
+
+    fn fair(&self) -> MutexGuard<'_, Fair<Piece>> {
+        self.fair.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offer(&self, piece: Piece, now: Timestamp) {
+        // A stop that came since the room was found.
+        if self.closed.load(Ordering::Acquire) {
+            return self.give_back(piece.claim, now);
+        }
+        let (lane, tenant, bytes) = (piece.claim.lane, key(&piece.claim.app), piece.bytes());
+        self.fair().offer(lane, tenant, piece, bytes, Instant::now());
+        self.begin.notify_one();
+        self.feed.notify_one();
+    }
+
+    fn give_back(&self, claim: Claim, due: Timestamp) {
+        self.back.lock().unwrap_or_else(PoisonError::into_inner).push((claim, due));
+        self.feed.notify_one();
+    }
+
+    fn take_back(&self) -> Vec<(Claim, Timestamp)> {
+        std::mem::take(&mut *self.back.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes nothing more in, and gives back what has not begun.
+    fn close(&self, now: Timestamp) {
+        self.closed.store(true, Ordering::Release);
+        let left = self.fair().clear();
+        left.into_iter().for_each(|piece| self.give_back(piece.claim, now));
+    }
+}
+
+impl From<Claim> for Piece {
+    /// What it needs is still in the store.
+    fn from(claim: Claim) -> Self {
+        Self { claim, job: None, verdict: Verdict::Neutral }
+    }
+}
+
+impl Piece {
+    /// What its bytes take in memory, roughly.
+    fn bytes(&self) -> usize {
+        match &self.job {
+            Some(Job::Event(event)) => event.body.len(),
+            Some(Job::Message(message, _)) => message.payload.len(),
+            Some(Job::Delivery(job)) => job.body.len(),
+            Some(Job::Gone) | None => 0,
+        }
+    }
+}
+
+/// How much of a kind may be in flight and in memory.
+fn caps(kind: WorkKind, config: &Config) -> Caps {
+    let (total, per_tenant, start) = match kind {
+        WorkKind::Deliver => (config.delivery_concurrency, config.delivery_tenant_concurrency, 100),
+        // Half of what a tenant may have of its plugins' calls each, so that neither is put off by the other.
+        WorkKind::Map | WorkKind::FanOut => {
+            ((config.queue_max / 4).max(1), (config.tenant_in_flight_max / 2).max(1), 10)
+        }
+        WorkKind::Backtest => (config.backtests_max, config.backtests_max, 1_000),
+        // One after the other, so that nobody's commit waits for it.
+        WorkKind::Erase => (1, 1, 100),
+        _ => (4, 2, 100),
+    };
+    Caps {
+        total,
+        per_tenant,
+        loaded: LOADED_MAX,
+        loaded_per_tenant: LOADED_PER_TENANT_MAX,
+        loaded_per_lane: LOADED_PER_LANE_MAX,
+        bytes: BYTES_MAX,
+        lanes: LANES_MAX,
+        start: Duration::from_millis(start),
+        gated: kind == WorkKind::Deliver,
+    }
+}

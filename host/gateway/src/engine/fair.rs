@@ -1,0 +1,583 @@
+//! What is begun next: tenants take turns, within a tenant its lanes do, within a lane the oldest goes first. Pure: time and
+//! randomness come in as arguments.
+//!
+//! Work comes in as claims that are held in memory ([`Fair::offer`]), or as the news that the store has some
+//! ([`Fair::note`]), which becomes a wish to claim it ([`Fair::wants`]) only when its lane is open and has little left. So a
+//! lane that may not go on costs nothing, however much waits in it.
+//!
+//! Turns are taken by what was used: each start costs, and at its end the time that it took. Who has used least is next,
+//! where those who come back from idleness begin level with the others; what one can owe is bounded. A receiver that never
+//! answers therefore pays for the slots that it holds.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    ops::Bound,
+    time::{Duration, Instant},
+};
+
+use super::gate::{Gate, GateLimits, Verdict};
+use crate::{
+    delivery::{breaker::Permit, throttle::Throttle},
+    store::key::{Key, Lane},
+};
+
+/// A lane with fewer pieces in memory asks for more.
+const LOW: usize = 8;
+/// Future due times that a lane remembers; others are found by the next look at all lanes.
+const DUES_MAX: usize = 64;
+/// Lanes that one call looks at to see which of them may ask for more.
+const LOOK_MAX: usize = 1_000;
+/// What one can owe, in starts.
+const DEBT_STARTS_MAX: u64 = 32;
+/// What a replay costs more than live work.
+const REPLAY_FACTOR: u64 = 4;
+
+/// The bounds of one kind of work.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// In flight, over all.
+    pub total: usize,
+    /// In flight, of one tenant; of replays a quarter.
+    pub per_tenant: usize,
+    /// Claims held in memory, over all.
+    pub loaded: usize,
+    /// Of one tenant.
+    pub loaded_per_tenant: usize,
+    /// Of one lane.
+    pub loaded_per_lane: usize,
+    /// What they may hold together, in bytes; more is claimed without its bytes.
+    pub bytes: usize,
+    /// Lanes known; others are found by a later look.
+    pub lanes: usize,
+    /// What a start costs, as time.
+    pub start: Duration,
+    /// Whether lanes have gates: nothing of a lane begins then before its limits are known.
+    pub gated: bool,
+}
+
+/// The work of one kind that this node holds or knows of. `J` is a claimed piece.
+pub struct Fair<J> {
+    caps: Caps,
+    tenants: HashMap<Key, Tenant>,
+    lanes: HashMap<Lane, LaneState<J>>,
+    gates: HashMap<Key, GateState>,
+    /// Tenants whose turn can come, by what they have used.
+    ring: BTreeSet<(u64, Key)>,
+    /// Lanes that may go on at a certain time.
+    sleeping: BTreeSet<(Instant, Lane)>,
+    /// Tenants that may go on at a certain time.
+    resting: BTreeSet<(Instant, Key)>,
+    /// Lanes that want work from the store, by when it is due.
+    wanting: BTreeSet<(Instant, Lane)>,
+    /// Lanes with work and without limits.
+    unknown: BTreeSet<Lane>,
+    in_flight: usize,
+    /// Held in memory, and asked for.
+    loaded: usize,
+    bytes: usize,
+    /// What those have used whose turn it is.
+    turn: u64,
+}
+
+/// A piece that is to begin now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Started<J> {
+    /// Its lane.
+    pub lane: Lane,
+    /// The claimed piece.
+    pub job: J,
+}
+
+/// Work to claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// In this lane,
+    pub lane: Lane,
+    /// at most so many pieces.
+    pub limit: usize,
+}
+
+/// How a piece ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// From its start.
+    pub took: Duration,
+    /// What it says of its endpoint.
+    pub verdict: Verdict,
+    /// From 0.0 to 1.0.
+    pub jitter: f64,
+}
+
+#[derive(Default)]
+struct Tenant {
+    used: u64,
+    turn: u64,
+    in_flight: usize,
+    replays_in_flight: usize,
+    /// Held in memory, and asked for.
+    loaded: usize,
+    lanes: usize,
+    /// Lanes whose turn can come, by what they have used.
+    ready: BTreeSet<(u64, Lane)>,
+    /// Replay lanes that wait for another replay's end.
+    replays: BTreeSet<Lane>,
+    throttle: Option<Throttle>,
+    /// Where it stands in the ring.
+    in_ring: Option<u64>,
+    resting: Option<Instant>,
+}
+
+struct LaneState<J> {
+    tenant: Key,
+    used: u64,
+    in_flight: usize,
+    jobs: VecDeque<(J, usize)>,
+    /// When the store has work for it, as far as that is known.
+    dues: BTreeSet<Instant>,
+    claiming: bool,
+    in_ready: Option<u64>,
+    in_sleeping: Option<Instant>,
+    in_wanting: Option<Instant>,
+}
+
+#[derive(Default)]
+struct GateState {
+    gate: Option<Gate>,
+    in_flight: u32,
+}
+
+impl<J> Fair<J> {
+    /// Empty.
+    pub fn new(caps: Caps) -> Self {
+        Self {
+            caps,
+            tenants: HashMap::new(),
+            lanes: HashMap::new(),
+            gates: HashMap::new(),
+            ring: BTreeSet::new(),
+            sleeping: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            wanting: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            in_flight: 0,
+            loaded: 0,
+            bytes: 0,
+            turn: 0,
+        }
+    }
+
+    /// Whether a piece of this lane can be taken without the store: there is room, and nothing stands before it.
+    pub fn has_room(&mut self, lane: Lane, tenant: Key, bytes: usize, now: Instant) -> bool {
+        let full = |tenant: &Tenant| tenant.loaded >= self.caps.loaded_per_tenant;
+        if self.loaded >= self.caps.loaded || !self.has_room_for(bytes) || self.tenants.get(&tenant).is_some_and(full) {
+            return false;
+        }
+        let Some(state) = self.lanes.get(&lane) else { return self.lanes.len() < self.caps.lanes };
+        // What is due in the store is older.
+        let behind = state.claiming || state.dues.first().is_some_and(|due| *due <= now);
+        if behind || state.jobs.len() >= self.caps.loaded_per_lane {
+            return false;
+        }
+        !matches!(self.permit(lane, now), Some(Permit::At(_)))
+    }
+
+    /// Whether so many bytes more can be held.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= self.caps.bytes
+    }
+
+    /// Takes a claimed piece that holds this many bytes.
+    pub fn offer(&mut self, lane: Lane, tenant: Key, job: J, bytes: usize, now: Instant) {
+        self.enter(lane, tenant);
+        let of = self.tenants.entry(tenant).or_default();
+        of.loaded += 1;
+        self.loaded += 1;
+        self.bytes += bytes;
+        let turn = of.turn;
+        if of.in_flight == 0 && of.ready.is_empty() {
+            of.used = of.used.max(self.turn);
+        }
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        if state.jobs.is_empty() && state.in_flight == 0 {
+            state.used = state.used.max(turn);
+        }
+        state.jobs.push_back((job, bytes));
+        self.place(lane, now);
+    }
+
+    /// Hears that the store has work in a lane, due at `due`. False if there are too many lanes to remember it.
+    pub fn note(&mut self, lane: Lane, tenant: Key, due: Instant, now: Instant) -> bool {
+        if !self.lanes.contains_key(&lane) && self.lanes.len() >= self.caps.lanes {
+            return false;
+        }
+        self.enter(lane, tenant);
+        let Some(state) = self.lanes.get_mut(&lane) else { return false };
+        state.dues.insert(due);
+        if state.dues.len() > DUES_MAX {
+            state.dues.pop_last();
+        }
+        self.place(lane, now);
+        true
+    }
+
+    /// Lanes that need their limits ([`Fair::configure`]) before anything of them begins.
+    pub fn unknown(&self, max: usize) -> Vec<(Lane, Key)> {
+        let tenant = |lane: &Lane| Some((*lane, self.lanes.get(lane)?.tenant));
+        self.unknown.iter().filter_map(tenant).take(max).collect()
+    }
+
+    /// Sets what an endpoint allows.
+    pub fn configure(&mut self, lane: Lane, limits: GateLimits, now: Instant) {
+        let state = self.gates.entry(endpoint(lane)).or_default();
+        match &mut state.gate {
+            Some(gate) => gate.set_limits(limits, now),
+            None => state.gate = Some(Gate::new(limits, now)),
+        }
+        self.place_endpoint(lane, now);
+    }
+
+    /// Sets how many a second a tenant may begin.
+    pub fn configure_tenant(&mut self, tenant: Key, per_second: Option<u16>, now: Instant) {
+        if per_second.is_none() && !self.tenants.contains_key(&tenant) {
+            return;
+        }
+        let of = self.tenants.entry(tenant).or_default();
+        match (&mut of.throttle, per_second) {
+            (Some(throttle), Some(rate)) => throttle.set_rate(rate.into(), now),
+            (throttle, rate) => *throttle = rate.map(|rate| Throttle::new(rate.into(), now)),
+        }
+        self.place_tenant(tenant, now);
+    }
+
+    /// Forgets what was learnt of an endpoint, because it was changed: its limits are asked for anew.
+    pub fn forget(&mut self, lane: Lane, now: Instant) {
+        if let Some(state) = self.gates.get_mut(&endpoint(lane)) {
+            state.gate = None;
+            self.place_endpoint(lane, now);
+        }
+    }
+
+    /// What is to be claimed now, of at most `max` lanes. Each is to be answered by [`Fair::loaded`], after what was
+    /// claimed was offered.
+    pub fn wants(&mut self, now: Instant, max: usize) -> Vec<Wanted> {
+        let mut wants = Vec::new();
+        let due: Vec<Lane> =
+            self.wanting.iter().take_while(|(due, _)| *due <= now).take(LOOK_MAX).map(|(_, lane)| *lane).collect();
+        for lane in due {
+            let Some(state) = self.lanes.get_mut(&lane) else { continue };
+            let Some(of) = self.tenants.get_mut(&state.tenant) else { continue };
+            let limit = self.caps.loaded_per_lane.saturating_sub(state.jobs.len());
+            let limit = limit.min(self.caps.loaded.saturating_sub(self.loaded));
+            let limit = limit.min(self.caps.loaded_per_tenant.saturating_sub(of.loaded));
+            if limit == 0 || wants.len() >= max {
+                continue;
+            }
+            (self.loaded, of.loaded) = (self.loaded + limit, of.loaded + limit);
+            state.claiming = true;
+            wants.push(Wanted { lane, limit });
+            self.place(lane, now);
+        }
+        wants
+    }
+
+    /// Hears how much a claim has brought; `looked` is when it was made. Less than wanted: nothing more was due then.
+    pub fn loaded(&mut self, want: Wanted, got: usize, looked: Instant, now: Instant) {
+        let Some(state) = self.lanes.get_mut(&want.lane) else { return };
+        state.claiming = false;
+        self.loaded -= want.limit;
+        if let Some(of) = self.tenants.get_mut(&state.tenant) {
+            of.loaded -= want.limit;
+        }
+        while state.dues.first().is_some_and(|due| *due <= looked) {
+            state.dues.pop_first();
+        }
+        if got >= want.limit {
+            state.dues.insert(looked);
+        }
+        self.place(want.lane, now);
+    }
+
+    /// The next piece to begin, if one may.
+    pub fn next(&mut self, now: Instant) -> Option<Started<J>> {
+        self.wake_up(now);
+        while self.in_flight < self.caps.total {
+            let (_, tenant) = *self.ring.first()?;
+            let Some(lane) = self.tenants.get(&tenant).and_then(|of| of.ready.first()).map(|(_, lane)| *lane) else {
+                self.place_tenant(tenant, now);
+                continue;
+            };
+            if self.permit(lane, now) != Some(Permit::Now) {
+                self.place(lane, now);
+                continue;
+            }
+            let job = self.begin(lane, tenant, now);
+            self.place_endpoint(lane, now);
+            if let Some(job) = job {
+                return Some(Started { lane, job });
+            }
+        }
+        None
+    }
+
+    /// Hears that a piece has ended. Answers what is to be given back, since its lane was closed for long; the store's work
+    /// of that lane is to be noted again.
+    pub fn done(&mut self, lane: Lane, ended: Ended, now: Instant) -> Vec<J> {
+        let Some(state) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let Some(of) = self.tenants.get_mut(&state.tenant) else { return Vec::new() };
+        let tenant = state.tenant;
+        self.in_flight -= 1;
+        state.in_flight -= 1;
+        of.in_flight -= 1;
+        let start = cost(self.caps.start);
+        let took = cost(ended.took) * if lane.is_replay() { REPLAY_FACTOR } else { 1 };
+        state.used = (state.used + took).min(of.turn.max(state.used) + DEBT_STARTS_MAX * start);
+        of.used = (of.used + took).min(self.turn.max(of.used) + DEBT_STARTS_MAX * start);
+        let mut opened = false;
+        if let Some(gate) = self.gates.get_mut(&endpoint(lane)) {
+            gate.in_flight -= 1;
+            opened = gate.gate.as_mut().is_some_and(|gate| gate.ended(ended.verdict, ended.jitter, now));
+        }
+        if lane.is_replay() {
+            of.replays_in_flight -= 1;
+            // Each looks for itself whether it may go on.
+            for waiting in std::mem::take(&mut of.replays) {
+                self.place(waiting, now);
+            }
+        }
+        let back = if opened { self.take_back(lane) } else { Vec::new() };
+        self.place_endpoint(lane, now);
+        self.place_tenant(tenant, now);
+        back
+    }
+
+    /// Everything that has not begun, to be given back.
+    pub fn clear(&mut self) -> Vec<J> {
+        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
+        lanes.into_iter().flat_map(|lane| self.take_jobs(lane)).collect()
+    }
+
+    /// When something may begin that can't now, unless something else happens first.
+    pub fn wake(&self) -> Option<Instant> {
+        let sleeping = self.sleeping.first().map(|(at, _)| *at);
+        let resting = self.resting.first().map(|(at, _)| *at);
+        sleeping.into_iter().chain(resting).min()
+    }
+
+    /// When something is to be claimed that isn't due now.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        // What is due already and wasn't asked for waits for room.
+        let later = (Bound::Excluded((now, Lane::from_bytes([u8::MAX; 17]))), Bound::Unbounded);
+        self.wanting.range(later).next().map(|(at, _)| *at)
+    }
+
+    /// How many pieces are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn enter(&mut self, lane: Lane, tenant: Key) {
+        let of = self.tenants.entry(tenant).or_default();
+        self.lanes.entry(lane).or_insert_with(|| {
+            of.lanes += 1;
+            LaneState {
+                tenant,
+                used: of.turn,
+                in_flight: 0,
+                jobs: VecDeque::new(),
+                dues: BTreeSet::new(),
+                claiming: false,
+                in_ready: None,
+                in_sleeping: None,
+                in_wanting: None,
+            }
+        });
+        self.gates.entry(endpoint(lane)).or_default();
+    }
+
+    fn begin(&mut self, lane: Lane, tenant: Key, now: Instant) -> Option<J> {
+        let (state, of) = (self.lanes.get_mut(&lane)?, self.tenants.get_mut(&tenant)?);
+        let (job, bytes) = state.jobs.pop_front()?;
+        self.bytes -= bytes;
+        let gate = self.gates.entry(endpoint(lane)).or_default();
+        if let Some(gate) = &mut gate.gate {
+            gate.begin(now);
+        }
+        if let Some(throttle) = &mut of.throttle {
+            throttle.take(now);
+        }
+        (gate.in_flight, state.in_flight, of.in_flight) = (gate.in_flight + 1, state.in_flight + 1, of.in_flight + 1);
+        of.replays_in_flight += usize::from(lane.is_replay());
+        (self.in_flight, self.loaded, of.loaded) = (self.in_flight + 1, self.loaded - 1, of.loaded - 1);
+        (of.turn, self.turn) = (of.turn.max(state.used), self.turn.max(of.used));
+        let start = cost(self.caps.start) * if lane.is_replay() { REPLAY_FACTOR } else { 1 };
+        state.used += start;
+        of.used += start;
+        Some(job)
+    }
+
+    fn permit(&mut self, lane: Lane, now: Instant) -> Option<Permit> {
+        if !self.caps.gated {
+            return Some(Permit::Now);
+        }
+        let state = self.gates.get_mut(&endpoint(lane))?;
+        state.gate.as_mut().map(|gate| gate.permit(state.in_flight, now))
+    }
+
+    /// Gives back what both lanes of an endpoint hold.
+    fn take_back(&mut self, lane: Lane) -> Vec<J> {
+        siblings(lane).into_iter().flat_map(|lane| self.take_jobs(lane)).collect()
+    }
+
+    fn take_jobs(&mut self, lane: Lane) -> Vec<J> {
+        let Some(state) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let mut jobs = Vec::new();
+        for (job, bytes) in state.jobs.drain(..) {
+            self.bytes -= bytes;
+            jobs.push(job);
+        }
+        self.loaded -= jobs.len();
+        if let Some(of) = self.tenants.get_mut(&state.tenant) {
+            of.loaded -= jobs.len();
+        }
+        jobs
+    }
+
+    fn wake_up(&mut self, now: Instant) {
+        while let Some((_, lane)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
+            self.place(lane, now);
+        }
+        while let Some((_, tenant)) = self.resting.first().copied().filter(|(at, _)| *at <= now) {
+            self.place_tenant(tenant, now);
+        }
+    }
+
+    fn place_endpoint(&mut self, lane: Lane, now: Instant) {
+        for lane in siblings(lane) {
+            self.place(lane, now);
+        }
+    }
+
+    /// Puts a lane where it belongs: among those whose turn can come, that sleep, that want work, or nowhere.
+    fn place(&mut self, lane: Lane, now: Instant) {
+        if !self.lanes.contains_key(&lane) {
+            return;
+        }
+        let permit = self.permit(lane, now);
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        let of = self.tenants.entry(state.tenant).or_default();
+        let tenant = state.tenant;
+        if let Some(used) = state.in_ready.take() {
+            of.ready.remove(&(used, lane));
+        }
+        if let Some(at) = state.in_sleeping.take() {
+            self.sleeping.remove(&(at, lane));
+        }
+        if let Some(due) = state.in_wanting.take() {
+            self.wanting.remove(&(due, lane));
+        }
+        self.unknown.remove(&lane);
+        of.replays.remove(&lane);
+        let has_work = !state.jobs.is_empty() || !state.dues.is_empty();
+        if !has_work && state.in_flight == 0 && !state.claiming {
+            of.lanes -= 1;
+            self.lanes.remove(&lane);
+            self.leave(lane, tenant, now);
+            return self.place_tenant(tenant, now);
+        }
+        match permit {
+            None if has_work => {
+                self.unknown.insert(lane);
+            }
+            Some(Permit::At(at)) if has_work => {
+                state.in_sleeping = Some(at);
+                self.sleeping.insert((at, lane));
+            }
+            Some(Permit::Now) if !state.jobs.is_empty() => {
+                if lane.is_replay() && of.replays_in_flight >= (self.caps.per_tenant / 4).max(1) {
+                    of.replays.insert(lane);
+                } else {
+                    state.in_ready = Some(state.used);
+                    of.ready.insert((state.used, lane));
+                }
+            }
+            _ => {}
+        }
+        let may_want = !matches!(permit, Some(Permit::At(_)));
+        if may_want
+            && !state.claiming
+            && state.jobs.len() < LOW
+            && let Some(due) = state.dues.first()
+        {
+            state.in_wanting = Some(*due);
+            self.wanting.insert((*due, lane));
+        }
+        self.place_tenant(tenant, now);
+    }
+
+    /// Forgets the gate and the tenant of a lane that is gone, where nothing is lost by it.
+    fn leave(&mut self, lane: Lane, tenant: Key, now: Instant) {
+        let in_use = siblings(lane).iter().any(|lane| self.lanes.contains_key(lane));
+        if !in_use && let Some(state) = self.gates.get_mut(&endpoint(lane)) {
+            let forget = state.gate.as_mut().is_none_or(|gate| gate.is_fresh(now));
+            // One that has learnt something is kept as long as there is room for as many as there may be lanes.
+            if forget || self.gates.len() > self.caps.lanes {
+                self.gates.remove(&endpoint(lane));
+            }
+        }
+        if let Some(of) = self.tenants.get_mut(&tenant)
+            && of.lanes == 0
+            && of.in_flight == 0
+            && of.used <= self.turn
+            && of.throttle.as_mut().is_none_or(|throttle| throttle.is_full(now))
+        {
+            let of = self.tenants.remove(&tenant).unwrap_or_default();
+            of.in_ring.map(|used| self.ring.remove(&(used, tenant)));
+            of.resting.map(|at| self.resting.remove(&(at, tenant)));
+        }
+    }
+
+    fn place_tenant(&mut self, tenant: Key, now: Instant) {
+        let Some(of) = self.tenants.get_mut(&tenant) else { return };
+        if let Some(used) = of.in_ring.take() {
+            self.ring.remove(&(used, tenant));
+        }
+        if let Some(at) = of.resting.take() {
+            self.resting.remove(&(at, tenant));
+        }
+        if of.ready.is_empty() || of.in_flight >= self.caps.per_tenant {
+            return;
+        }
+        match of.throttle.as_mut().map(|throttle| throttle.ready_at(now)).filter(|at| *at > now) {
+            Some(at) => {
+                of.resting = Some(at);
+                self.resting.insert((at, tenant));
+            }
+            None => {
+                of.in_ring = Some(of.used);
+                self.ring.insert((of.used, tenant));
+            }
+        }
+    }
+}
+
+/// What a gate is kept under: the same for an endpoint's live work and its replays.
+fn endpoint(lane: Lane) -> Key {
+    let [key @ .., _] = *lane.as_bytes();
+    key
+}
+
+/// The lanes that stand behind the same gate.
+fn siblings(lane: Lane) -> [Lane; 2] {
+    [0, 1].map(|class| {
+        let mut bytes = *lane.as_bytes();
+        bytes[16] = class;
+        Lane::from_bytes(bytes)
+    })
+}
+
+fn cost(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 40)
+}
+
+#[cfg(test)]
+mod tests;
