@@ -473,6 +473,7 @@ fn app(kit: &Kit, uid: Option<&str>) -> App {
         metadata: Default::default(),
         throttle_rate: None,
         limits: Default::default(),
+        quota: Default::default(),
         default_mapper: None,
         default_reshaper: None,
         created_at: at(0),
@@ -1369,7 +1370,8 @@ async fn failures_of_an_endpoint_are_counted_until_it_works() {
     assert_eq!(attempt(3, None).await, failing(2));
     assert_eq!(kit.store.health_of(&endpoint).await.unwrap(), failing(2));
     assert_eq!(attempt(4, Some(HealthChange::Ok)).await, EndpointHealth::default());
-    attempt(5, Some(HealthChange::Failed)).await;
+    let anew = EndpointHealth { failures: 1, failing_since: Some(at(5)) };
+    assert_eq!(attempt(5, Some(HealthChange::Failed)).await, anew, "a success ends the count");
     kit.store.write(vec![Write::ForgetEndpointHealth(endpoint.clone())], at(6)).await.unwrap();
     assert_eq!(kit.store.health_of(&endpoint).await.unwrap(), EndpointHealth::default());
 }

@@ -37,16 +37,17 @@ mod status;
 mod tests;
 mod timings;
 mod trial;
+mod usage;
 mod version;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, Uri, uri::PathAndQuery},
     middleware::map_request,
-    routing::{get, patch, post},
+    routing::{get, patch, post, put},
 };
 
 use crate::gateway::Gateway;
@@ -61,6 +62,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/health", get(healthy))
         .route("/health/ping", get(healthy))
         .route("/timings", get(timings::get))
+        .route("/ready", get(ready))
         .route("/event-type", get(event_type::list).post(event_type::create))
         .route(
             "/event-type/{event_type_name}",
@@ -122,6 +124,8 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
         .route("/endpoint/{endpoint_id}/reshaper", get(binding::get_reshaper).put(binding::put_reshaper))
         .route("/default-mapper", get(binding::get_default_mapper).put(binding::put_default_mapper))
         .route("/default-reshaper", get(binding::get_default_reshaper).put(binding::put_default_reshaper))
+        .route("/usage", get(usage::get))
+        .route("/quota", put(usage::put_quota))
         .route("/limits", get(limits::get).put(limits::put).delete(limits::delete))
         .route("/source", get(source::list).post(source::create))
         .route("/source/{source_id}", get(source::get).put(source::put).patch(source::patch).delete(source::delete))
@@ -164,6 +168,12 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
         .route("/dead-letter/{dead_letter_id}/reprocess", post(dead_letter::reprocess))
         .route("/key", get(key::list).post(key::create))
         .route("/key/{key_id}", axum::routing::delete(key::delete))
+}
+
+/// Whether the store can commit: a gateway that lives but can't is to get no requests.
+async fn ready(State(door): State<Door>) -> Result<StatusCode, ApiError> {
+    door.gateway().store.ready().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn healthy() -> StatusCode {

@@ -23,6 +23,7 @@ use crate::{
             TIMEOUT_MS_MAX,
         },
     },
+    keeper::Retention,
     rollout::ReturnPolicy,
     store::evidence::KeepBounds,
 };
@@ -68,6 +69,7 @@ pub struct Config {
     pub request_timeout: Duration,
     pub drain_timeout: Duration,
     pub store_path: PathBuf,
+    pub store_anywhere: bool,
     pub secret_key_file: PathBuf,
     pub inbound_body_bytes_max: usize,
     pub json_depth_max: usize,
@@ -99,6 +101,7 @@ pub struct Config {
     pub compile_in_process: bool,
     pub cache_path: PathBuf,
     pub cache_bytes_max: u64,
+    pub retention: Retention,
     pub log_format: LogFormat,
     pub log_filter: String,
 }
@@ -134,6 +137,9 @@ impl Config {
     }
 }
 
+/// A key is recognized for so long: it can't be kept for less.
+const IDEMPOTENCY_MIN: Duration = Duration::from_secs(24 * 3600);
+
 /// Collects problems while values are converted.
 struct Check {
     problems: Vec<String>,
@@ -156,6 +162,7 @@ impl Check {
             request_timeout: self.millis("server.request_timeout_ms", file.server.request_timeout_ms, 600_000),
             drain_timeout: self.millis("server.drain_timeout_ms", file.server.drain_timeout_ms, 600_000),
             store_path: self.path("store.path", &file.store.path),
+            store_anywhere: file.store.dangerous_network_file_system,
             secret_key_file: self.path("secrets.key_file", &file.secrets.key_file),
             inbound_body_bytes_max: self.count("inbound.body_bytes_max", file.inbound.body_bytes_max),
             json_depth_max: self.count("inbound.json_depth_max", file.inbound.json_depth_max).min(100),
@@ -188,9 +195,27 @@ impl Check {
             compile_in_process: file.runtime.compile.dangerous_in_process,
             cache_path: self.path("runtime.cache.path", &file.runtime.cache.path),
             cache_bytes_max: self.at_least_one("runtime.cache.bytes_max", file.runtime.cache.bytes_max),
+            retention: self.retention(&file.retention),
             log_format: log_format?,
             log_filter: file.log.filter.clone(),
         })
+    }
+
+    fn retention(&mut self, file: &file::Retention) -> Retention {
+        let mut hours = |key: &str, count: u64, each: u64, max: u64| {
+            if count == 0 || count > max {
+                self.problems.push(format!("`retention.{key}` must lie between 1 and {max}, not {count}"));
+            }
+            Duration::from_secs(count.min(max) * each * 3600)
+        };
+        Retention {
+            events: hours("events_days", file.events_days, 24, 36_500),
+            messages: hours("messages_days", file.messages_days, 24, 36_500),
+            attempts: hours("attempts_days", file.attempts_days, 24, 36_500),
+            calls: hours("calls_days", file.calls_days, 24, 36_500),
+            dead_letters: hours("dead_letters_days", file.dead_letters_days, 24, 36_500),
+            idempotency: hours("idempotency_hours", file.idempotency_hours, 1, 876_000).max(IDEMPOTENCY_MIN),
+        }
     }
 
     fn limits(&mut self, file: &file::Limits) -> Limits {

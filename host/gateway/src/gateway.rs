@@ -11,6 +11,7 @@ use crate::{
     id::AppId,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
+    quota::Quotas,
     secret::SecretKeyring,
     store::{
         Store, StoreError, Write,
@@ -51,6 +52,8 @@ pub struct Gateway {
     pub due_clock: DueClock,
     /// Keeps endpoints that fail from being told of all the time.
     pub restraint: Restraint,
+    /// What tenants have of what they may have.
+    pub quotas: Quotas,
 }
 
 impl Gateway {

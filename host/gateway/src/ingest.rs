@@ -21,6 +21,7 @@ use crate::{
     api::respond::ApiError,
     gateway::Gateway,
     json::{self, Kind},
+    quota,
     store::{
         StoreError,
         flow::{Job, LaneHead, NewEvent, WorkKind},
@@ -55,6 +56,11 @@ async fn accept(
     check_content(&parts.headers)?;
     let body = read_body(&gateway, &parts.headers, body).await?;
     check_body(&gateway, &body)?;
+    gateway
+        .quotas
+        .take(&*gateway.store, &source.app, quota::Kind::Event, body.len())
+        .await?
+        .map_err(ApiError::QuotaExceeded)?;
     let event = NewEvent {
         id: gateway.minter.mint(),
         app: source.app.clone(),

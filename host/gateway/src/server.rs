@@ -26,6 +26,7 @@ use crate::{
     engine::{self, Engine},
     gateway::Gateway,
     ingest,
+    keeper::{self, Keep},
     pipeline::{
         backtest::RunBacktest,
         conditions::Conditions,
@@ -38,6 +39,7 @@ use crate::{
         shadow::{self, Shadows},
     },
     plugins::Plugins,
+    quota::Quotas,
     reseal,
     sealing::{self, CacheKeyError},
     secret::{SecretError, SecretKeyring},
@@ -129,9 +131,13 @@ impl Server {
             engine: Engine::new(&config),
             due_clock: DueClock::new(clock.clone()),
             restraint: Restraint::default(),
+            quotas: Quotas::default(),
             clock,
             config,
         });
+        let now = gateway.clock.now();
+        let path = gateway.config.store_path.display().to_string();
+        gateway.store.write(vec![keeper::work(now)], now).await.map_err(|source| StartError::Store { path, source })?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(engine::run::<Map>(gateway.clone(), stop.clone()));
         tasks.spawn(engine::run::<FanOut>(gateway.clone(), stop.clone()));
@@ -142,6 +148,7 @@ impl Server {
         tasks.spawn(engine::run::<Release>(gateway.clone(), stop.clone()));
         tasks.spawn(engine::run::<RunReplay>(gateway.clone(), stop.clone()));
         tasks.spawn(engine::run::<Erase>(gateway.clone(), stop.clone()));
+        tasks.spawn(engine::run::<Keep>(gateway.clone(), stop.clone()));
         tasks.spawn(engine::heartbeat(gateway.clone(), stop.clone()));
         tasks.spawn(directory::follow(gateway.clone(), stop.clone()));
         tasks.spawn(engine::listen(gateway.clone(), stop.clone()));
@@ -217,7 +224,9 @@ async fn open_store(config: &Config, clock: &dyn Clock) -> Result<SqliteStore, S
     make_folder_of(&config.store_path)?;
     let (path, now) = (config.store_path.clone(), clock.now());
     let name = path.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path, now)).await;
+    let anywhere = config.store_anywhere;
+    let open = if anywhere { SqliteStore::open_anywhere } else { SqliteStore::open };
+    let opened = tokio::task::spawn_blocking(move || open(&path, now)).await;
     opened
         .unwrap_or_else(|panic| Err(StoreError::Inconsistent { detail: panic.to_string() }))
         .map_err(|source| StartError::Store { path: name, source })

@@ -216,6 +216,7 @@ fn new(gateway: &Gateway, input: ApplicationIn) -> App {
         metadata: input.metadata,
         throttle_rate: input.throttle_rate,
         limits: TenantLimits::default(),
+        quota: Box::default(),
         default_mapper: None,
         default_reshaper: None,
         created_at: now,

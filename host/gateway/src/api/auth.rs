@@ -51,6 +51,13 @@ pub struct Door {
     exports: Arc<Slots>,
 }
 
+impl Door {
+    /// What all handlers share.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+}
+
 /// Who holds a whole component in memory: one a tenant, and so many in all, so that memory is bounded and no tenant takes the
 /// places of others.
 struct Slots {

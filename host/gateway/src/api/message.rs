@@ -31,6 +31,7 @@ use crate::{
     gateway::Gateway,
     id::{AppId, EventId, MessageId},
     json::{self, Kind},
+    quota,
     store::{
         MessageFilter, Order,
         flow::{Accepted, Idempotency, Job, LaneHead, Message, WorkKind},
@@ -194,6 +195,8 @@ async fn accept(
     input: MessageIn,
     idempotency: Option<Idempotency>,
 ) -> Result<Message, ApiError> {
+    let bytes = input.payload.get().len();
+    gateway.quotas.take(&*gateway.store, &app, quota::Kind::Message, bytes).await?.map_err(ApiError::QuotaExceeded)?;
     let message = Message {
         id: gateway.minter.mint(),
         app,

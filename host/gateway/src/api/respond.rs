@@ -11,10 +11,13 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{secret::SecretError, store::StoreError};
+use crate::{quota::Exceeded, secret::SecretError, store::StoreError};
 
 /// When a caller may try again after the gateway could not serve it, in seconds.
 const RETRY_AFTER_S: u32 = 1;
+
+/// When a caller whose tenant has used up a quota may try again, in seconds: something must be removed first.
+const QUOTA_RETRY_AFTER_S: u32 = 60;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,8 @@ pub enum ApiError {
         /// When to try again, in seconds.
         retry_after: u32,
     },
+    /// The tenant has all that it may have in the store: 429 with `Retry-After`.
+    QuotaExceeded(Exceeded),
     /// The operator must act, and trying again may help: 503 with `Retry-After`.
     Unavailable {
         /// For the log.
@@ -161,7 +166,7 @@ impl ApiError {
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany { .. } | Self::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Bug { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -184,6 +189,13 @@ impl ApiError {
             Self::TooLarge { detail } => told("payload_too_large", detail),
             Self::UnsupportedMediaType { detail } => told("unsupported_media_type", detail),
             Self::TooMany { .. } => told("too_many_requests", "too many requests at once: try again later"),
+            Self::QuotaExceeded(exceeded) => json!({
+                "code": "quota_exceeded",
+                "detail": exceeded.to_string(),
+                "quota": exceeded.what,
+                "used": exceeded.used,
+                "allowed": exceeded.allowed,
+            }),
             Self::Unavailable { .. } => told("unavailable", "the gateway can't do this now: try again later"),
             Self::Bug { .. } => told("internal_error", "an internal error, which is logged"),
         }
@@ -196,6 +208,7 @@ impl ApiError {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::TooMany { retry_after } => Some((header::RETRY_AFTER, HeaderValue::from(*retry_after))),
+            Self::QuotaExceeded(_) => Some((header::RETRY_AFTER, HeaderValue::from(QUOTA_RETRY_AFTER_S))),
             Self::Unavailable { .. } => Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))),
             _ => None,
         }

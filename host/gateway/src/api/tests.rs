@@ -18,6 +18,7 @@ mod reseal;
 mod rollout;
 mod schedule;
 mod timings;
+mod usage;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -44,6 +45,7 @@ use crate::{
     id::EventId,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
+    quota::Quotas,
     secret::SecretKeyring,
     store::{
         flow::{DeliveryBody, DeliveryState, EventState, FanOutEnd, MappingEnd, NewDelivery, NewEvent, WorkKind},
@@ -177,6 +179,7 @@ impl Api {
             engine: Engine::new(&config),
             due_clock: DueClock::new(shared.clone()),
             restraint: Restraint::default(),
+            quotas: Quotas::default(),
             clock: shared,
             config,
         });

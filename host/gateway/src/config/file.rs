@@ -16,6 +16,7 @@ const PREFIX: &str = "HOOKLOOM_";
 pub(super) struct File {
     pub server: Server,
     pub store: Store,
+    pub retention: Retention,
     pub secrets: Secrets,
     pub inbound: Inbound,
     pub messages: Messages,
@@ -39,6 +40,7 @@ pub(super) struct Server {
 #[serde(deny_unknown_fields)]
 pub(super) struct Store {
     pub path: String,
+    pub dangerous_network_file_system: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +104,17 @@ pub(super) struct Runtime {
     pub compiled_bytes_max: u64,
     pub compile: Compile,
     pub cache: Cache,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub events_days: u64,
+    pub messages_days: u64,
+    pub attempts_days: u64,
+    pub calls_days: u64,
+    pub dead_letters_days: u64,
+    pub idempotency_hours: u64,
 }
 
 #[derive(Debug, Deserialize)]

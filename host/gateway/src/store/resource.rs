@@ -13,6 +13,7 @@ use crate::{
     delivery::policy::PolicyPatch,
     id::{AppId, EndpointId, EventTypeId, KeyId, PluginId, RuleId, SourceId, VersionId},
     limits::TenantLimits,
+    quota::Quota,
     rollout::Rollout,
 };
 
@@ -173,6 +174,9 @@ pub struct App {
     /// What an operator has lowered for its plugin calls.
     #[serde(default)]
     pub limits: TenantLimits,
+    /// What it may have in the store.
+    #[serde(default)]
+    pub quota: Box<Quota>,
     /// The mapper of sources that name none.
     pub default_mapper: Option<PluginBinding>,
     /// The reshaper of endpoints that name none.

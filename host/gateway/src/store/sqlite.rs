@@ -16,6 +16,7 @@ mod expire;
 mod finish;
 mod lists;
 mod order;
+mod place;
 mod queue;
 mod readers;
 mod replay;
@@ -88,9 +89,18 @@ impl SqliteStore {
     /// Opens the store in the file `path`, creates or migrates it, and sets free what a dead process had claimed.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the file can't be opened, is in use by another process, or was written by a newer
-    /// version.
+    /// [`StoreError::Unavailable`] if the file can't be opened, is in use by another process, was written by a newer
+    /// version, or lies on a network file system.
     pub fn open(path: &Path, now: Timestamp) -> Result<Self> {
+        place::check(path)?;
+        Self::open_anywhere(path, now)
+    }
+
+    /// As [`open`](Self::open), also on a network file system, where what was answered as kept may be lost.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) otherwise.
+    pub fn open_anywhere(path: &Path, now: Timestamp) -> Result<Self> {
         // One process works on an embedded store: claims of a dead one can be told from live ones only so.
         let lock = lock(path)?;
         let connection = connect_writer(path)?;
