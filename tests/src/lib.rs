@@ -4,4 +4,5 @@ pub mod client;
 pub mod gateway;
 pub mod javascript;
 pub mod plugins;
+pub mod postgres;
 pub mod receiver;

@@ -16,7 +16,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, Postgres};
 
 /// Exit code for a plugin that was refused or failed.
 const PLUGIN_FAILED: u8 = 3;
@@ -68,11 +68,19 @@ struct ConfigArguments {
     /// Configuration file; without it the defaults hold (`hookloom config` prints them).
     #[arg(long, env = "HOOKLOOM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The PostgreSQL that the nodes share, instead of `store.url`: postgres://user@host/database. The password comes from
+    /// PGPASSWORD or `store.password_file`: what stands here, others on this machine can read.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
 }
 
 impl ConfigArguments {
     fn load(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(self.config.as_deref())?)
+        let config = Config::load(self.config.as_deref(), self.store.as_deref())?;
+        if self.store.is_some() && config.postgres.as_ref().is_some_and(Postgres::has_password) {
+            anstream::eprintln!("Others on this machine can read the password in `--store`: use PGPASSWORD or a file.");
+        }
+        Ok(config)
     }
 }
 

@@ -58,6 +58,56 @@ pub struct Versions {
     pub shadow_waiting_max: usize,
 }
 
+/// The database that several nodes share.
+#[derive(Clone)]
+pub struct Postgres {
+    /// It may hold a password.
+    url: String,
+    /// The password, where it comes from a file or the environment.
+    pub password: Option<String>,
+    /// Takes a database that may lose what it has confirmed.
+    pub relaxed: bool,
+}
+
+impl Postgres {
+    /// Where the database is, and as whom.
+    ///
+    /// # Errors
+    /// A line that doesn't repeat the URL, since it may hold a password.
+    pub fn at(url: &str) -> Result<Self, String> {
+        match url.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => Ok(Self { url: url.to_owned(), password: None, relaxed: false }),
+            _ => Err("it must begin with postgres:// or postgresql://".to_owned()),
+        }
+    }
+
+    /// The URL, with a password that stands in it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether the URL holds a password.
+    pub fn has_password(&self) -> bool {
+        let authority = self.url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user);
+        authority.is_some_and(|user| user.contains(':')) || self.url.contains("password=")
+    }
+}
+
+/// For logs and errors: without the password.
+impl Display for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        write!(f, "postgres://{}", place.split('?').next().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
 /// Everything an operator can set. The default file says what each field means.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the commented default file is the documentation of each key")]
@@ -70,6 +120,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub store_path: PathBuf,
     pub store_anywhere: bool,
+    /// Used instead of the path, if it is set.
+    pub postgres: Option<Postgres>,
     pub secret_key_file: PathBuf,
     pub inbound_body_bytes_max: usize,
     pub json_depth_max: usize,
@@ -107,12 +159,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file (none: the default) and the environment's `HOOKLOOM_…__…` variables.
+    /// Reads the file (none: the default) and the environment's `HOOKLOOM_…__…` variables. `store_url` goes before both.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem found.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let environment: Vec<(String, String)> = std::env::vars().collect();
+    pub fn load(path: Option<&Path>, store_url: Option<&str>) -> Result<Self, ConfigError> {
+        let mut environment: Vec<(String, String)> = std::env::vars().collect();
+        environment.extend(store_url.map(|url| ("HOOKLOOM_STORE__URL".to_owned(), url.to_owned())));
         let origin = path.map_or("the configuration".to_owned(), |path| path.display().to_string());
         let text = match path.map(std::fs::read_to_string) {
             None => String::new(),
@@ -122,13 +175,19 @@ impl Config {
         Self::parse(&text, &environment).map_err(|problems| ConfigError { origin, problems })
     }
 
+    /// What the store is called in errors: its file, or its database.
+    pub fn store_name(&self) -> String {
+        self.postgres.as_ref().map_or_else(|| self.store_path.display().to_string(), ToString::to_string)
+    }
+
     /// Reads a configuration from TOML text and environment variables, both laid over the default.
     ///
     /// # Errors
     /// Every problem found, one line each.
     pub fn parse(text: &str, environment: &[(String, String)]) -> Result<Self, Vec<String>> {
         let file = file::read(text, environment)?;
-        let mut check = Check { problems: Vec::new() };
+        let password = environment.iter().find(|(name, _)| name == "PGPASSWORD").map(|(_, value)| value.clone());
+        let mut check = Check { problems: Vec::new(), password };
         let config = check.config(&file);
         match (config, check.problems) {
             (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -143,6 +202,8 @@ const IDEMPOTENCY_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Collects problems while values are converted.
 struct Check {
     problems: Vec<String>,
+    /// `PGPASSWORD`, as for all programs that use PostgreSQL.
+    password: Option<String>,
 }
 
 impl Check {
@@ -163,6 +224,7 @@ impl Check {
             drain_timeout: self.millis("server.drain_timeout_ms", file.server.drain_timeout_ms, 600_000),
             store_path: self.path("store.path", &file.store.path),
             store_anywhere: file.store.dangerous_network_file_system,
+            postgres: self.postgres(&file.store),
             secret_key_file: self.path("secrets.key_file", &file.secrets.key_file),
             inbound_body_bytes_max: self.count("inbound.body_bytes_max", file.inbound.body_bytes_max),
             json_depth_max: self.count("inbound.json_depth_max", file.inbound.json_depth_max).min(100),
@@ -320,6 +382,23 @@ impl Check {
                 None
             }
         }
+    }
+
+    fn postgres(&mut self, file: &file::Store) -> Option<Postgres> {
+        if file.url.is_empty() {
+            return None;
+        }
+        let mut postgres =
+            Postgres::at(&file.url).map_err(|error| self.problems.push(format!("`store.url`: {error}"))).ok()?;
+        postgres.relaxed = file.dangerous_relaxed_durability;
+        postgres.password = self.password.take();
+        if !file.password_file.is_empty() {
+            match std::fs::read_to_string(&file.password_file) {
+                Ok(text) => postgres.password = Some(text.trim_end().to_owned()),
+                Err(error) => self.problems.push(format!("`store.password_file`: {}: {error}", file.password_file)),
+            }
+        }
+        Some(postgres)
     }
 
     fn path(&mut self, key: &str, text: &str) -> PathBuf {

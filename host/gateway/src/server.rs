@@ -43,7 +43,7 @@ use crate::{
     reseal,
     sealing::{self, CacheKeyError},
     secret::{SecretError, SecretKeyring},
-    store::{StoreError, sqlite::SqliteStore},
+    store::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
     timing::Timings,
 };
 
@@ -56,7 +56,7 @@ pub enum StartError {
     /// The store could not be opened.
     #[error("could not open the store {path}")]
     Store {
-        /// Its file.
+        /// Its file, or its database.
         path: String,
         /// Why.
         #[source]
@@ -111,7 +111,7 @@ impl Server {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config, &*clock).await?;
         let keyring = open_keyring(&config)?;
-        let plugins = Plugins::start(&config, sealing::cache_key(&store, &keyring).await?)?;
+        let plugins = Plugins::start(&config, sealing::cache_key(&*store, &keyring).await?)?;
         let client = egress::client(&Arc::new(config.egress.clone()), config.connect_timeout)?;
         let address = config.listen;
         let listen = |source| StartError::Listen { address, source };
@@ -119,7 +119,7 @@ impl Server {
         let address = listener.local_addr().map_err(listen)?;
         let gateway = Arc::new(Gateway {
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")),
-            store: Arc::new(store),
+            store,
             minter: Minter::new(clock.clone()),
             keyring,
             plugins,
@@ -136,7 +136,7 @@ impl Server {
             config,
         });
         let now = gateway.clock.now();
-        let path = gateway.config.store_path.display().to_string();
+        let path = gateway.config.store_name();
         gateway.store.write(vec![keeper::work(now)], now).await.map_err(|source| StartError::Store { path, source })?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(engine::run::<Map>(gateway.clone(), stop.clone()));
@@ -220,16 +220,36 @@ pub fn make_folder_of(file: &Path) -> Result<(), StartError> {
     builder.create(folder).map_err(|source| StartError::Folder { path: folder.display().to_string(), source })
 }
 
-async fn open_store(config: &Config, clock: &dyn Clock) -> Result<SqliteStore, StartError> {
+/// Opens the store to work on it as a node.
+async fn open_store(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn Store>, StartError> {
+    if let Some(postgres) = &config.postgres {
+        let opened = PostgresStore::open(postgres).await;
+        return Ok(Arc::new(opened.map_err(|source| StartError::Store { path: config.store_name(), source })?));
+    }
     make_folder_of(&config.store_path)?;
     let (path, now) = (config.store_path.clone(), clock.now());
-    let name = path.display().to_string();
+    let name = config.store_name();
     let anywhere = config.store_anywhere;
     let open = if anywhere { SqliteStore::open_anywhere } else { SqliteStore::open };
     let opened = tokio::task::spawn_blocking(move || open(&path, now)).await;
-    opened
+    let opened = opened
         .unwrap_or_else(|panic| Err(StoreError::Inconsistent { detail: panic.to_string() }))
-        .map_err(|source| StartError::Store { path: name, source })
+        .map_err(|source| StartError::Store { path: name, source })?;
+    Ok(Arc::new(opened))
+}
+
+/// Opens the store beside whoever works on it, for changes of configuration.
+///
+/// # Errors
+/// [`StartError::Folder`], [`StartError::Store`].
+pub async fn attach_store(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn Store>, StartError> {
+    if let Some(postgres) = &config.postgres {
+        let opened = PostgresStore::attach(postgres).await;
+        return Ok(Arc::new(opened.map_err(|source| StartError::Store { path: config.store_name(), source })?));
+    }
+    make_folder_of(&config.store_path)?;
+    let opened = SqliteStore::attach(&config.store_path, clock.now());
+    Ok(Arc::new(opened.map_err(|source| StartError::Store { path: config.store_name(), source })?))
 }
 
 #[cfg(test)]

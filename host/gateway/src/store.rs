@@ -16,6 +16,7 @@
 pub mod evidence;
 pub mod flow;
 pub mod key;
+pub mod postgres;
 pub mod query;
 pub mod resource;
 pub mod sqlite;

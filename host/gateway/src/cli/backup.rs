@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::ConfigArguments;
-use crate::{server, store::sqlite};
+use crate::{config::Config, server, store::sqlite};
 
 /// Where the copy goes.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,7 @@ pub struct RestoreArguments {
 
 pub fn backup(arguments: BackupArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
+    of_embedded(&config)?;
     sqlite::backup(&config.store_path, &arguments.to)?;
     anstream::println!("{}", arguments.to.display());
     anstream::eprintln!(
@@ -38,8 +39,19 @@ pub fn backup(arguments: BackupArguments) -> anyhow::Result<ExitCode> {
 
 pub fn restore(arguments: RestoreArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
+    of_embedded(&config)?;
     server::make_folder_of(&config.store_path)?;
     sqlite::restore(&arguments.from, &config.store_path)?;
     anstream::println!("{}", config.store_path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails for a store that has tools of its own.
+fn of_embedded(config: &Config) -> anyhow::Result<()> {
+    match &config.postgres {
+        Some(postgres) => {
+            anyhow::bail!("the store is {postgres}: copy it with pg_dump, and restore it with pg_restore")
+        }
+        None => Ok(()),
+    }
 }

@@ -13,7 +13,6 @@ use crate::{
     store::{
         Store,
         resource::{App, Role},
-        sqlite::SqliteStore,
     },
 };
 
@@ -52,9 +51,8 @@ pub enum TenantRole {
 pub async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     let KeyCommand::Create { operator: _, app, role, name, config } = command;
     let config = config.load()?;
-    server::make_folder_of(&config.store_path)?;
     let clock = Arc::new(SystemClock);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::attach(&config.store_path, clock.now())?);
+    let store = server::attach_store(&config, &*clock).await?;
     let minter = Minter::new(clock.clone());
     let (app, role) = match app {
         None => (None, Role::Operator),

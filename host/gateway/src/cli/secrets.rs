@@ -1,6 +1,6 @@
 //! `hookloom secrets rotate`, `hookloom secrets retire`
 
-use std::{fs, process::ExitCode, sync::Arc, time::UNIX_EPOCH};
+use std::{fs, process::ExitCode, time::UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -11,8 +11,7 @@ use crate::{
     config::Config,
     reseal,
     secret::{KeyId, key_file},
-    server::SECRET_KEY_VARIABLE,
-    store::{Store, sqlite::SqliteStore},
+    server::{self, SECRET_KEY_VARIABLE},
 };
 
 #[derive(Debug, Subcommand)]
@@ -55,7 +54,7 @@ async fn retire(config: &Config) -> anyhow::Result<ExitCode> {
         let left = settled.since(now).as_secs() + 1;
         bail!("the key file has just changed, and a gateway may not have read it yet: repeat this in {left} s");
     }
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::attach(&config.store_path, now)?);
+    let store = server::attach_store(config, &SystemClock).await?;
     let in_use = reseal::in_use(&*store).await?;
     let keys = key_file::retire(&config.secret_key_file, &in_use.keys().copied().collect())?;
     for key in &keys {

@@ -41,6 +41,9 @@ pub(super) struct Server {
 pub(super) struct Store {
     pub path: String,
     pub dangerous_network_file_system: bool,
+    pub url: String,
+    pub password_file: String,
+    pub dangerous_relaxed_durability: bool,
 }
 
 #[derive(Debug, Deserialize)]

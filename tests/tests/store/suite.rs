@@ -1,5 +1,4 @@
-//! What every store promises. The suite sees only the trait; `Kit` is the one place that names an implementation.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+//! What every store promises. The suite sees only the trait; a `Backend` is the one place that names an implementation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,37 +21,34 @@ use hookloom::{
         },
         key::{Lane, Subject},
         resource::{App, Plugin, Resource as _, ResourceKind, RuleRow, Version},
-        sqlite::SqliteStore,
     },
 };
 use hookloom_runtime::{
     Contact, Digest, EngineIdentity, InboundEvent, Input, Limits, Logs, MapInput, Origin, Rule, Source,
 };
 
-/// A store in a folder that goes with it.
+use super::Backend;
+
+/// A store, and a tenant in it.
 struct Kit {
     store: Arc<dyn Store>,
     minter: Minter,
     app: AppId,
-    folder: tempfile::TempDir,
+    backend: Arc<Backend>,
 }
 
 impl Kit {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    async fn new() -> Self {
         let minter = Minter::new(Arc::new(ManualClock::new(at(0))));
-        let store = Arc::new(SqliteStore::open(&folder.path().join("store.db"), at(0)).unwrap());
-        Self { store, app: minter.mint(), minter, folder }.with_app()
+        let backend = Backend::new().await;
+        let store = backend.open(at(0)).await;
+        Self { store, app: minter.mint(), minter, backend: Arc::new(backend) }.with_app().await
     }
 
     /// Its tenant is there.
-    fn with_app(self) -> Self {
+    async fn with_app(self) -> Self {
         let tenant = App { id: self.app.clone(), ..app(&self, None) };
-        let written = self.store.write(vec![store::insert(&tenant)], at(0));
-        std::thread::scope(|scope| {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            scope.spawn(move || runtime.block_on(written).unwrap()).join().unwrap();
-        });
+        self.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
         self
     }
 
@@ -80,11 +76,13 @@ impl Kit {
     }
 
     /// Closes the store as a crash would, as far as the rows can tell, and opens it again.
-    fn reopen(self, now: Timestamp) -> Self {
-        let Self { store, minter, app, folder } = self;
+    async fn reopen(self, now: Timestamp) -> Self {
+        let Self { store, minter, app, backend } = self;
         drop(store);
-        let store = Arc::new(SqliteStore::open(&folder.path().join("store.db"), now).unwrap());
-        Self { store, minter, app, folder }
+        backend.died().await;
+        let store = backend.open(now).await;
+        store.sweep().await.unwrap();
+        Self { store, minter, app, backend }
     }
 
     fn event(&self, dedupe_key: Option<&str>) -> NewEvent {
@@ -192,7 +190,7 @@ fn at(seconds: i64) -> Timestamp {
 
 #[tokio::test]
 async fn an_accepted_event_brings_the_work_to_map_it() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let event = kit.event(None);
     let admitted = kit.store.accept_event(event.clone(), false).await.unwrap();
     assert_eq!(admitted, Admitted { accepted: Accepted::New(event.id.clone()), claim: None });
@@ -204,7 +202,7 @@ async fn an_accepted_event_brings_the_work_to_map_it() {
 
 #[tokio::test]
 async fn a_repeated_dedupe_key_gives_the_first_event_and_no_second_work() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let first = kit.event(Some("key:1"));
     kit.store.accept_event(first.clone(), false).await.unwrap();
     let repeat = kit.store.accept_event(kit.event(Some("key:1")), false).await.unwrap().accepted;
@@ -214,7 +212,7 @@ async fn a_repeated_dedupe_key_gives_the_first_event_and_no_second_work() {
 
 #[tokio::test]
 async fn events_without_a_key_are_never_repeats() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     for _ in 0..2 {
         assert!(matches!(kit.store.accept_event(kit.event(None), false).await.unwrap().accepted, Accepted::New(_)));
     }
@@ -222,7 +220,7 @@ async fn events_without_a_key_are_never_repeats() {
 
 #[tokio::test]
 async fn the_same_key_at_the_same_time_makes_one_event() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let accepts = (0..50).map(|_| {
         let (store, event) = (kit.store.clone(), kit.event(Some("key:same")));
         tokio::spawn(async move { store.accept_event(event, false).await.unwrap().accepted })
@@ -239,7 +237,7 @@ async fn the_same_key_at_the_same_time_makes_one_event() {
 
 #[tokio::test]
 async fn an_idempotency_key_is_recognized_for_a_day_and_bound_to_its_request() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let key = |request| Some(Idempotency { key: "k".into(), request: [request; 32] });
     let first = kit.message(None);
     kit.store.accept_message(first.clone(), key(1), false).await.unwrap();
@@ -254,7 +252,7 @@ async fn an_idempotency_key_is_recognized_for_a_day_and_bound_to_its_request() {
 
 #[tokio::test]
 async fn a_repeated_message_uid_is_refused_and_leaves_nothing() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let first = kit.message(Some("order-1"));
     kit.store.accept_message(first.clone(), None, false).await.unwrap();
     let repeat = kit.store.accept_message(kit.message(Some("order-1")), None, false).await;
@@ -266,11 +264,11 @@ async fn a_repeated_message_uid_is_refused_and_leaves_nothing() {
 
 #[tokio::test]
 async fn claimed_work_comes_back_when_its_node_dies_and_the_old_claim_is_worth_nothing() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     kit.store.accept_event(kit.event(None), false).await.unwrap();
     let old = kit.claim_one(WorkKind::Map, at(0)).await;
     assert!(kit.store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty(), "a node that lives keeps it");
-    let kit = kit.reopen(at(1));
+    let kit = kit.reopen(at(1)).await;
     let new = kit.claim_one(WorkKind::Map, at(1)).await;
     assert_eq!((old.work, new.tries), (new.work, 2));
     assert!(new.token > old.token);
@@ -282,7 +280,7 @@ async fn claimed_work_comes_back_when_its_node_dies_and_the_old_claim_is_worth_n
     kit.store.give_back(vec![(old, at(0))]).await.unwrap();
     assert!(kit.store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty(), "it was passed over");
     kit.store.finish_mapping(&new, mapped(), false).await.unwrap();
-    assert!(kit.reopen(at(2)).store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty());
+    assert!(kit.reopen(at(2)).await.store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty());
 }
 
 fn mapped() -> MappingEnd {
@@ -301,7 +299,7 @@ fn mapped() -> MappingEnd {
 
 #[tokio::test]
 async fn an_attempt_that_was_made_is_recorded_even_if_the_lease_is_lost() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (message, endpoint, claim) = kit.delivering().await;
     assert!(
         kit.store.resend(&kit.app, &message.id, &endpoint, at(1)).await.unwrap().is_some(),
@@ -316,18 +314,8 @@ async fn an_attempt_that_was_made_is_recorded_even_if_the_lease_is_lost() {
 }
 
 #[tokio::test]
-async fn a_second_process_can_not_work_on_the_same_store_but_may_change_configuration() {
-    let kit = Kit::new();
-    let path = kit.folder.path().join("store.db");
-    assert!(matches!(SqliteStore::open(&path, at(0)), Err(StoreError::Unavailable { .. })));
-    let beside: Arc<dyn Store> = Arc::new(SqliteStore::attach(&path, at(0)).unwrap());
-    beside.write(vec![store::insert(&app(&kit, Some("tenant")))], at(0)).await.unwrap();
-    assert!(kit.store.find::<App>(None, "tenant").await.unwrap().is_some());
-}
-
-#[tokio::test]
 async fn mapping_commits_the_event_its_matches_and_its_messages_together() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let event = kit.event(None);
     kit.store.accept_event(event.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
@@ -341,7 +329,7 @@ async fn mapping_commits_the_event_its_matches_and_its_messages_together() {
 
 #[tokio::test]
 async fn a_held_event_is_mapped_again_on_request_and_its_dead_letter_goes() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let event = kit.event(None);
     kit.store.accept_event(event.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
@@ -365,7 +353,7 @@ async fn a_held_event_is_mapped_again_on_request_and_its_dead_letter_goes() {
 
 #[tokio::test]
 async fn a_delivery_is_attempted_until_it_ends_and_keeps_its_bytes() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
     kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
@@ -395,7 +383,7 @@ async fn a_delivery_is_attempted_until_it_ends_and_keeps_its_bytes() {
 
 #[tokio::test]
 async fn a_second_fan_out_touches_only_held_deliveries() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let message = kit.message(None);
     let (sent, held) = (kit.minter.mint::<EndpointId>(), kit.minter.mint::<EndpointId>());
     kit.store.accept_message(message.clone(), None, false).await.unwrap();
@@ -427,7 +415,7 @@ async fn a_second_fan_out_touches_only_held_deliveries() {
 
 #[tokio::test]
 async fn pages_follow_each_other_in_both_directions() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
         let message = kit.message(None);
@@ -450,7 +438,7 @@ async fn pages_follow_each_other_in_both_directions() {
 
 #[tokio::test]
 async fn filters_select_messages() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let message = kit.message(None);
     kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let count =
@@ -483,7 +471,7 @@ fn app(kit: &Kit, uid: Option<&str>) -> App {
 
 #[tokio::test]
 async fn a_uid_is_unique_and_a_change_needs_the_revision_that_was_read() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let first = app(&kit, Some("tenant"));
     kit.store.write(vec![store::insert(&first)], at(0)).await.unwrap();
     let twin = kit.store.write(vec![store::insert(&app(&kit, Some("tenant")))], at(0)).await;
@@ -499,7 +487,7 @@ async fn a_uid_is_unique_and_a_change_needs_the_revision_that_was_read() {
 
 #[tokio::test]
 async fn a_tenant_has_no_more_rules_than_each_event_may_look_at() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let max = ResourceKind::Rule.owned_max().unwrap();
     let rule = |n: usize| RuleRow {
         id: kit.minter.mint(),
@@ -524,7 +512,7 @@ async fn a_tenant_has_no_more_rules_than_each_event_may_look_at() {
 
 #[tokio::test]
 async fn an_attempt_of_a_tenant_that_is_deleted_meanwhile_leaves_nothing() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (message, endpoint, claim) = kit.delivering().await;
     kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
     kit.erase().await;
@@ -537,7 +525,7 @@ async fn an_attempt_of_a_tenant_that_is_deleted_meanwhile_leaves_nothing() {
 
 #[tokio::test]
 async fn writes_are_committed_together_or_not_at_all() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let first = app(&kit, Some("one"));
     kit.store.write(vec![store::insert(&first)], at(0)).await.unwrap();
     let component = Write::Component { digest: "sha256:0".into(), bytes: vec![1] };
@@ -548,14 +536,14 @@ async fn writes_are_committed_together_or_not_at_all() {
 
 #[tokio::test]
 async fn a_tenant_with_much_is_erased_in_steps_that_end_where_another_process_took_over() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     for _ in 0..100 {
         kit.store.accept_message(kit.message(None), None, false).await.unwrap();
     }
     kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
     let old = kit.claim_one(WorkKind::Erase, at(0)).await;
     assert!(!kit.store.erase(&old).await.unwrap(), "one step is not all");
-    let kit = kit.reopen(at(0));
+    let kit = kit.reopen(at(0)).await;
     let lost = kit.store.erase(&old).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost { .. })), "{lost:?}");
     assert!(kit.erase().await > 1);
@@ -565,7 +553,7 @@ async fn a_tenant_with_much_is_erased_in_steps_that_end_where_another_process_to
 
 #[tokio::test]
 async fn a_handle_finds_its_document_until_it_expires() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let tenant = app(&kit, None);
     let id = tenant.id.to_string();
     let handle = |digest| Write::Handle { digest, kind: ResourceKind::App, id: id.clone() };
@@ -581,7 +569,7 @@ async fn a_handle_finds_its_document_until_it_expires() {
 
 #[tokio::test]
 async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let tenant = app(&kit, None);
     kit.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
     let of = |app: &AppId| Message { app: app.clone(), ..kit.message(None) };
@@ -698,7 +686,7 @@ fn rules(names: &[&str]) -> Vec<Rule> {
 
 #[tokio::test]
 async fn a_call_is_kept_with_what_it_was_made_with() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (succeeded, _) = kit.keep(None, &rules(&["a"])).await;
     let (failed, input) = kit.keep(Some(ROOM), &rules(&["a", "b"])).await;
     let recorded = async |id: &CallId| kit.store.recorded_call(&kit.app, id).await.unwrap().unwrap();
@@ -717,7 +705,7 @@ async fn a_call_is_kept_with_what_it_was_made_with() {
 
 #[tokio::test]
 async fn what_is_kept_of_calls_goes_with_the_tenant() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (last, _) = kit.keep(Some(ROOM), &rules(&["b"])).await;
     kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
     kit.erase().await;
@@ -726,7 +714,7 @@ async fn what_is_kept_of_calls_goes_with_the_tenant() {
 
 #[tokio::test]
 async fn inputs_of_failed_calls_are_bounded_and_the_oldest_leave_first() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let mut calls = Vec::new();
     for _ in 0..4 {
         calls.push(kit.keep(Some(KeepBounds { count_max: 3, ..ROOM }), &[]).await.0);
@@ -745,9 +733,10 @@ async fn inputs_of_failed_calls_are_bounded_and_the_oldest_leave_first() {
         app: kit.minter.mint(),
         store: kit.store.clone(),
         minter: Minter::new(Arc::new(ManualClock::new(at(9)))),
-        folder: tempfile::tempdir().unwrap(),
+        backend: kit.backend.clone(),
     }
-    .with_app();
+    .with_app()
+    .await;
     let (foreign, _) = other.keep(Some(KeepBounds { count_max: 1, ..ROOM }), &[]).await;
     assert_eq!(other.kept(&[foreign]).await, [true]);
     assert_eq!(kit.kept(&calls).await, [false, false, false, true, true, false]);
@@ -755,7 +744,7 @@ async fn inputs_of_failed_calls_are_bounded_and_the_oldest_leave_first() {
 
 #[tokio::test]
 async fn recorded_inputs_are_listed_newest_first_by_plugin_source_and_time() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let mut calls = Vec::new();
     for _ in 0..4 {
         calls.insert(0, kit.keep(None, &[]).await.0.to_string());
@@ -787,7 +776,7 @@ async fn recorded_inputs_are_listed_newest_first_by_plugin_source_and_time() {
 
 #[tokio::test]
 async fn a_calls_output_is_looked_for_in_its_matches_and_deliveries() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let new = kit.event(None);
     kit.store.accept_event(new.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
@@ -834,7 +823,7 @@ async fn a_calls_output_is_looked_for_in_its_matches_and_deliveries() {
 
 #[tokio::test]
 async fn work_is_committed_with_what_it_is_about() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let tenant = app(&kit, Some("one"));
     let work = || Write::Work {
         kind: WorkKind::Backtest,
@@ -898,7 +887,7 @@ impl Kit {
 
 #[tokio::test]
 async fn counts_are_committed_with_the_work_and_outlive_the_process() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (version, counts): (VersionId, RolloutId) = (fixed("plv_", 1), fixed("roll_", 1));
     let keep = |ids| Write::Counting { app: kit.app.clone(), plugin: fixed("plg_", 0), ids };
     let there = store::insert(&self::version(&kit, 1));
@@ -907,7 +896,7 @@ async fn counts_are_committed_with_the_work_and_outlive_the_process() {
     for fails in [true, false, true, true] {
         kit.observe(kit.observation(&version, Some(&counts), fails)).await;
     }
-    let kit = kit.reopen(at(1));
+    let kit = kit.reopen(at(1)).await;
     let tally = kit.store.tally(&counts).await.unwrap().unwrap();
     assert_eq!((tally.calls, tally.failures, tally.fuel_used, tally.duration_us), (4, 3, 20, 28));
     assert_eq!(tally.window(), (4, 3));
@@ -925,11 +914,11 @@ async fn counts_are_committed_with_the_work_and_outlive_the_process() {
 
 #[tokio::test]
 async fn work_that_lost_its_lease_counts_nothing() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let version: VersionId = fixed("plv_", 1);
     kit.store.accept_event(kit.event(None), false).await.unwrap();
     let old = kit.claim_one(WorkKind::Map, at(0)).await;
-    let kit = kit.reopen(at(1));
+    let kit = kit.reopen(at(1)).await;
     let end = MappingEnd { observed: Some(kit.observation(&version, None, true)), ..mapped() };
     assert!(matches!(kit.store.finish_mapping(&old, end, false).await, Err(StoreError::LeaseLost { .. })));
     assert_eq!(kit.store.health(&version).await.unwrap().in_row, 0);
@@ -938,7 +927,7 @@ async fn work_that_lost_its_lease_counts_nothing() {
 
 #[tokio::test]
 async fn a_version_that_is_removed_in_the_middle_of_its_call_leaves_no_failures_behind() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let version = version(&kit, 1);
     kit.store.write(vec![store::insert(&version)], at(0)).await.unwrap();
     kit.observe(kit.observation(&version.id, None, true)).await;
@@ -950,7 +939,7 @@ async fn a_version_that_is_removed_in_the_middle_of_its_call_leaves_no_failures_
 
 #[tokio::test]
 async fn what_requires_a_document_is_committed_only_while_it_is_there() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let version = version(&kit, 1);
     let required = || {
         let tenant = app(&kit, None);
@@ -969,7 +958,7 @@ async fn what_requires_a_document_is_committed_only_while_it_is_there() {
 
 #[tokio::test]
 async fn a_shadow_is_counted_with_what_was_left_out() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let counts: RolloutId = fixed("roll_", 1);
     let comparison = Comparison { change: Change::Changed, differences: Vec::new(), more: 0 };
     let sample = Sample { subject: "msg_1".into(), call_id: None, comparison, at: at(0) };
@@ -980,7 +969,7 @@ async fn a_shadow_is_counted_with_what_was_left_out() {
     kit.store.write(vec![keep], at(0)).await.unwrap();
     kit.store.observe_shadow(&counts, Some(result()), 0).await.unwrap();
     kit.store.observe_shadow(&counts, None, 2).await.unwrap();
-    let kit = kit.reopen(at(1));
+    let kit = kit.reopen(at(1)).await;
     let seen = kit.store.shadow_counts(&counts).await.unwrap().unwrap();
     assert_eq!((seen.calls, seen.counts.changed, seen.skipped), (1, 1, 2));
     assert_eq!((seen.fuel_used, seen.active_fuel_used), (3, 1));
@@ -988,7 +977,7 @@ async fn a_shadow_is_counted_with_what_was_left_out() {
 
 #[tokio::test]
 async fn a_release_sets_the_oldest_in_motion_bit_by_bit_and_survives_a_crash() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let mut held = Vec::new();
     for _ in 0..5 {
         held.push(Subject::Event(kit.held_event().await));
@@ -1003,7 +992,7 @@ async fn a_release_sets_the_oldest_in_motion_bit_by_bit_and_survives_a_crash() {
     assert!(kit.store.claim_due(WorkKind::Release, at(1), 10).await.unwrap().is_empty(), "it waits");
     // A crash in the middle of a step: it is claimed, and nothing else is known of it.
     kit.claim_one(WorkKind::Release, at(2)).await;
-    let kit = kit.reopen(at(3));
+    let kit = kit.reopen(at(3)).await;
     assert_eq!(step(&kit, 3).await, Released { events: 2, messages: 0, done: false });
     assert_eq!(step(&kit, 4).await, Released { events: 1, messages: 0, done: true });
     assert!(kit.store.claim_due(WorkKind::Release, at(99), 10).await.unwrap().is_empty(), "it is over");
@@ -1016,7 +1005,7 @@ async fn a_release_sets_the_oldest_in_motion_bit_by_bit_and_survives_a_crash() {
 
 #[tokio::test]
 async fn a_release_that_begins_anew_or_is_stopped_fences_off_the_step_in_hand() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     kit.held_event().await;
     kit.store.write(vec![kit.release_write()], at(1)).await.unwrap();
     let old = kit.claim_one(WorkKind::Release, at(1)).await;
@@ -1032,7 +1021,7 @@ async fn a_release_that_begins_anew_or_is_stopped_fences_off_the_step_in_hand() 
 
 #[tokio::test]
 async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_one_holds_does_not() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (old, new): (VersionId, VersionId) = (fixed("plv_", 1), fixed("plv_", 2));
     let plugin = plugin(&kit, Some(new.clone()));
     kit.store.write(vec![store::insert(&plugin)], at(0)).await.unwrap();
@@ -1066,7 +1055,7 @@ async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_
 
 #[tokio::test]
 async fn digests_are_known_after_a_version_is_removed_and_only_to_its_tenant() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let version = version(&kit, 1);
     kit.store.write(vec![store::insert(&version)], at(0)).await.unwrap();
     kit.store.write(vec![store::delete(&version)], at(0)).await.unwrap();
@@ -1079,7 +1068,7 @@ async fn digests_are_known_after_a_version_is_removed_and_only_to_its_tenant() {
 
 #[tokio::test]
 async fn a_message_of_the_gateway_is_committed_with_what_it_tells_of() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let message = Message { operational: true, origin: Origin::System, ..kit.message(None) };
     let twin = app(&kit, Some("one"));
     kit.store.write(vec![store::insert(&twin)], at(0)).await.unwrap();
@@ -1157,7 +1146,7 @@ impl Kit {
 
 #[tokio::test]
 async fn hot_work_is_claimed_by_the_commit_that_makes_it() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let event = kit.event(Some("k"));
     let admitted = kit.store.accept_event(event.clone(), true).await.unwrap();
     let claim = admitted.claim.unwrap();
@@ -1187,7 +1176,7 @@ async fn hot_work_is_claimed_by_the_commit_that_makes_it() {
 
 #[tokio::test]
 async fn work_for_later_is_never_hot() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let message = Message { deliver_at: Some(at(60)), ..kit.message(None) };
     let claim = kit.store.accept_message(message, None, true).await.unwrap().claim.unwrap();
     let done = kit.fan_out(&claim, &kit.minter.mint(), None, true).await;
@@ -1197,9 +1186,9 @@ async fn work_for_later_is_never_hot() {
 
 #[tokio::test]
 async fn hot_work_of_a_dead_node_comes_back() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let claim = kit.store.accept_event(kit.event(None), true).await.unwrap().claim.unwrap();
-    let kit = kit.reopen(at(1));
+    let kit = kit.reopen(at(1)).await;
     let again = kit.claim_one(WorkKind::Map, at(1)).await;
     assert!(again.work == claim.work && again.token > claim.token);
     assert!(matches!(kit.store.abandon(&claim).await, Err(StoreError::LeaseLost { .. })));
@@ -1211,7 +1200,7 @@ async fn hot_work_of_a_dead_node_comes_back() {
 
 #[tokio::test]
 async fn a_claim_of_many_lanes_takes_the_oldest_of_each() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let endpoints: Vec<EndpointId> = (0..3).map(|_| kit.minter.mint()).collect();
     let mut first = Vec::new();
     for endpoint in &endpoints {
@@ -1234,13 +1223,13 @@ async fn a_claim_of_many_lanes_takes_the_oldest_of_each() {
 
 #[tokio::test]
 async fn an_ordered_key_has_one_head_and_ending_it_frees_the_next_also_after_a_crash() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (first, second) = (kit.ordered("a").await, kit.ordered("a").await);
     kit.ordered("b").await;
     let claims = kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap();
     assert_eq!(claims.len(), 2, "one of each key");
     let endpoint = kit.minter.mint();
-    let kit = kit.reopen(at(0));
+    let kit = kit.reopen(at(0)).await;
     let claims = kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap();
     assert_eq!(claims[0].subject, Subject::Message(first.id.clone()), "a crash in between changes nothing");
     let done = kit.fan_out(&claims[0], &endpoint, Some("a"), true).await;
@@ -1270,7 +1259,7 @@ async fn an_ordered_key_has_one_head_and_ending_it_frees_the_next_also_after_a_c
 
 #[tokio::test]
 async fn a_head_that_blocks_is_skipped_by_hand_or_sent_again() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let endpoint: EndpointId = kit.minter.mint();
     let mut messages = Vec::new();
     for _ in 0..3 {
@@ -1299,7 +1288,7 @@ async fn a_head_that_blocks_is_skipped_by_hand_or_sent_again() {
 
 #[tokio::test]
 async fn a_scheduled_message_is_moved_and_cancelled_until_a_delivery_was_claimed() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let endpoint = kit.minter.mint();
     let later = || Message { deliver_at: Some(at(60)), ..kit.message(None) };
     let reschedule = async |message: &MessageId, to| kit.store.reschedule(&kit.app, message, to, at(1)).await.unwrap();
@@ -1332,7 +1321,7 @@ async fn a_scheduled_message_is_moved_and_cancelled_until_a_delivery_was_claimed
 
 #[tokio::test]
 async fn end_waiting_ends_at_most_so_many_and_nothing_that_somebody_has_in_hand() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (endpoint, other): (EndpointId, EndpointId) = (kit.minter.mint(), kit.minter.mint());
     let mut messages = Vec::new();
     for n in 0..6 {
@@ -1355,7 +1344,7 @@ async fn end_waiting_ends_at_most_so_many_and_nothing_that_somebody_has_in_hand(
 
 #[tokio::test]
 async fn failures_of_an_endpoint_are_counted_until_it_works() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let endpoint = kit.minter.mint();
     let message = kit.sent(kit.message(None), &endpoint).await;
     let attempt = async |seconds, health| {
@@ -1378,7 +1367,7 @@ async fn failures_of_an_endpoint_are_counted_until_it_works() {
 
 #[tokio::test]
 async fn what_an_attempt_tells_is_committed_with_it() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let endpoint = kit.minter.mint();
     let message = kit.sent(kit.message(None), &endpoint).await;
     let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
@@ -1391,7 +1380,7 @@ async fn what_an_attempt_tells_is_committed_with_it() {
 
 #[tokio::test]
 async fn a_replay_sends_what_is_meant_step_by_step_in_its_own_lane() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (endpoint, other): (EndpointId, EndpointId) = (kit.minter.mint(), kit.minter.mint());
     let mut dead = Vec::new();
     for n in 0..7 {
@@ -1454,7 +1443,7 @@ async fn a_replay_sends_what_is_meant_step_by_step_in_its_own_lane() {
 
 #[tokio::test]
 async fn a_replay_of_what_is_missing_goes_through_fan_out() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (old, new): (EndpointId, EndpointId) = (kit.minter.mint(), kit.minter.mint());
     let message = kit.sent(kit.message(None), &old).await;
     let unsent = kit.message(None);
@@ -1489,7 +1478,7 @@ async fn a_replay_of_what_is_missing_goes_through_fan_out() {
 
 #[tokio::test]
 async fn what_is_old_is_removed_and_never_what_waits() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let endpoint = kit.minter.mint();
     let waits = kit.sent(kit.message(None), &endpoint).await;
     let waiting = kit.claim_one(WorkKind::Deliver, at(0)).await;
@@ -1526,7 +1515,7 @@ async fn what_is_old_is_removed_and_never_what_waits() {
 
 #[tokio::test]
 async fn old_idempotency_keys_attempts_and_calls_are_removed_by_themselves() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let key = Some(Idempotency { key: "k".into(), request: [1; 32] });
     kit.store.accept_message(kit.message(None), key, false).await.unwrap();
     assert_eq!(kit.store.expire(Expiry::Idempotency, at(0), 10).await.unwrap(), 0);
@@ -1538,7 +1527,7 @@ async fn old_idempotency_keys_attempts_and_calls_are_removed_by_themselves() {
 
 #[tokio::test]
 async fn changes_of_configuration_are_told_by_their_tenant() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     let (epoch, _) = kit.store.config_changes(0).await.unwrap();
     assert_eq!(kit.store.config_changes(epoch).await.unwrap(), (epoch, Vec::new()));
     let tenant = app(&kit, None);
@@ -1558,13 +1547,13 @@ async fn changes_of_configuration_are_told_by_their_tenant() {
 
 #[tokio::test]
 async fn what_the_gateway_keeps_about_itself_is_kept_once_if_asked() {
-    let kit = Kit::new();
+    let kit = Kit::new().await;
     assert_eq!(kit.store.meta("k").await.unwrap(), None);
     assert!(kit.store.set_meta("k", b"1", true).await.unwrap());
     assert!(!kit.store.set_meta("k", b"2", true).await.unwrap());
     assert_eq!(kit.store.meta("k").await.unwrap().as_deref(), Some(&b"1"[..]));
     assert!(kit.store.set_meta("k", b"3", false).await.unwrap());
-    let kit = kit.reopen(at(1));
+    let kit = kit.reopen(at(1)).await;
     assert_eq!(kit.store.meta("k").await.unwrap().as_deref(), Some(&b"3"[..]));
     kit.store.ready().await.unwrap();
 }

@@ -1,0 +1,395 @@
+//! What ends a piece of work: one commit with all that follows from it.
+
+use tokio_postgres::Row;
+
+use super::{
+    accept::{inconsistent, insert_message},
+    connect::Connection,
+    evidence, order,
+    queue::{self, NewWork, enqueue},
+    rollouts, rows,
+    rows::{Param, get, params},
+    turn::Turn,
+};
+use crate::{
+    clock::Timestamp,
+    id::{EndpointId, EventId, MessageId, PluginId, VersionId},
+    store::{
+        Result, StoreError,
+        flow::{
+            Attempt, AttemptDone, AttemptEnd, Call, CallOutcome, Claim, DeadLetter, DeliveryBody, DeliveryState,
+            EndpointHealth, FanOutDone, FanOutEnd, HealthChange, MappingEnd, MatchRow, NewDelivery, WorkKind,
+        },
+        key::{Key, Subject, key},
+    },
+};
+
+pub async fn mapping(turn: &Turn, claim: &Claim, end: &MappingEnd, hot: bool) -> Result<Vec<Claim>> {
+    queue::done(turn, claim).await?;
+    let Subject::Event(event) = &claim.subject else { return Err(wrong(claim)) };
+    let event = key(event);
+    turn.execute(
+        "UPDATE event SET state = ?, reason = ?, version_id = ? WHERE app_id = ? AND id = ?",
+        params![end.state.code(), end.reason, end.version.as_ref().map(key), key(&claim.app), event],
+    )
+    .await?;
+    turn.execute("DELETE FROM match WHERE event_id = ?", params![event]).await?;
+    for (position, row) in end.matches.iter().enumerate() {
+        insert_match(turn, event, position, row).await?;
+    }
+    let mut claims = Vec::new();
+    for message in &end.messages {
+        claims.extend(insert_message(turn, message, hot).await?);
+    }
+    if let Some(call) = &end.call {
+        insert_call(turn, call).await?;
+    }
+    let seen = end.seen.as_slice();
+    settle(turn, event, end.observed.as_slice(), (end.dead_letter.as_slice(), seen)).await?;
+    Ok(claims)
+}
+
+pub async fn fan_out(turn: &Turn, claim: &Claim, end: &FanOutEnd, now: Timestamp) -> Result<FanOutDone> {
+    queue::done(turn, claim).await?;
+    let Subject::Message(message) = &claim.subject else { return Err(wrong(claim)) };
+    let Some(mut of) = FannedOut::read(turn, claim, message, now).await? else { return Ok(FanOutDone::default()) };
+    let mut done = FanOutDone::default();
+    for delivery in &end.deliveries {
+        if let Some(claimed) = of.insert(turn, delivery).await? {
+            done.claims.push((delivery.endpoint.clone(), claimed));
+        }
+    }
+    for call in &end.calls {
+        insert_call(turn, call).await?;
+    }
+    settle(turn, key(message), &end.observed, (&end.dead_letters, &end.seen)).await?;
+    if of.is_ordered {
+        done.next = order::message_ends(turn, &claim.app, message, now).await?;
+    }
+    Ok(done)
+}
+
+/// A message whose fan-out ends.
+struct FannedOut<'a> {
+    claim: &'a Claim,
+    message: &'a MessageId,
+    /// Its own time. Read at this commit: it may have been moved since the fan-out began.
+    not_before: Option<Timestamp>,
+    is_ordered: bool,
+    is_cancelled: bool,
+    /// What each version wrote. One version's bytes for one message are the same for every endpoint: kept once.
+    bodies: Vec<(&'a VersionId, i64)>,
+    now: Timestamp,
+}
+
+impl<'a> FannedOut<'a> {
+    async fn read(turn: &Turn, claim: &'a Claim, message: &'a MessageId, now: Timestamp) -> Result<Option<Self>> {
+        let sql = "SELECT deliver_at_ms, ordering_key, cancelled FROM message WHERE app_id = ? AND id = ?";
+        let (app_key, message_key) = (key(&claim.app), key(message));
+        let params: &[Param<'_>] = params![app_key, message_key];
+        let Some(mut row) = turn.first(sql, params).await? else { return Ok(None) };
+        if get::<Option<i64>>(&row, "deliver_at_ms")?.is_some() {
+            // It may be moved or cancelled at this moment: wait for that, and let it wait for this.
+            let Some(locked) = turn.first(&format!("{sql} FOR SHARE"), params).await? else { return Ok(None) };
+            row = locked;
+        }
+        Ok(Some(FannedOut {
+            claim,
+            message,
+            not_before: rows::optional_time(&row, "deliver_at_ms")?,
+            is_ordered: get::<Option<String>>(&row, "ordering_key")?.is_some(),
+            is_cancelled: get(&row, "cancelled")?,
+            bodies: Vec::new(),
+            now,
+        }))
+    }
+
+    /// Adds a delivery, or settles a held one, and makes its first attempt due. A delivery that went on already is left
+    /// alone.
+    async fn insert(&mut self, turn: &Turn, delivery: &'a NewDelivery) -> Result<Option<Claim>> {
+        let cancelled = self.is_cancelled && delivery.state == DeliveryState::Waiting;
+        let state = if cancelled { DeliveryState::Cancelled } else { delivery.state };
+        let reason = if cancelled { Some("the message was cancelled") } else { delivery.reason.as_deref() };
+        let waiting = state == DeliveryState::Waiting;
+        let due = self.not_before.map_or(delivery.due, |at| at.max(delivery.due));
+        let body = if waiting { self.body(turn, delivery).await? } else { None };
+        let changed = turn.execute("INSERT INTO delivery (app_id, message_id, endpoint_id, state, reason, attempts, next_attempt_ms, body_id,
+                                       version_id, manual, updated_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, false, ?9)
+                 ON CONFLICT (message_id, endpoint_id) DO UPDATE
+                     SET state = excluded.state, reason = excluded.reason, next_attempt_ms = excluded.next_attempt_ms,
+                         body_id = excluded.body_id, version_id = excluded.version_id, updated_ms = excluded.updated_ms
+                     WHERE delivery.state = ?10", params![
+                key(&self.claim.app),
+                key(self.message),
+                key(&delivery.endpoint),
+                state.code(),
+                reason,
+                waiting.then(|| due.as_millis()),
+                body,
+                delivery.version.as_ref().map(key),
+                self.now.as_millis(),
+                DeliveryState::Held.code(),
+            ]).await?;
+        if changed == 0 || !self.may_go_on(turn, delivery, state).await? || !waiting {
+            return Ok(None);
+        }
+        let lane = self.claim.lane.beside(&delivery.endpoint);
+        let subject = Subject::Delivery(self.message.clone(), delivery.endpoint.clone());
+        let work = NewWork { kind: WorkKind::Deliver, lane, app: &self.claim.app, subject: &subject, due };
+        enqueue(turn, &work, delivery.hot && due <= self.now).await
+    }
+
+    /// Gives an ordered delivery its place in line, or takes it away; false if others are before it.
+    async fn may_go_on(&self, turn: &Turn, delivery: &NewDelivery, state: DeliveryState) -> Result<bool> {
+        if !self.is_ordered {
+            return Ok(true);
+        }
+        if let Some(ordering_key) = &delivery.ordering_key
+            && matches!(state, DeliveryState::Waiting | DeliveryState::Held)
+        {
+            let subject = Subject::Delivery(self.message.clone(), delivery.endpoint.clone());
+            return order::join(turn, &delivery.endpoint, ordering_key, &subject).await;
+        }
+        order::delivery_ends(turn, &self.claim.app, self.message, &delivery.endpoint, self.now).await?;
+        Ok(true)
+    }
+
+    /// The row with what is sent; none for the payload itself.
+    async fn body(&mut self, turn: &Turn, delivery: &'a NewDelivery) -> Result<Option<i64>> {
+        let DeliveryBody::Replaced(text) = &delivery.body else { return Ok(None) };
+        let known = self.bodies.iter().find(|(made_by, _)| Some(*made_by) == delivery.version.as_ref());
+        if let Some((_, body)) = known {
+            return Ok(Some(*body));
+        }
+        let row = turn
+            .first(
+                "INSERT INTO body (message_id, bytes) VALUES (?, ?) RETURNING id",
+                params![key(self.message), text.as_bytes()],
+            )
+            .await?;
+        let body = row.map_or_else(|| Err(inconsistent("an inserted body is not there")), |row| get(&row, "id"))?;
+        self.bodies.extend(delivery.version.as_ref().map(|version| (version, body)));
+        Ok(Some(body))
+    }
+}
+
+pub async fn attempt(
+    turn: &Turn,
+    claim: &Claim,
+    attempt: Option<&Attempt>,
+    end: &AttemptEnd,
+    now: Timestamp,
+) -> Result<AttemptDone> {
+    let Subject::Delivery(message, endpoint) = &claim.subject else { return Err(wrong(claim)) };
+    let (message_key, endpoint_key) = (key(message), key(endpoint));
+    if let Some(attempt) = attempt
+        && turn
+            .exists(
+                "SELECT 1 FROM delivery WHERE message_id = ? AND endpoint_id = ?",
+                params![message_key, endpoint_key],
+            )
+            .await?
+    {
+        insert_attempt(turn, attempt).await?;
+    }
+    let released = match end.next {
+        Some(due) => queue::postpone(turn, claim, due).await,
+        None => queue::done(turn, claim).await,
+    };
+    match released {
+        Err(StoreError::LeaseLost { .. }) if attempt.is_some() => {
+            return Ok(AttemptDone { health: health(turn, endpoint).await?, freed: None });
+        }
+        other => other?,
+    }
+    turn.execute("UPDATE delivery SET state = ?, reason = ?, attempts = attempts + ?, next_attempt_ms = ?, manual = false, updated_ms = ?
+         WHERE message_id = ? AND endpoint_id = ?", params![
+        end.state.code(),
+        end.reason,
+        i64::from(attempt.is_some()),
+        end.next.map(Timestamp::as_millis),
+        now.as_millis(),
+        message_key,
+        endpoint_key,
+    ]).await?;
+    for told in &end.tell {
+        insert_message(turn, told, false).await?;
+    }
+    let freed = if end.next.is_some() || end.blocks {
+        None
+    } else {
+        order::delivery_ends(turn, &claim.app, message, endpoint, now).await?.1
+    };
+    Ok(AttemptDone { health: change_health(turn, claim, endpoint, end.health, now).await?, freed })
+}
+
+/// An endpoint's failures in a row.
+pub async fn health(c: &Connection, endpoint: &EndpointId) -> Result<EndpointHealth> {
+    let found = c
+        .first("SELECT failures, failing_since_ms FROM endpoint_health WHERE endpoint_id = ?", params![key(endpoint)])
+        .await?
+        .as_ref()
+        .map(read_health)
+        .transpose()?;
+    Ok(found.unwrap_or_default())
+}
+
+async fn change_health(
+    turn: &Turn,
+    claim: &Claim,
+    endpoint: &EndpointId,
+    change: Option<HealthChange>,
+    now: Timestamp,
+) -> Result<EndpointHealth> {
+    match change {
+        None => Ok(health(turn, endpoint).await?),
+        Some(HealthChange::Ok) => {
+            forget_health(turn, endpoint).await?;
+            Ok(EndpointHealth::default())
+        }
+        Some(HealthChange::Failed) => {
+            let row = turn.first("INSERT INTO endpoint_health (endpoint_id, app_id, failures, failing_since_ms, updated_ms)
+                 VALUES (?1, ?2, 1, ?3, ?3)
+                 ON CONFLICT (endpoint_id) DO UPDATE SET failures = endpoint_health.failures + 1, updated_ms = excluded.updated_ms
+                 RETURNING endpoint_health.failures, endpoint_health.failing_since_ms", params![key(endpoint), key(&claim.app), now.as_millis()]).await?;
+            row.as_ref().map_or_else(|| Ok(EndpointHealth::default()), read_health)
+        }
+    }
+}
+
+pub async fn forget_health(c: &Connection, endpoint: &EndpointId) -> Result<()> {
+    c.execute("DELETE FROM endpoint_health WHERE endpoint_id = ?", params![key(endpoint)]).await?;
+    Ok(())
+}
+
+fn read_health(row: &Row) -> Result<EndpointHealth> {
+    Ok(EndpointHealth { failures: get(row, "failures")?, failing_since: rows::optional_time(row, "failing_since_ms")? })
+}
+
+async fn insert_match(c: &Connection, event: Key, position: usize, row: &MatchRow) -> Result<()> {
+    c.execute("INSERT INTO match (event_id, position, rule_key, contact, variables, state, reason_code, reason, message_id, version_id)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", params![
+        event,
+        i64::try_from(position).unwrap_or(i64::MAX),
+        row.rule_key,
+        serde_json::to_string(&row.contact).map_err(inconsistent)?,
+        row.variables,
+        row.state.code(),
+        row.reason_code,
+        row.reason,
+        row.message.as_ref().map(key),
+        row.version.as_ref().map(key),
+    ]).await?;
+    Ok(())
+}
+
+async fn insert_attempt(c: &Connection, attempt: &Attempt) -> Result<()> {
+    c.execute(
+        "INSERT INTO attempt (id, app_id, message_id, endpoint_id, url, succeeded, status_code, response, duration_ms,
+                              trigger, created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            key(&attempt.id),
+            key(&attempt.app),
+            key(&attempt.message),
+            key(&attempt.endpoint),
+            attempt.url,
+            attempt.succeeded,
+            attempt.status_code,
+            attempt.response,
+            i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX),
+            attempt.trigger.code(),
+            attempt.created_at.as_millis(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn insert_call(c: &Connection, call: &Call) -> Result<()> {
+    let Some((subject, is_event)) = subject_of(call.event.as_ref(), call.message.as_ref()) else {
+        return Err(inconsistent(format!("call {} has neither an event nor a message", call.id)));
+    };
+    c.execute(
+        "INSERT INTO call (id, app_id, plugin_id, version_id, subject, is_event, failed, record, created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            key(&call.id),
+            key(&call.app),
+            key(&call.plugin),
+            key(&call.version),
+            subject,
+            is_event,
+            call.record.outcome == CallOutcome::Failed,
+            serde_json::to_string(&call.record).map_err(inconsistent)?,
+            call.created_at.as_millis(),
+        ],
+    )
+    .await?;
+    match call.evidence.as_deref() {
+        Some(evidence) => evidence::insert(c, call, evidence).await,
+        None => Ok(()),
+    }
+}
+
+/// An event's or message's key, and whether it is an event.
+pub fn subject_of(event: Option<&EventId>, message: Option<&MessageId>) -> Option<(Key, bool)> {
+    event.map(|event| (key(event), true)).or(message.map(|message| (key(message), false)))
+}
+
+/// Counts the calls on a subject, removes its dead letters but for those of plugins that failed again, and adds these.
+async fn settle(
+    turn: &Turn,
+    subject: Key,
+    observed: &[crate::rollout::tally::Observation],
+    (failed_again, seen): (&[DeadLetter], &[(PluginId, i64)]),
+) -> Result<()> {
+    rollouts::observe(turn, subject, observed).await?;
+    let held = turn
+        .rows("SELECT plugin_id FROM dead_letter WHERE subject = ?", params![subject])
+        .await?
+        .iter()
+        .map(|row| get(row, 0))
+        .collect::<Result<Vec<Key>>>()?;
+    for plugin in held {
+        if failed_again.iter().all(|letter| key(&letter.plugin) != plugin) {
+            turn.execute("DELETE FROM dead_letter WHERE subject = ? AND plugin_id = ?", params![subject, plugin])
+                .await?;
+        }
+    }
+    for letter in failed_again {
+        upsert_dead_letter(turn, letter).await?;
+    }
+    rollouts::release_overtaken(turn, failed_again, seen).await
+}
+
+/// Adds a dead letter, or counts one more failure of the one that stands.
+async fn upsert_dead_letter(c: &Connection, letter: &DeadLetter) -> Result<()> {
+    let Some((subject, is_event)) = subject_of(letter.event.as_ref(), letter.message.as_ref()) else {
+        return Err(inconsistent(format!("dead letter {} has neither an event nor a message", letter.id)));
+    };
+    c.execute("INSERT INTO dead_letter (id, app_id, subject, is_event, plugin_id, version_id, call_id, code, detail, failures,
+                                  created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
+         ON CONFLICT (subject, plugin_id) DO UPDATE
+             SET version_id = excluded.version_id, call_id = coalesce(excluded.call_id, dead_letter.call_id), code = excluded.code,
+                 detail = excluded.detail, failures = dead_letter.failures + 1", params![
+        key(&letter.id),
+        key(&letter.app),
+        subject,
+        is_event,
+        key(&letter.plugin),
+        letter.version.as_ref().map(key),
+        letter.call.as_ref().map(key),
+        letter.code,
+        letter.detail,
+        letter.created_at.as_millis(),
+    ]).await?;
+    Ok(())
+}
+
+/// A claim whose subject isn't of its kind.
+fn wrong(claim: &Claim) -> StoreError {
+    inconsistent(format!("{} on {}", claim.kind.as_str(), claim.subject))
+}

@@ -1,0 +1,279 @@
+//! The work queue: adding, claiming, giving back, ending; and the nodes that claim.
+
+use super::{
+    connect::Connection,
+    rows::{self, conversion, get, params},
+    turn::Turn,
+};
+use crate::{
+    clock::Timestamp,
+    id::AppId,
+    store::{
+        NodeState, Result, StoreError,
+        flow::{Claim, LaneHead, Want, WorkKind},
+        key::{Lane, Subject, key},
+    },
+};
+
+/// How long a node lives without a sign of life, by the database's clock.
+const LEASE_MS: i64 = 10_000;
+
+/// How long the number of a dead node is remembered: what it commits late is set free as well.
+const REMEMBERED_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The database's time.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// The lanes with unclaimed work, and the first piece of each: one look at the index a lane, however long it is.
+const LANES: &str = "WITH RECURSIVE known (lane) AS (
+         (SELECT lane FROM work WHERE kind = ?1 AND node = 0 AND lane > ?2 ORDER BY lane LIMIT 1)
+         UNION ALL
+         SELECT (SELECT lane FROM work WHERE kind = ?1 AND node = 0 AND lane > known.lane ORDER BY lane LIMIT 1)
+         FROM known WHERE known.lane IS NOT NULL)
+     SELECT known.lane, head.app_id, head.due_ms FROM known CROSS JOIN LATERAL
+         (SELECT app_id, due_ms FROM work WHERE kind = ?1 AND node = 0 AND lane = known.lane
+          ORDER BY due_ms, id LIMIT 1) AS head
+     LIMIT ?3";
+
+/// What others claim at the same moment is passed over, not waited for.
+const CLAIM: &str = "UPDATE work SET node = ?1, token = token + 1, tries = tries + 1
+     FROM (SELECT taken.id FROM unnest(?2::bigint[], ?3::bytea[], ?4::bigint[]) AS want (kind, lane, count)
+           CROSS JOIN LATERAL (SELECT id FROM work WHERE work.kind = want.kind AND work.lane = want.lane AND node = 0
+                                   AND due_ms <= ?5 ORDER BY due_ms, id LIMIT want.count FOR UPDATE SKIP LOCKED) AS taken) AS due
+     WHERE work.id = due.id RETURNING work.id, kind, lane, app_id, subject, token, tries, due_ms";
+
+/// Work to add.
+pub struct NewWork<'a> {
+    pub kind: WorkKind,
+    pub lane: Lane,
+    pub app: &'a AppId,
+    pub subject: &'a Subject,
+    pub due: Timestamp,
+}
+
+impl NewWork<'_> {
+    /// Where it stands.
+    pub fn head(&self) -> LaneHead {
+        LaneHead { kind: self.kind, lane: self.lane, app: self.app.clone(), due: self.due }
+    }
+}
+
+/// Adds work, or makes the work on this subject due again, which fences off whoever has it in hand. `hot`: claims it for
+/// this node at once.
+pub async fn enqueue(turn: &Turn, new: &NewWork<'_>, hot: bool) -> Result<Option<Claim>> {
+    let (node, tries) = (if hot { turn.node() } else { 0 }, i64::from(hot));
+    let row = turn
+        .first(
+            "INSERT INTO work AS old (kind, lane, app_id, subject, due_ms, token, tries, node)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)
+             ON CONFLICT (kind, subject) DO UPDATE SET lane = excluded.lane, due_ms = excluded.due_ms,
+                 token = old.token + 1, tries = old.tries + excluded.tries, node = excluded.node
+             RETURNING id, token, tries",
+            params![
+                new.kind.code(),
+                new.lane.as_bytes(),
+                key(new.app),
+                new.subject.to_bytes(),
+                new.due.as_millis(),
+                tries,
+                node
+            ],
+        )
+        .await?;
+    if !hot {
+        turn.ring(new.head());
+        return Ok(None);
+    }
+    let Some(row) = row else { return Err(conversion("id", "an inserted row is not there")) };
+    Ok(Some(Claim {
+        work: get(&row, "id")?,
+        kind: new.kind,
+        lane: new.lane,
+        app: new.app.clone(),
+        subject: new.subject.clone(),
+        token: get(&row, "token")?,
+        tries: get(&row, "tries")?,
+    }))
+}
+
+/// Adds this process to the nodes.
+pub async fn register(c: &Connection) -> Result<i64> {
+    let row = c
+        .first(
+            &format!(
+                "INSERT INTO node (name, started_ms, lease_until_ms) VALUES (?, {NOW}, {NOW} + {LEASE_MS}) RETURNING id"
+            ),
+            params![format!("process {}", std::process::id())],
+        )
+        .await?;
+    row.map_or_else(|| Err(conversion("id", "an inserted row is not there")), |row| get(&row, "id"))
+}
+
+/// Renews a node's lease, or registers it anew where that has ended.
+pub async fn heartbeat(c: &Connection, node: i64) -> Result<NodeState> {
+    let renewed = c
+        .execute(
+            &format!("UPDATE node SET lease_until_ms = {NOW} + {LEASE_MS} WHERE id = ? AND lease_until_ms > {NOW}"),
+            params![node],
+        )
+        .await?;
+    let fresh = renewed == 0;
+    let id = if fresh { register(c).await? } else { node };
+    let row = c.first(&format!("SELECT count(*) AS alive FROM node WHERE lease_until_ms > {NOW}"), params![]).await?;
+    let alive = row.map_or(Ok(1), |row| get(&row, "alive"))?;
+    Ok(NodeState { id, fresh, alive })
+}
+
+/// Sets free what nodes had claimed whose lease has ended.
+pub async fn sweep(turn: &Turn) -> Result<u64> {
+    // Another node that sweeps at the same moment has these rows: let it.
+    let freed = turn
+        .rows(
+            &format!(
+                "UPDATE work SET node = 0, token = token + 1 FROM
+                     (SELECT id FROM work WHERE node IN (SELECT id FROM node WHERE lease_until_ms <= {NOW})
+                      FOR UPDATE SKIP LOCKED) AS lost
+                 WHERE work.id = lost.id RETURNING kind, lane, app_id, due_ms"
+            ),
+            params![],
+        )
+        .await?;
+    for row in &freed {
+        turn.ring(head(row)?);
+    }
+    turn.execute(
+        &format!(
+            "DELETE FROM node WHERE lease_until_ms < {NOW} - {REMEMBERED_MS}
+                 AND NOT EXISTS (SELECT 1 FROM work WHERE work.node = node.id)"
+        ),
+        params![],
+    )
+    .await?;
+    Ok(freed.len() as u64)
+}
+
+fn head(row: &tokio_postgres::Row) -> Result<LaneHead> {
+    Ok(LaneHead {
+        kind: rows::state(row, "kind", WorkKind::from_code)?,
+        lane: lane(row)?,
+        app: rows::id(row, "app_id")?,
+        due: rows::time(row, "due_ms")?,
+    })
+}
+
+fn lane(row: &tokio_postgres::Row) -> Result<Lane> {
+    get(row, "lane").map(Lane::from_bytes)
+}
+
+pub async fn lanes(c: &Connection, kind: WorkKind, after: Option<Lane>, limit: usize) -> Result<Vec<LaneHead>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let after: &[u8] = after.as_ref().map_or(&[], |lane| lane.as_bytes());
+    let rows = c.rows(LANES, params![kind.code(), after, limit]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(LaneHead { kind, lane: lane(row)?, app: rows::id(row, "app_id")?, due: rows::time(row, "due_ms")? })
+        })
+        .collect()
+}
+
+pub async fn claim(turn: &Turn, wants: &[Want], now: Timestamp) -> Result<Vec<Claim>> {
+    let kinds: Vec<i64> = wants.iter().map(|want| want.kind.code()).collect();
+    let lanes: Vec<Vec<u8>> = wants.iter().map(|want| want.lane.as_bytes().to_vec()).collect();
+    let limits: Vec<i64> = wants.iter().map(|want| i64::try_from(want.limit).unwrap_or(i64::MAX)).collect();
+    let rows = turn.rows(CLAIM, params![turn.node(), kinds, lanes, limits, now.as_millis()]).await?;
+    let mut claims = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let head = head(row)?;
+        let subject: &[u8] = get(row, "subject")?;
+        let subject =
+            Subject::from_bytes(head.kind, subject).ok_or_else(|| conversion("subject", "of another kind of work"))?;
+        let claim = Claim {
+            work: get(row, "id")?,
+            kind: head.kind,
+            lane: head.lane,
+            app: head.app,
+            subject,
+            token: get(row, "token")?,
+            tries: get(row, "tries")?,
+        };
+        let place = wants.iter().position(|want| want.kind == claim.kind && want.lane == claim.lane);
+        claims.push((place, head.due, claim));
+    }
+    claims.sort_by_key(|(place, due, claim)| (*place, *due, claim.work));
+    Ok(claims.into_iter().map(|(_, _, claim)| claim).collect())
+}
+
+/// Gives work back.
+pub async fn postpone(turn: &Turn, claim: &Claim, due: Timestamp) -> Result<()> {
+    let changed = turn
+        .execute(
+            "UPDATE work SET due_ms = ?, node = 0 WHERE id = ? AND token = ? AND node = ?",
+            params![due.as_millis(), claim.work, claim.token, turn.node()],
+        )
+        .await?;
+    held(claim, changed)
+}
+
+/// Gives back what is still held.
+pub async fn give_back(turn: &Turn, claims: &[(Claim, Timestamp)]) -> Result<()> {
+    let works: Vec<i64> = claims.iter().map(|(claim, _)| claim.work).collect();
+    let tokens: Vec<i64> = claims.iter().map(|(claim, _)| claim.token).collect();
+    let dues: Vec<i64> = claims.iter().map(|(_, due)| due.as_millis()).collect();
+    let freed = turn
+        .rows(
+            "UPDATE work SET due_ms = mine.due, node = 0
+             FROM unnest(?1::bigint[], ?2::bigint[], ?3::bigint[]) AS mine (id, token, due)
+             WHERE work.id = mine.id AND work.token = mine.token AND work.node = ?4
+             RETURNING kind, lane, app_id, due_ms",
+            params![works, tokens, dues, turn.node()],
+        )
+        .await?;
+    freed.iter().try_for_each(|row| {
+        turn.ring(head(row)?);
+        Ok(())
+    })
+}
+
+/// Takes finished work out of the queue. Every other change of a finish comes after this check of the fencing token.
+pub async fn done(turn: &Turn, claim: &Claim) -> Result<()> {
+    let changed = turn
+        .execute(
+            "DELETE FROM work WHERE id = ? AND token = ? AND node = ?",
+            params![claim.work, claim.token, turn.node()],
+        )
+        .await?;
+    held(claim, changed)
+}
+
+/// Takes the work on a subject out of the queue, whoever has it.
+pub async fn remove(turn: &Turn, kind: WorkKind, subject: &Subject) -> Result<()> {
+    turn.execute("DELETE FROM work WHERE kind = ? AND subject = ?", params![kind.code(), subject.to_bytes()]).await?;
+    Ok(())
+}
+
+/// The first unclaimed work of a lane.
+pub async fn first(turn: &Turn, kind: WorkKind, lane: Lane) -> Result<Option<Subject>> {
+    let row = turn
+        .first(
+            "SELECT subject FROM work WHERE kind = ? AND lane = ? AND node = 0 ORDER BY due_ms, id LIMIT 1
+             FOR UPDATE SKIP LOCKED",
+            params![kind.code(), lane.as_bytes()],
+        )
+        .await?;
+    row.map_or(Ok(None), |row| Ok(Subject::from_bytes(kind, get(&row, "subject")?)))
+}
+
+/// Fails if the work is no longer this node's, and keeps it until the transaction ends.
+pub async fn check(turn: &Turn, claim: &Claim) -> Result<()> {
+    let is_held = turn
+        .exists(
+            "SELECT 1 FROM work WHERE id = ? AND token = ? AND node = ? FOR UPDATE",
+            params![claim.work, claim.token, turn.node()],
+        )
+        .await?;
+    held(claim, is_held.into())
+}
+
+fn held(claim: &Claim, changed: u64) -> Result<()> {
+    if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost { work: claim.work }) }
+}

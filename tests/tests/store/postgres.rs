@@ -1,0 +1,37 @@
+//! On PostgreSQL: a database of its own for each test.
+
+use std::sync::Arc;
+
+use hookloom::{
+    clock::Timestamp,
+    config::Postgres,
+    store::{Store, postgres::PostgresStore},
+};
+use hookloom_tests::postgres::{client, database};
+
+#[path = "nodes.rs"]
+mod nodes;
+#[path = "suite.rs"]
+#[expect(clippy::duplicate_mod, reason = "one contract for both databases")]
+mod suite;
+
+/// Where the store is kept.
+pub struct Backend {
+    pub url: String,
+}
+
+impl Backend {
+    pub async fn new() -> Self {
+        Self { url: database().await }
+    }
+
+    pub async fn open(&self, _: Timestamp) -> Arc<dyn Store> {
+        Arc::new(PostgresStore::open(&Postgres::at(&self.url).unwrap()).await.unwrap())
+    }
+
+    /// The nodes have given no sign of life for longer than their lease.
+    pub async fn died(&self) {
+        let end = "UPDATE node SET lease_until_ms = extract(epoch FROM clock_timestamp()) * 1000 - 1";
+        client(&self.url).await.batch_execute(end).await.unwrap();
+    }
+}
