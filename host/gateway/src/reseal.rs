@@ -12,7 +12,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Timestamp,
     gateway::Gateway,
     id::AppId,
     sealing::{HoldsSecrets, Place, keep_cache_key, open, seal, sealed_cache_key},
@@ -53,7 +52,7 @@ pub async fn follow(gateway: Arc<Gateway>, stop: CancellationToken) {
 
 /// Seals everything anew that is under an older key. False if something is left to be tried again.
 async fn reseal(gateway: &Gateway) -> bool {
-    match reseal_all(&*gateway.store, &gateway.keyring, gateway.clock.now()).await {
+    match reseal_all(gateway).await {
         Ok(Resealed { changed: 0, failed: 0 }) => true,
         Ok(Resealed { changed, failed }) => {
             tracing::info!(changed, failed, "sealed secrets anew under the first key");
@@ -79,16 +78,17 @@ pub struct Resealed {
 ///
 /// # Errors
 /// As [`Store`]; what was sealed anew by then stays so.
-pub async fn reseal_all(store: &dyn Store, keyring: &SecretKeyring, now: Timestamp) -> Result<Resealed, StoreError> {
+pub async fn reseal_all(gateway: &Gateway) -> Result<Resealed, StoreError> {
+    let store = &*gateway.store;
     let mut all = Resealed::default();
     let mut apps = Walk::new();
     while let Some(page) = apps.next::<App>(store, None).await? {
         for app in page {
-            reseal_each::<Endpoint>(store, keyring, &app.value.id, now, &mut all).await?;
-            reseal_each::<Source>(store, keyring, &app.value.id, now, &mut all).await?;
+            reseal_each::<Endpoint>(gateway, &app.value.id, &mut all).await?;
+            reseal_each::<Source>(gateway, &app.value.id, &mut all).await?;
         }
     }
-    reseal_cache_key(store, keyring, &mut all).await?;
+    reseal_cache_key(store, &gateway.keyring, &mut all).await?;
     Ok(all)
 }
 
@@ -130,13 +130,8 @@ async fn reseal_cache_key(store: &dyn Store, keyring: &SecretKeyring, all: &mut 
     Ok(())
 }
 
-async fn reseal_each<T: HoldsSecrets>(
-    store: &dyn Store,
-    keyring: &SecretKeyring,
-    app: &AppId,
-    now: Timestamp,
-    all: &mut Resealed,
-) -> Result<(), StoreError> {
+async fn reseal_each<T: HoldsSecrets>(gateway: &Gateway, app: &AppId, all: &mut Resealed) -> Result<(), StoreError> {
+    let (store, keyring, now) = (&*gateway.store, &gateway.keyring, gateway.clock.now());
     let mut walk = Walk::new();
     while let Some(page) = walk.next::<T>(store, Some(app)).await? {
         for Stored { mut value, revision } in page {
@@ -153,7 +148,7 @@ async fn reseal_each<T: HoldsSecrets>(
                     continue;
                 }
             }
-            match store.write(vec![update(&value, revision)], now).await {
+            match gateway.write(vec![update(&value, revision)], now).await {
                 Ok(()) => all.changed += 1,
                 Err(StoreError::Changed { .. }) => all.failed += 1,
                 Err(error) => return Err(error),

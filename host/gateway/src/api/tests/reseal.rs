@@ -24,8 +24,8 @@ async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
     };
     let before = seen("acme").await;
     let cache_key = sealing::cache_key(&*api.gateway.store, &api.gateway.keyring).await.unwrap();
-    let (store, keyring, now) = (&*api.gateway.store, &api.gateway.keyring, api.now());
-    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed::default());
+    let (store, keyring) = (&*api.gateway.store, &api.gateway.keyring);
+    assert_eq!(reseal::reseal_all(&api.gateway).await.unwrap(), Resealed::default());
 
     let old = keyring.ids()[0];
     let new = key_file::rotate(&path).unwrap()[0];
@@ -33,9 +33,9 @@ async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
     let used = async || reseal::in_use(store).await.unwrap().into_iter().collect::<Vec<_>>();
     assert_eq!(used().await, [(old, 7)]);
     api.put("/app/other/endpoint/late", json!({"url": "https://example.com"})).await.ok(201);
-    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed { changed: 5, failed: 0 });
+    assert_eq!(reseal::reseal_all(&api.gateway).await.unwrap(), Resealed { changed: 5, failed: 0 });
     assert_eq!(used().await, [(new, 8)]);
-    assert_eq!(reseal::reseal_all(store, keyring, now).await.unwrap(), Resealed::default());
+    assert_eq!(reseal::reseal_all(&api.gateway).await.unwrap(), Resealed::default());
 
     key_file::retire(&path, &reseal::in_use(store).await.unwrap().into_keys().collect()).unwrap();
     assert!(keyring.reload().unwrap());
