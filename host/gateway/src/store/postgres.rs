@@ -1,9 +1,9 @@
 //! The store that several nodes share: PostgreSQL, every commit synchronous.
 //!
-//! An operation is a transaction on a connection of its own ([`turn`]); commits of the same moment share the database's sync.
+//! An operation is a transaction on a connection of its own (`turn`); commits of the same moment share the database's sync.
 //! One that fails only because of others beside it is tried again. Reads run on connections of their own, and lists on
-//! others ([`pool`]). A node claims work under a lease by the database's clock ([`queue`]); nodes tell each other what is new
-//! ([`news`]) and look for themselves now and then.
+//! others (`pool`). A node claims work under a lease by the database's clock (`queue`); nodes tell each other what is new
+//! (`news`) and look for themselves now and then.
 
 mod accept;
 mod again;

@@ -1,8 +1,8 @@
 //! The embedded store: SQLite in WAL mode, every commit synchronous.
 //!
-//! One thread writes ([`writer`]; group commit: under load many operations share a sync, an idle store commits a lone
-//! operation at once). Another one copies what was committed from the log into the file ([`checkpoint`]). Reads run beside
-//! them on a few connections of their own ([`readers`]).
+//! One thread writes (`writer`; group commit: under load many operations share a sync, an idle store commits a lone
+//! operation at once). Another one copies what was committed from the log into the file (`checkpoint`). Reads run beside
+//! them on a few connections of their own (`readers`).
 
 mod accept;
 mod again;
