@@ -17,7 +17,10 @@ use crate::{
     delivery::{
         attempt::SuccessCodes,
         breaker::BreakerPolicy,
-        egress::EgressPolicy,
+        egress::{
+            EgressPolicy,
+            proxy::{Credentials, ProxyServer},
+        },
         policy::{
             self, BREAKER_OPEN_S_MAX, IN_FLIGHT_MAX, JITTER_PERMILLE_MAX, Ordered, Policy, RETRY_AFTER_S_MAX,
             TIMEOUT_MS_MAX,
@@ -134,6 +137,7 @@ pub struct Config {
     pub delivery_tenant_concurrency: usize,
     pub replay_per_second: u32,
     pub egress: EgressPolicy,
+    pub egress_proxy: Option<ProxyServer>,
     /// At least one.
     pub workers: usize,
     pub queue_max: usize,
@@ -237,6 +241,7 @@ impl Check {
             replay_per_second: u32::try_from(self.count("delivery.replay_per_second", file.delivery.replay_per_second))
                 .unwrap_or(u32::MAX),
             egress: EgressPolicy { allowed_subnets: allowed?, allow_http: file.egress.dangerous_allow_http },
+            egress_proxy: self.proxy(&file.egress),
             workers: self.workers(file.runtime.workers),
             queue_max: self.count("runtime.queue_max", file.runtime.queue_max),
             tenant_in_flight_max: self.count("runtime.tenant_in_flight_max", file.runtime.tenant_in_flight_max),
@@ -399,6 +404,24 @@ impl Check {
             }
         }
         Some(postgres)
+    }
+
+    fn proxy(&mut self, file: &file::Egress) -> Option<ProxyServer> {
+        if file.proxy.is_empty() {
+            return None;
+        }
+        let mut credentials = None;
+        if !file.proxy_credentials_file.is_empty() {
+            let read = std::fs::read_to_string(&file.proxy_credentials_file).map_err(|error| error.to_string());
+            match read.and_then(|text| Credentials::parse(text.trim_end()).map_err(str::to_owned)) {
+                Ok(read) => credentials = Some(read),
+                Err(error) => self
+                    .problems
+                    .push(format!("`egress.proxy_credentials_file`: {}: {error}", file.proxy_credentials_file)),
+            }
+        }
+        let proxy = ProxyServer::parse(&file.proxy, credentials);
+        proxy.map_err(|problem| self.problems.push(format!("`egress.proxy`: {problem}"))).ok()
     }
 
     fn path(&mut self, key: &str, text: &str) -> PathBuf {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     clock::{Clock, DueClock, Minter, Timestamp},
     config::Config,
-    delivery::operational::Restraint,
+    delivery::{egress::proxy::Relay, operational::Restraint},
     directory::Directory,
     engine::Engine,
     id::AppId,
@@ -40,6 +40,8 @@ pub struct Gateway {
     pub conditions: Conditions,
     /// Sends deliveries; refuses forbidden addresses.
     pub client: reqwest::Client,
+    /// The way to the operator's proxy, which lives as long as this.
+    pub relay: Option<Relay>,
     /// Candidates that run beside the active version.
     pub shadows: Shadows,
     /// How long the stages take.

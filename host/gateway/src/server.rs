@@ -21,7 +21,12 @@ use crate::{
     api::{self, respond::ApiError},
     clock::{Clock, DueClock, Minter},
     config::Config,
-    delivery::{drain::Drain, egress, operational::Restraint, worker::Deliver},
+    delivery::{
+        drain::Drain,
+        egress::{self, proxy::Relay},
+        operational::Restraint,
+        worker::Deliver,
+    },
     directory::{self, Directory},
     engine::{self, Engine},
     gateway::Gateway,
@@ -83,6 +88,9 @@ pub enum StartError {
     /// The HTTP client could not be set up.
     #[error("could not set up the HTTP client")]
     Client(#[from] egress::ClientError),
+    /// No port is free for the way to the proxy.
+    #[error("could not start the way to the proxy")]
+    Relay(#[source] std::io::Error),
     /// The address can't be listened on.
     #[error(
         "could not listen on {address}: {source}; set server.listen to a free address (port 0 takes any free port)"
@@ -112,7 +120,11 @@ impl Server {
         let store = open_store(&config, &*clock).await?;
         let keyring = open_keyring(&config)?;
         let plugins = Plugins::start(&config, sealing::cache_key(&*store, &keyring).await?)?;
-        let client = egress::client(&Arc::new(config.egress.clone()), config.connect_timeout)?;
+        let relay = match config.egress_proxy.clone() {
+            Some(proxy) => Some(Relay::start(proxy).await.map_err(StartError::Relay)?),
+            None => None,
+        };
+        let client = egress::client(&Arc::new(config.egress.clone()), config.connect_timeout, relay.as_ref())?;
         let address = config.listen;
         let listen = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -125,6 +137,7 @@ impl Server {
             plugins,
             conditions: Conditions::default(),
             client,
+            relay,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
             timings: Timings::default(),
             directory: Directory::default(),

@@ -88,6 +88,8 @@ pub(super) struct Delivery {
 #[serde(deny_unknown_fields)]
 pub(super) struct Egress {
     pub allow_subnets: Vec<String>,
+    pub proxy: String,
+    pub proxy_credentials_file: String,
     pub dangerous_allow_http: bool,
 }
 

@@ -289,7 +289,7 @@ mod tests {
     }
 
     async fn attempt(policy: EgressPolicy, outgoing: Outgoing) -> AttemptOutcome {
-        let client = egress::client(&Arc::new(policy.clone()), Duration::from_secs(5)).unwrap();
+        let client = egress::client(&Arc::new(policy.clone()), Duration::from_secs(5), None).unwrap();
         send(&client, &policy, &SuccessCodes::Any2xx, outgoing).await
     }
 
@@ -333,7 +333,7 @@ mod tests {
     async fn only_the_listed_statuses_confirm_where_a_list_is_given() {
         let address = listen(answer("201 Created", "")).await;
         let policy = policy();
-        let client = egress::client(&Arc::new(policy.clone()), Duration::from_secs(5)).unwrap();
+        let client = egress::client(&Arc::new(policy.clone()), Duration::from_secs(5), None).unwrap();
         let outgoing = outgoing(&format!("http://{address}/"));
         let only_200 = SuccessCodes::Only(vec![200]);
         let outcome = send(&client, &policy, &only_200, outgoing).await;

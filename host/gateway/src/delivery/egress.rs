@@ -4,8 +4,10 @@
 //! Called when an endpoint is saved and before every attempt ([`EgressPolicy::check_url`]: what the URL itself shows), and
 //! at every new connection ([`SafeResolver`]: what its name resolves to). The connection goes to the very addresses that
 //! were checked; a name that resolves differently the second time is checked a second time. Redirects are not followed
-//! and proxies of the environment not used, since either would lead around the check.
+//! and proxies of the environment not used, since either would lead around the check. One that the operator names gets the checked
+//! address ([`proxy`]).
 
+pub mod proxy;
 mod ranges;
 
 use std::{
@@ -15,6 +17,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use proxy::Relay;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -177,6 +180,11 @@ impl Resolve for SafeResolver {
         Box::pin(async move {
             let host = name.as_str();
             let failed = |detail: String| ResolveError { host: host.to_owned(), detail };
+            // On the way to a proxy, addresses come by here as well.
+            if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+                policy.check_address(address)?;
+                return Ok(Box::new(std::iter::once(SocketAddr::new(address, 0))) as Addrs);
+            }
             let found = tokio::net::lookup_host((host, 0)).await.map_err(|error| failed(error.to_string()))?;
             let addresses: Vec<SocketAddr> = found.collect();
             if addresses.is_empty() {
@@ -189,18 +197,28 @@ impl Resolve for SafeResolver {
 }
 
 /// The client for all attempts of this process: it resolves through a [`SafeResolver`], speaks HTTP/1.1 and, where it is
-/// offered, HTTP/2, and keeps a bounded number of idle connections a host. It follows no redirect, asks no proxy, keeps no
-/// cookie, unpacks no response and tries nothing twice. Certificates are checked against the machine's own roots.
+/// offered, HTTP/2, and keeps a bounded number of idle connections a host. It follows no redirect, asks no proxy but that behind
+/// the given relay, keeps no cookie, unpacks no response and tries nothing twice. Certificates are checked against the machine's
+/// own roots.
 ///
 /// `connect_timeout` bounds name, connection and handshake together. A URL whose host is an address never reaches the
 /// resolver: call [`EgressPolicy::check_url`] before every request, as [`crate::delivery::attempt::send`] does.
 ///
 /// # Errors
 /// [`ClientError`] when the machine has no root certificates.
-pub fn client(policy: &Arc<EgressPolicy>, connect_timeout: Duration) -> Result<reqwest::Client, ClientError> {
+pub fn client(
+    policy: &Arc<EgressPolicy>,
+    connect_timeout: Duration,
+    relay: Option<&Relay>,
+) -> Result<reqwest::Client, ClientError> {
     // `Err` means that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    builder(policy, connect_timeout).build().map_err(|source| ClientError { source })
+    let builder = builder(policy, connect_timeout);
+    let builder = match relay {
+        Some(relay) => relay.for_client().map(|proxy| builder.proxy(proxy)),
+        None => Ok(builder),
+    };
+    builder.and_then(reqwest::ClientBuilder::build).map_err(|source| ClientError { source })
 }
 
 fn builder(policy: &Arc<EgressPolicy>, connect_timeout: Duration) -> reqwest::ClientBuilder {
@@ -443,7 +461,7 @@ pub(super) mod tests {
     async fn tls_works_for_names_and_addresses_and_offers_http_2() {
         let policy = Arc::new(policy(&["127.0.0.0/8", "::1/128"], false));
         let (address, certificate) = listen_with_tls().await;
-        client(&policy, Duration::from_secs(5)).unwrap();
+        client(&policy, Duration::from_secs(5), None).unwrap();
         let client = builder(&policy, Duration::from_secs(5)).tls_certs_merge([certificate]).build().unwrap();
         for host in ["localhost", "127.0.0.1"] {
             let response = client.get(format!("https://{host}:{}/", address.port())).send().await.unwrap();
@@ -455,7 +473,7 @@ pub(super) mod tests {
     async fn attempts_share_one_connection_where_http_2_is_offered() {
         let policy = Arc::new(policy(&["127.0.0.0/8"], false));
         let (address, certificate) = listen_with_http_2().await;
-        client(&policy, Duration::from_secs(5)).unwrap();
+        client(&policy, Duration::from_secs(5), None).unwrap();
         let client = builder(&policy, Duration::from_secs(5)).tls_certs_merge([certificate]).build().unwrap();
         let attempt = async |path: &str| {
             let outgoing = Outgoing {
@@ -476,7 +494,7 @@ pub(super) mod tests {
     fn a_client_can_be_made_twice() {
         let policy = Arc::new(EgressPolicy::default());
         for _ in 0..2 {
-            client(&policy, Duration::from_secs(5)).unwrap();
+            client(&policy, Duration::from_secs(5), None).unwrap();
         }
     }
 }
