@@ -28,6 +28,7 @@ mod page;
 mod plugin;
 mod replay;
 pub mod respond;
+mod retention;
 mod rollout;
 mod rule;
 mod schedule;
@@ -126,6 +127,7 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
         .route("/default-reshaper", get(binding::get_default_reshaper).put(binding::put_default_reshaper))
         .route("/usage", get(usage::get))
         .route("/quota", put(usage::put_quota))
+        .route("/retention", get(retention::get).put(retention::put))
         .route("/limits", get(limits::get).put(limits::put).delete(limits::delete))
         .route("/source", get(source::list).post(source::create))
         .route("/source/{source_id}", get(source::get).put(source::put).patch(source::patch).delete(source::delete))

@@ -14,6 +14,9 @@ use ulid::Ulid;
 
 use crate::id::TypedId;
 
+/// A day in milliseconds.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// A moment: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -34,6 +37,16 @@ impl Timestamp {
     /// Whole seconds since 1970, as signatures carry them.
     pub fn as_secs(self) -> i64 {
         self.0 / 1000
+    }
+
+    /// The day, counted from 1970-01-01, in UTC.
+    pub fn day(self) -> i64 {
+        self.0.div_euclid(DAY_MS)
+    }
+
+    /// The time until the next midnight in UTC.
+    pub fn until_midnight(self) -> Duration {
+        Self((self.day() + 1) * DAY_MS).since(self)
     }
 
     /// The moment `duration` later.
@@ -117,18 +130,57 @@ impl Clock for ManualClock {
     }
 }
 
+/// What a wall clock may gain on the time that passes without having jumped.
+const GAIN_MAX: Duration = Duration::from_secs(60);
+
+/// A wall clock that jumped forward is believed once it has stayed there for this long.
+const BELIEVED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Tells when work is due: by the wall clock, but never back. A wall clock that jumps back stalls nothing then; one that jumps
 /// forward makes due at once what it jumped over, which the engine's caps pace.
+///
+/// What can't be taken back goes by [`DueClock::believed`] instead.
 pub struct DueClock {
     clock: Arc<dyn Clock>,
     last: Mutex<(Timestamp, Instant)>,
+    believed: Mutex<Believed>,
+}
+
+/// How far a wall clock is believed.
+struct Believed {
+    /// Its time,
+    wall: Timestamp,
+    /// at this moment.
+    at: Instant,
+    /// Since when it has been ahead of the time that passed since.
+    ahead_since: Option<Instant>,
 }
 
 impl DueClock {
     /// Begins with the wall clock's time.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let last = Mutex::new((clock.now(), Instant::now()));
-        Self { clock, last }
+        let (wall, at) = (clock.now(), Instant::now());
+        Self { clock, last: Mutex::new((wall, at)), believed: Mutex::new(Believed { wall, at, ahead_since: None }) }
+    }
+
+    /// The wall clock's time, but no more than has passed since it was last believed: a clock that jumps forward removes
+    /// nothing for its age and gives nobody up. After a day it is believed all the same.
+    pub fn believed(&self) -> Timestamp {
+        self.believed_at(Instant::now())
+    }
+
+    fn believed_at(&self, moment: Instant) -> Timestamp {
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let wall = self.clock.now();
+        let passed = believed.wall.after(moment.saturating_duration_since(believed.at));
+        if wall.since(passed) > GAIN_MAX {
+            let since = *believed.ahead_since.get_or_insert(moment);
+            if moment.saturating_duration_since(since) < BELIEVED_AFTER {
+                return passed;
+            }
+        }
+        *believed = Believed { wall, at: moment, ahead_since: None };
+        wall
     }
 
     /// Now.
@@ -196,7 +248,7 @@ mod tests {
     fn due_times_never_go_back_and_go_on_while_the_clock_is_behind() {
         let (wall, start) = (Timestamp::from_millis(10_000_000), Instant::now());
         let clock = ManualClock::new(wall);
-        let due = DueClock { clock: Arc::new(clock.clone()), last: Mutex::new((wall, start)) };
+        let due = DueClock { last: Mutex::new((wall, start)), ..DueClock::new(Arc::new(clock.clone())) };
         let s = Duration::from_secs;
         assert_eq!(due.at(start + s(0)), wall);
         clock.set(wall.before(s(3_600)));
@@ -205,6 +257,26 @@ mod tests {
         assert_eq!(due.at(start + s(6)).since(wall).as_secs(), 6);
         clock.set(wall.after(s(3_600)));
         assert_eq!(due.at(start + s(7)), wall.after(s(3_600)));
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_forward_is_believed_after_a_day() {
+        let (wall, start) = (Timestamp::from_millis(10_000_000_000), Instant::now());
+        let clock = ManualClock::new(wall);
+        let due = DueClock::new(Arc::new(clock.clone()));
+        *due.believed.lock().unwrap() = Believed { wall, at: start, ahead_since: None };
+        let (s, day) = (Duration::from_secs, Duration::from_secs(24 * 60 * 60));
+        clock.advance(s(70));
+        assert_eq!(due.believed_at(start + s(10)), wall.after(s(70)), "a clock may run a little fast");
+        clock.advance(90 * day);
+        assert_eq!(due.believed_at(start + s(20)), wall.after(s(80)));
+        clock.set(wall.after(s(90)));
+        assert_eq!(due.believed_at(start + s(30)), wall.after(s(90)), "it was corrected");
+        clock.set(wall.before(day));
+        assert_eq!(due.believed_at(start + s(40)), wall.before(day), "what is younger than it seems is kept");
+        clock.set(wall.after(365 * day));
+        assert_eq!(due.believed_at(start + s(50)), wall.before(day).after(s(10)));
+        assert_eq!(due.believed_at(start + s(50) + day), wall.after(365 * day), "it is so for good");
     }
 
     #[test]

@@ -8,13 +8,16 @@
 //!
 //! Nothing is held here that the store doesn't have: whoever is killed in the middle leaves claims that come back. Every
 //! bell and note is a hint that saves waiting; a look at all lanes each second finds what was missed.
+//!
+//! The other way round, the store may count as this node's what nobody here has: where the answer to a commit was lost, or its
+//! caller was gone. So the two are compared ([`audit`]), and what stays without an owner is set free.
 
 pub mod fair;
 pub mod gate;
 mod run;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -24,18 +27,18 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use run::{Worker, heartbeat, jitter, listen, put_off, run};
+pub use run::{Worker, audit, heartbeat, jitter, listen, put_off, run};
 
 use crate::{
     clock::Timestamp,
     config::Config,
     id::{AppId, EndpointId},
     store::{
-        flow::{Claim, Job, LaneHead, WorkKind},
+        flow::{Claim, Held, Job, LaneHead, WorkKind},
         key::{Lane, key},
     },
 };
-use fair::{Caps, Fair};
+use fair::{Caps, Fair, TenantBounds};
 use gate::{GateLimits, Verdict};
 
 /// Claims of one kind that are held in memory, over all tenants.
@@ -67,6 +70,8 @@ pub struct Desk {
     closed: AtomicBool,
     /// What goes back to the store, and when it is due again.
     back: Mutex<Vec<(Claim, Timestamp)>>,
+    /// Everything that was claimed and is neither finished nor given back.
+    held: Mutex<HashSet<Held>>,
 }
 
 /// A claimed piece of work.
@@ -121,11 +126,16 @@ impl Engine {
         desk.begin.notify_one();
     }
 
-    /// Sets how many deliveries a second a tenant may have begun.
-    pub fn configure_tenant(&self, app: &AppId, per_second: Option<u16>) {
+    /// Sets what a tenant's deliveries may take.
+    pub fn configure_tenant(&self, app: &AppId, bounds: TenantBounds) {
         let desk = self.desk(WorkKind::Deliver);
-        desk.fair().configure_tenant(key(app), per_second, Instant::now());
+        desk.fair().configure_tenant(key(app), bounds, Instant::now());
         desk.begin.notify_one();
+    }
+
+    /// A tenant's deliveries that are in flight.
+    pub fn in_flight(&self, app: &AppId) -> usize {
+        self.desk(WorkKind::Deliver).fair().in_flight_of(&key(app))
     }
 
     /// An endpoint was changed by hand: what was learnt of it counts no more.
@@ -133,6 +143,17 @@ impl Engine {
         let desk = self.desk(WorkKind::Deliver);
         desk.fair().forget(Lane::live(endpoint), Instant::now());
         desk.feed.notify_one();
+    }
+
+    /// Takes work in although nobody works here, so that a test finds it where it was put.
+    #[cfg(test)]
+    pub fn open(&self) {
+        self.desks.values().for_each(|desk| desk.closed.store(false, Ordering::Release));
+    }
+
+    /// Whether somebody here has this claim.
+    fn holds(&self, claim: &Held) -> bool {
+        self.desks.values().any(|desk| desk.held().contains(claim))
     }
 
     fn desk(&self, kind: WorkKind) -> &Desk {
@@ -149,7 +170,12 @@ impl Desk {
             look: AtomicBool::new(true),
             closed: AtomicBool::new(true),
             back: Mutex::default(),
+            held: Mutex::default(),
         }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fair(&self) -> MutexGuard<'_, Fair<Piece>> {
@@ -157,6 +183,7 @@ impl Desk {
     }
 
     fn offer(&self, piece: Piece, now: Timestamp) {
+        self.held().insert(piece.claim.held());
         // A stop that came since the room was found.
         if self.closed.load(Ordering::Acquire) {
             return self.give_back(piece.claim, now);

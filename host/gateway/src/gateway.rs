@@ -1,6 +1,6 @@
 //! What all rooms of the gateway share: configuration, store, clock, keys, plugins, and the engine.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc};
 
 use crate::{
     clock::{Clock, DueClock, Minter, Timestamp},
@@ -19,6 +19,17 @@ use crate::{
     },
     timing::Timings,
 };
+
+/// Runs what must not end halfway to its end, also where who asked for it hangs up meanwhile: a commit that claims work, and
+/// handing over what it claimed.
+pub async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => resume_unwind(panic),
+        // The process ends, and with it everybody who could wait.
+        Err(Err(_cancelled)) => std::future::pending().await,
+    }
+}
 
 /// The shared parts of one running gateway.
 pub struct Gateway {

@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::respond::ApiError,
-    gateway::Gateway,
+    gateway::{Gateway, to_the_end},
+    id::EventId,
     json::{self, Kind},
     quota,
     store::{
@@ -58,7 +59,7 @@ async fn accept(
     check_body(&gateway, &body)?;
     gateway
         .quotas
-        .take(&*gateway.store, &source.app, quota::Kind::Event, body.len())
+        .take(&*gateway.store, &source.app, (quota::Kind::Event, body.len()), gateway.clock.now())
         .await?
         .map_err(ApiError::QuotaExceeded)?;
     let event = NewEvent {
@@ -70,21 +71,27 @@ async fn accept(
         dedupe_key: dedupe_key(&source, &parts.headers, &body)?,
         body,
     };
-    let lane = Lane::live(&source.id);
-    let hot = gateway.engine.has_room(WorkKind::Map, lane, &source.app, event.body.len());
-    let begun = Instant::now();
-    let admitted = match gateway.store.accept_event(event.clone(), hot).await {
+    match to_the_end(async move { admit(&gateway, event).await }).await {
+        Ok(id) => Ok((StatusCode::ACCEPTED, Json(json!({ "id": id })))),
         // The tenant is gone, and its source goes soon.
-        Err(StoreError::Changed { .. }) => return Err(no_such_url()),
-        admitted => admitted?,
-    };
+        Err(StoreError::Changed { .. }) => Err(no_such_url()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Commits an event and passes the work on that comes with it; answers its id, or that of the one that it repeats.
+async fn admit(gateway: &Gateway, event: NewEvent) -> Result<EventId, StoreError> {
+    let lane = Lane::live(&event.source);
+    let hot = gateway.engine.has_room(WorkKind::Map, lane, &event.app, event.body.len());
+    let begun = Instant::now();
+    let admitted = gateway.store.accept_event(event.clone(), hot).await?;
     gateway.timings.record(Stage::Accept, begun.elapsed());
     let now = gateway.due_clock.now();
     match admitted.claim {
         Some(claim) => gateway.engine.offer(claim, Job::Event(Box::new(event.accepted())), now),
-        None => gateway.engine.note(&LaneHead { kind: WorkKind::Map, lane, app: source.app, due: now }, now),
+        None => gateway.engine.note(&LaneHead { kind: WorkKind::Map, lane, app: event.app, due: now }, now),
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({ "id": admitted.accepted.id() }))))
+    Ok(admitted.accepted.id().clone())
 }
 
 /// Finds the source by its token's digest: what is compared, and when, tells nothing about other tokens.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -16,8 +17,8 @@ use crate::{
     store::{
         PageRequest, Position, StoreError, Write,
         flow::{Expiry, WorkKind},
-        key::Subject,
-        resource::{App, Stored},
+        key::{Key, Subject},
+        resource::App,
     },
 };
 
@@ -33,16 +34,69 @@ pub struct Retention {
     pub idempotency: Duration,
 }
 
+/// How long a tenant's things are kept, in days, where an operator set that for it; else as the process's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TenantRetention {
+    /// Inbound events with their matches and calls.
+    pub events_days: Option<u32>,
+    /// Messages with all that is theirs.
+    pub messages_days: Option<u32>,
+    /// Attempts.
+    pub attempts_days: Option<u32>,
+    /// Calls of plugins.
+    pub calls_days: Option<u32>,
+    /// What is held.
+    pub dead_letters_days: Option<u32>,
+}
+
+/// The longest time that things are kept, in days.
+pub const DAYS_MAX: u32 = 36_500;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl TenantRetention {
+    /// In whole days, what is set here, and what the process has where nothing is.
+    pub fn over(&self, process: &Retention) -> Self {
+        let days = |own: Option<u32>, process: Duration| {
+            let process = u32::try_from(process.as_secs() / DAY.as_secs()).unwrap_or(DAYS_MAX);
+            Some(own.unwrap_or(process).clamp(1, DAYS_MAX))
+        };
+        Self {
+            events_days: days(self.events_days, process.events),
+            messages_days: days(self.messages_days, process.messages),
+            attempts_days: days(self.attempts_days, process.attempts),
+            calls_days: days(self.calls_days, process.calls),
+            dead_letters_days: days(self.dead_letters_days, process.dead_letters),
+        }
+    }
+
+    /// What is removed of a tenant, and from which age on.
+    fn ages(&self, app: &AppId, process: &Retention) -> [(Expiry, Duration); KINDS] {
+        let all = self.over(process);
+        let age = |days: Option<u32>| DAY * days.unwrap_or(DAYS_MAX);
+        [
+            (Expiry::Attempts(app.clone()), age(all.attempts_days)),
+            (Expiry::Calls(app.clone()), age(all.calls_days)),
+            (Expiry::DeadLetters(app.clone()), age(all.dead_letters_days)),
+            (Expiry::Events(app.clone()), age(all.events_days)),
+            (Expiry::Messages(app.clone()), age(all.messages_days)),
+        ]
+    }
+}
+
 /// Rows that one commit removes.
 const STEP: usize = 100;
+/// Kinds of things of a tenant.
+const KINDS: usize = 5;
 /// How long it goes on before others have their turn.
 const SLICE: Duration = Duration::from_millis(500);
 /// A rest after a commit, as many times as long as the commit took.
 const REST: u32 = 3;
 /// From the end of a round to the next.
 const PAUSE: Duration = Duration::from_secs(600);
-/// Where the store keeps the tenant that the last slice ended with.
-const AFTER: &str = "keep.after";
+/// Where the store keeps how far the last slice came.
+const PLACE: &str = "keep.place";
 
 /// Removes what is old.
 pub struct Keep;
@@ -51,8 +105,8 @@ impl Worker for Keep {
     const KIND: WorkKind = WorkKind::Keep;
 
     async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
-        let now = gateway.clock.now();
-        let next = if slice(gateway, now).await? { now.after(PAUSE) } else { now };
+        let now = gateway.due_clock.now();
+        let next = if slice(gateway, gateway.due_clock.believed()).await? { now.after(PAUSE) } else { now };
         Ok(engine::put_off(gateway, &piece.claim, next).await?)
     }
 }
@@ -64,54 +118,101 @@ pub fn work(now: Timestamp) -> Write {
     Write::Work { kind: WorkKind::Keep, app, subject: Subject::Once, due: now }
 }
 
+/// How far a round has come: the tenant, which of its kinds is next, and behind which of its rows.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Place {
+    /// None: the round begins.
+    app: Option<AppId>,
+    kind: usize,
+    after: Option<Key>,
+}
+
 /// Works for a while; true if this was the end of a round.
 pub async fn slice(gateway: &Gateway, now: Timestamp) -> Result<bool, StoreError> {
     let begun = Instant::now();
     let kept = &gateway.config.retention;
-    if !clear(gateway, &Expiry::Idempotency, now.before(kept.idempotency), begun).await? {
+    let idempotency = (Expiry::Idempotency, now.before(kept.idempotency));
+    if !clear(gateway, &idempotency, &mut None, begun).await? {
         return Ok(false);
     }
-    let after = gateway.store.meta(AFTER).await?.and_then(|id| String::from_utf8(id).ok()).filter(|id| !id.is_empty());
-    let mut request =
-        PageRequest { position: after.map_or(Position::Start, Position::After), ..PageRequest::oldest(100) };
+    let mut place: Place = match gateway.store.meta(PLACE).await? {
+        Some(place) => serde_json::from_slice(&place).unwrap_or_default(),
+        None => Place::default(),
+    };
     loop {
-        let page = gateway.store.list::<App>(None, request.clone()).await?;
-        for Stored { value: app, .. } in &page.rows {
-            for (expiry, age) in [
-                (Expiry::Attempts(app.id.clone()), kept.attempts),
-                (Expiry::Calls(app.id.clone()), kept.calls),
-                (Expiry::DeadLetters(app.id.clone()), kept.dead_letters),
-                (Expiry::Events(app.id.clone()), kept.events),
-                (Expiry::Messages(app.id.clone()), kept.messages),
-            ] {
-                if !clear(gateway, &expiry, now.before(age), begun).await? {
-                    return Ok(false);
-                }
+        let Some(app) = at(gateway, &mut place).await? else {
+            keep_place(gateway, &Place::default()).await?;
+            return Ok(true);
+        };
+        let kinds = app.retention.ages(&app.id, kept);
+        for (expiry, age) in kinds.into_iter().skip(place.kind) {
+            if !clear(gateway, &(expiry, now.before(age)), &mut place.after, begun).await? {
+                keep_place(gateway, &place).await?;
+                return Ok(false);
             }
-        }
-        let last = page.rows.last().filter(|_| !page.done).map(|app| app.value.id.to_string());
-        gateway.store.set_meta(AFTER, last.as_deref().unwrap_or_default().as_bytes(), false).await?;
-        match last {
-            Some(last) => request.position = Position::After(last),
-            None => return Ok(true),
+            place.kind += 1;
         }
     }
 }
 
-/// Removes all of one kind that is old; false if the time was up before.
-async fn clear(gateway: &Gateway, what: &Expiry, before: Timestamp, begun: Instant) -> Result<bool, StoreError> {
+/// The tenant whose turn it is: the one that the place says, if it has kinds left, else the next one.
+async fn at(gateway: &Gateway, place: &mut Place) -> Result<Option<App>, StoreError> {
+    if let Some(app) = &place.app
+        && place.kind < KINDS
+        && let Some(found) = gateway.store.find::<App>(None, app.as_str()).await?
+    {
+        return Ok(Some(found.value));
+    }
+    let position = place.app.take().map_or(Position::Start, |app| Position::After(app.to_string()));
+    let page = gateway.store.list::<App>(None, PageRequest { position, ..PageRequest::oldest(1) }).await?;
+    let next = page.rows.into_iter().next().map(|stored| stored.value);
+    *place = Place { app: next.as_ref().map(|app| app.id.clone()), ..Place::default() };
+    Ok(next)
+}
+
+async fn keep_place(gateway: &Gateway, place: &Place) -> Result<(), StoreError> {
+    let text = serde_json::to_vec(place).map_err(|error| StoreError::Inconsistent { detail: error.to_string() })?;
+    gateway.store.set_meta(PLACE, &text, false).await.map(drop)
+}
+
+/// Removes all of one kind that is older, from behind `after` on; false if the time was up before, and then `after` is where it
+/// goes on.
+async fn clear(
+    gateway: &Gateway,
+    (what, before): &(Expiry, Timestamp),
+    after: &mut Option<Key>,
+    begun: Instant,
+) -> Result<bool, StoreError> {
     loop {
         let step = Instant::now();
-        let removed = gateway.store.expire(what.clone(), before, STEP).await?;
-        if removed > 0 {
-            tracing::debug!(?what, removed, "removed what is old");
+        let expired = gateway.store.expire(what.clone(), *before, *after, STEP).await?;
+        if expired.removed > 0 {
+            tracing::debug!(?what, removed = expired.removed, "removed what is old");
         }
-        if removed < STEP {
+        *after = expired.after;
+        if after.is_none() {
             return Ok(true);
         }
         sleep(step.elapsed() * REST).await;
         if begun.elapsed() >= SLICE {
             return Ok(false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_tenants_own_days_count_and_the_processs_where_it_has_none() {
+        let process = Config::parse("", &[]).unwrap().retention;
+        let app = AppId::from_ulid(ulid::Ulid::nil());
+        let own = TenantRetention { events_days: Some(1), calls_days: Some(0), ..TenantRetention::default() };
+        let ages = own.ages(&app, &process).map(|(_, age)| age.as_secs() / 86_400);
+        assert_eq!(ages, [30, 1, 90, 1, 90]);
+        assert_eq!(ages.len(), KINDS);
     }
 }

@@ -25,7 +25,7 @@ pub mod replay;
 pub mod review;
 pub mod shadow;
 
-use crate::{plugins::CallError, store::StoreError};
+use crate::{plugins::CallError, quota::Exceeded, store::StoreError};
 
 /// Why a piece of work could not be finished; it will be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,9 @@ pub enum WorkError {
     /// The plugin could not be run, through no fault of its own.
     #[error("the plugin could not be run")]
     Plugin(#[from] CallError),
+    /// The tenant has used up the fuel that its operator allows it.
+    #[error("the plugin was not run")]
+    NoFuel(#[source] Exceeded),
     /// A secret could not be opened, most likely because the key was changed.
     #[error("a secret of {owner} can't be opened: {detail}")]
     Secret {

@@ -6,7 +6,7 @@
 //! - work stands in lanes ([`key::Lane`]), which never wait for each other; it is claimed for a node, with a fencing token.
 //!   Finishing it with an outdated token changes nothing and answers [`StoreError::LeaseLost`];
 //! - whoever commits work may claim it in the same commit (*hot*) and go on without reading it;
-//! - the claims of a node that died come back when the node's lease ends, or at once when the embedded store is opened
+//! - the claims of a node that died come back once the others give it up, or at once when the embedded store is opened
 //!   again;
 //! - messages with an ordering key stand in line: only the first of a key has work, and who ends it sets the next in motion
 //!   in the same commit.
@@ -32,15 +32,16 @@ use crate::{
         AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId,
         VersionId,
     },
+    quota::{Exceeded, Owned},
     rollout::tally::{Health, ShadowCounts, ShadowResult, Tally},
 };
 use evidence::{OutputParts, RecordedCall, RecordedFilter};
 use flow::{
     Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState, EndpointHealth,
-    Event, EventState, Expiry, FanOutDone, FanOutEnd, Idempotency, Job, LaneHead, MappingEnd, MatchRow, Message,
-    NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
+    Event, EventState, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead, MappingEnd, MatchRow,
+    Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
 };
-use key::{Lane, Subject};
+use key::{Key, Lane, Subject};
 use resource::{Document, Resource, ResourceKind, Stored};
 
 /// Lanes that one look for work finds at most.
@@ -65,6 +66,9 @@ pub enum StoreError {
         /// How many.
         max: usize,
     },
+    /// The tenant has as much as its operator allows it.
+    #[error(transparent)]
+    OverQuota(Exceeded),
     /// The row was changed or deleted since it was read.
     #[error("the {kind} `{name}` was changed at the same time: read it again and repeat the change")]
     Changed {
@@ -102,7 +106,8 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// One change of configuration; several are committed together.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Adds a document. A tenant's needs its tenant: else it is [`StoreError::Changed`].
+    /// Adds a document. A tenant's needs its tenant: else it is [`StoreError::Changed`]; and it must fit the tenant's quota:
+    /// else it is [`StoreError::OverQuota`].
     Insert(Document),
     /// Replaces a document that still has the given revision.
     Update(Document),
@@ -389,7 +394,7 @@ pub trait Store: Send + Sync {
 
     /// Says that this node lives, or registers it anew if it was given up for dead.
     async fn heartbeat(&self) -> Result<NodeState>;
-    /// Sets free what nodes had claimed whose lease has ended. Answers how many pieces.
+    /// Gives up nodes that show no sign of life, and sets free what they had claimed. Answers how many pieces.
     async fn sweep(&self) -> Result<u64>;
     /// News from other nodes. The embedded store has none.
     fn bell(&self) -> broadcast::Receiver<Ring>;
@@ -432,6 +437,11 @@ pub trait Store: Send + Sync {
     async fn jobs(&self, claims: &[Claim]) -> Result<Vec<Job>>;
     /// Gives work back, to be due again at the times beside it. What was lost meanwhile is passed over.
     async fn give_back(&self, claims: Vec<(Claim, Timestamp)>) -> Result<()>;
+    /// What this node has claimed, as far as it fits in one answer; what it was given back or finished is not among it.
+    async fn claimed(&self) -> Result<Vec<Held>>;
+    /// Sets free what this node has claimed and nobody works on, with a new fencing token; it stays due when it was. Answers
+    /// how many pieces.
+    async fn free(&self, claims: Vec<Held>) -> Result<u64>;
     /// Gives up on work whose subject no longer exists, or ends work that has no other end.
     async fn abandon(&self, claim: &Claim) -> Result<()>;
     /// Ends the mapping of an event. Answers the work to fan its messages out, as far as it is claimed for this node: if
@@ -520,11 +530,13 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         next: Timestamp,
     ) -> Result<Replayed>;
-    /// Removes at most about `limit` rows that are older than `before`, in one small commit; answers how many. Nothing that
-    /// still waits is removed.
-    async fn expire(&self, what: Expiry, before: Timestamp, limit: usize) -> Result<usize>;
-    /// What a tenant has in the store.
+    /// Looks at a few times `limit` rows that are older than `before`, from behind `after` on, and removes at most about `limit`,
+    /// in one small commit. Nothing that still waits is removed: it is passed over.
+    async fn expire(&self, what: Expiry, before: Timestamp, after: Option<Key>, limit: usize) -> Result<Expired>;
+    /// What a tenant has in the store, and what it used.
     async fn usage(&self, app: &AppId) -> Result<Usage>;
+    /// What a tenant has configured.
+    async fn owned(&self, app: &AppId) -> Result<Owned>;
 
     /// An event with its body.
     async fn event(&self, app: &AppId, id: &EventId) -> Result<Option<Event>>;

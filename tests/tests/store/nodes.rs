@@ -92,6 +92,7 @@ fn tenant(id: &AppId) -> App {
         throttle_rate: None,
         limits: Default::default(),
         quota: Default::default(),
+        retention: Default::default(),
         default_mapper: None,
         default_reshaper: None,
         created_at: at(0),
@@ -118,9 +119,27 @@ async fn two_nodes_that_start_at_the_same_time_migrate_once() {
 async fn a_schema_of_a_newer_program_is_refused() {
     let backend = Backend::new().await;
     backend.open(at(0)).await;
-    client(&backend.url).await.batch_execute("INSERT INTO schema_version VALUES (1000)").await.unwrap();
+    client(&backend.url).await.batch_execute("INSERT INTO schema_version VALUES (1000, 1000)").await.unwrap();
     let refused = PostgresStore::open(&Postgres::at(&backend.url).unwrap()).await.err().unwrap();
     assert!(refused.to_string().contains("schema version 1000"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_node_of_this_release_works_and_starts_beside_one_of_the_next_that_allows_it() {
+    let mut nodes = Nodes::start(1).await;
+    nodes.nodes[0].accept_message(nodes.message(), None, false).await.unwrap();
+    // What the migration of a later release does, while this node works.
+    let later = "ALTER TABLE work ADD COLUMN note text NOT NULL DEFAULT ''; ALTER TABLE message ADD COLUMN note text;
+                 INSERT INTO schema_version VALUES (2, 1)";
+    client(&nodes.backend.url).await.batch_execute(later).await.unwrap();
+    let again = nodes.backend.open(at(0)).await;
+    nodes.nodes.push(again);
+    for node in 0..2 {
+        nodes.nodes[node].accept_message(nodes.message(), None, false).await.unwrap();
+        let claim = nodes.claim(node, 1).await.remove(0);
+        nodes.nodes[node].finish_fan_out(&claim, FanOutEnd::default(), at(0)).await.unwrap();
+    }
+    assert_eq!(nodes.claim(0, 9).await.len(), 1);
 }
 
 #[tokio::test]

@@ -29,9 +29,9 @@ impl Backend {
         Arc::new(PostgresStore::open(&Postgres::at(&self.url).unwrap()).await.unwrap())
     }
 
-    /// The nodes have given no sign of life for longer than their lease.
+    /// The nodes were given up for dead.
     pub async fn died(&self) {
-        let end = "UPDATE node SET lease_until_ms = extract(epoch FROM clock_timestamp()) * 1000 - 1";
+        let end = "UPDATE node SET gone_ms = extract(epoch FROM clock_timestamp()) * 1000";
         client(&self.url).await.batch_execute(end).await.unwrap();
     }
 }

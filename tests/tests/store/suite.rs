@@ -6,6 +6,7 @@ use hookloom::{
     clock::{ManualClock, Minter, Timestamp},
     comparison::{Change, Comparison},
     id::{AppId, CallId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId, VersionId},
+    quota::{Exceeded, Owned, Quota},
     rollout::tally::{Counted, Fault, Observation, Sample, ShadowResult},
     store::{
         self, AttemptFilter, EventFilter, MessageFilter, Order, PageRequest, Position, Released, Store, StoreError,
@@ -15,9 +16,9 @@ use hookloom::{
         },
         flow::{
             Accepted, Admitted, Attempt, AttemptEnd, Call, CallOutcome, CallRecord, Claim, DeadLetter, DeliveryBody,
-            DeliveryJob, DeliveryState, EndpointHealth, Event, EventState, Expiry, FanOutDone, FanOutEnd, HealthChange,
-            Idempotency, Job, MappingEnd, MatchRow, MatchState, Message, NewDelivery, NewEvent, ReplayFilter,
-            Rescheduled, Trigger, Want, WorkKind,
+            DeliveryJob, DeliveryState, EndpointHealth, Event, EventState, Expired, Expiry, FanOutDone, FanOutEnd,
+            HealthChange, Held, Idempotency, Job, MappingEnd, MatchRow, MatchState, Message, NewDelivery, NewEvent,
+            ReplayFilter, Rescheduled, Trigger, Want, WorkKind,
         },
         key::{Lane, Subject},
         resource::{App, Plugin, Resource as _, ResourceKind, RuleRow, Version},
@@ -462,6 +463,7 @@ fn app(kit: &Kit, uid: Option<&str>) -> App {
         throttle_rate: None,
         limits: Default::default(),
         quota: Default::default(),
+        retention: Default::default(),
         default_mapper: None,
         default_reshaper: None,
         created_at: at(0),
@@ -1106,6 +1108,7 @@ fn version(kit: &Kit, number: u32) -> Version {
         mapper: true,
         reshaper: true,
         bytes: 1,
+        compiled_bytes: 0,
         settings: "{}".into(),
         created_at: at(0),
     }
@@ -1492,7 +1495,7 @@ async fn what_is_old_is_removed_and_never_what_waits() {
     let (call, _) = kit.keep(Some(ROOM), &[]).await;
     assert_eq!(kit.store.usage(&kit.app).await.unwrap().messages, 3);
 
-    let expire = async |what, seconds| kit.store.expire(what, at(seconds), 10).await.unwrap();
+    let expire = async |what, seconds| kit.store.expire(what, at(seconds), None, 10).await.unwrap().removed;
     let app = || kit.app.clone();
     assert_eq!(expire(Expiry::Messages(app()), 0).await, 0, "nothing is old yet");
     assert_eq!(expire(Expiry::Messages(app()), 60).await, 1);
@@ -1518,11 +1521,115 @@ async fn old_idempotency_keys_attempts_and_calls_are_removed_by_themselves() {
     let kit = Kit::new().await;
     let key = Some(Idempotency { key: "k".into(), request: [1; 32] });
     kit.store.accept_message(kit.message(None), key, false).await.unwrap();
-    assert_eq!(kit.store.expire(Expiry::Idempotency, at(0), 10).await.unwrap(), 0);
-    assert_eq!(kit.store.expire(Expiry::Idempotency, at(1), 10).await.unwrap(), 1);
+    let expire = async |what, seconds| kit.store.expire(what, at(seconds), None, 10).await.unwrap();
+    assert_eq!(expire(Expiry::Idempotency, 0).await, Expired { removed: 0, after: None });
+    assert_eq!(expire(Expiry::Idempotency, 1).await, Expired { removed: 1, after: None });
     let (call, _) = kit.keep(None, &[]).await;
-    assert_eq!(kit.store.expire(Expiry::Calls(kit.app.clone()), at(60), 10).await.unwrap(), 1);
+    assert_eq!(expire(Expiry::Calls(kit.app.clone()), 60).await.removed, 1);
     assert_eq!(kit.store.call(&kit.app, &call).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_old_is_looked_at_in_bounded_steps_that_pass_over_what_waits() {
+    let kit = Kit::new().await;
+    let endpoint = kit.minter.mint();
+    for _ in 0..9 {
+        kit.sent(kit.message(None), &endpoint).await;
+    }
+    kit.store.claim_due(WorkKind::Deliver, at(0), 9).await.unwrap();
+    for _ in 0..3 {
+        let sent = kit.sent(kit.message(None), &endpoint).await;
+        let claim = kit.claim_one(WorkKind::Deliver, at(0)).await;
+        let end = attempt_end(DeliveryState::Delivered, None);
+        kit.store.finish_attempt(&claim, Some(kit.attempt(&sent, &endpoint)), end, at(0)).await.unwrap();
+    }
+    let (mut removed, mut after) = (Vec::new(), None);
+    loop {
+        let step = kit.store.expire(Expiry::Messages(kit.app.clone()), at(60), after, 2).await.unwrap();
+        removed.push(step.removed);
+        after = step.after;
+        if after.is_none() {
+            break;
+        }
+    }
+    // Eight that wait, then one that does and the two that may go, then the last.
+    assert_eq!(removed, [0, 2, 1]);
+    assert_eq!(kit.store.usage(&kit.app).await.unwrap().messages, 9);
+}
+
+#[tokio::test]
+async fn what_is_claimed_is_listed_and_set_free_under_a_new_token() {
+    let kit = Kit::new().await;
+    kit.store.accept_message(kit.message(None), None, true).await.unwrap();
+    kit.store.accept_message(kit.message(None), None, false).await.unwrap();
+    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let claimed = kit.store.claimed().await.unwrap();
+    assert_eq!(claimed.len(), 2);
+    assert!(claimed.contains(&claim.held()));
+    let outdated = Held { token: claim.token - 1, ..claim.held() };
+    assert_eq!(kit.store.free(vec![outdated]).await.unwrap(), 0, "it was claimed again since");
+    assert_eq!(kit.store.free(claimed).await.unwrap(), 2);
+    assert_eq!(kit.store.claimed().await.unwrap(), []);
+    let late = kit.store.finish_fan_out(&claim, FanOutEnd::default(), at(0)).await;
+    assert!(matches!(late, Err(StoreError::LeaseLost { .. })), "{late:?}");
+    assert_eq!(kit.claims(WorkKind::FanOut).await, 2, "and it is due when it was");
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_than_its_quota_and_each_component_counts_once() {
+    let kit = Kit::new().await;
+    let set = async |quota: Quota, revision| {
+        let tenant = App { id: kit.app.clone(), quota: Box::new(quota), ..app(&kit, None) };
+        kit.store.write(vec![store::update(&tenant, revision)], at(0)).await.unwrap();
+    };
+    set(Quota { plugins: Some(1), compiled_bytes: Some(250), ..Quota::default() }, 1).await;
+    let plugin = |id: PluginId| Plugin {
+        id,
+        app: kit.app.clone(),
+        uid: None,
+        name: "p".into(),
+        description: String::new(),
+        active_version: None,
+        rollout: Default::default(),
+        created_at: at(0),
+        updated_at: at(0),
+    };
+    let first = plugin(kit.minter.mint());
+    kit.store.write(vec![store::insert(&first)], at(0)).await.unwrap();
+    let refused = kit.store.write(vec![store::insert(&plugin(kit.minter.mint()))], at(0)).await;
+    let exceeded = |what, used, allowed| Exceeded { what, used, allowed, retry_after_s: None };
+    assert!(matches!(&refused, Err(StoreError::OverQuota(it)) if *it == exceeded("plugins", 1, 1)), "{refused:?}");
+
+    let keep = async |number, component: &str, compiled_bytes| {
+        let version = Version { component: component.into(), compiled_bytes, ..version(&kit, number) };
+        kit.store.write(vec![store::insert(&version)], at(0)).await
+    };
+    keep(1, "a", 100).await.unwrap();
+    keep(2, "a", 100).await.unwrap();
+    keep(3, "b", 150).await.unwrap();
+    let refused = keep(4, "c", 1).await;
+    let over = exceeded("compiledBytes", 250, 250);
+    assert!(matches!(&refused, Err(StoreError::OverQuota(it)) if *it == over), "{refused:?}");
+    keep(5, "b", 150).await.unwrap();
+    let owned = kit.store.owned(&kit.app).await.unwrap();
+    assert_eq!(owned, Owned { endpoints: 0, plugins: 1, compiled_bytes: 250 });
+    set(Quota::default(), 2).await;
+    keep(6, "c", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn fuel_is_counted_by_the_day_of_the_call_with_what_it_made() {
+    let kit = Kit::new().await;
+    let (mut fuel, day) = (0, at(0).day());
+    for _ in 0..2 {
+        let (call, _) = kit.keep(None, &[]).await;
+        fuel += kit.store.call(&kit.app, &call).await.unwrap().unwrap().record.fuel_used;
+    }
+    assert!(fuel > 0);
+    // What is accepted beside it changes nothing of it.
+    kit.store.accept_message(kit.message(None), None, false).await.unwrap();
+    let usage = kit.store.usage(&kit.app).await.unwrap();
+    assert_eq!((usage.fuel, usage.fuel_day, usage.messages), (fuel, day, 1));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    delivery::worker::tenant_bounds,
     gateway::Gateway,
     id::AppId,
     limits::TenantLimits,
@@ -154,7 +155,7 @@ pub async fn patch(tenant: Tenant<Operate>, In(input): In<ApplicationPatch>) -> 
         Ok(())
     };
     let app = edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?;
-    tenant.gateway.engine.configure_tenant(&app.id, app.throttle_rate);
+    tenant.gateway.engine.configure_tenant(&app.id, tenant_bounds(&app));
     Ok(Json(app.into()))
 }
 
@@ -203,7 +204,7 @@ async fn replace(gateway: &Gateway, id: &AppId, input: &ApplicationIn) -> Result
         Ok(())
     };
     let app = edit::change(gateway, None, id.as_str(), edit).await?;
-    gateway.engine.configure_tenant(&app.id, app.throttle_rate);
+    gateway.engine.configure_tenant(&app.id, tenant_bounds(&app));
     Ok(app)
 }
 
@@ -217,6 +218,7 @@ fn new(gateway: &Gateway, input: ApplicationIn) -> App {
         throttle_rate: input.throttle_rate,
         limits: TenantLimits::default(),
         quota: Box::default(),
+        retention: Box::default(),
         default_mapper: None,
         default_reshaper: None,
         created_at: now,

@@ -3,7 +3,7 @@
 //! A payload is kept and answered as the text that was sent: no number is ever parsed. The message and the work to fan it
 //! out are committed together before the answer.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -28,12 +28,12 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::Config,
-    gateway::Gateway,
+    gateway::{Gateway, to_the_end},
     id::{AppId, EventId, MessageId},
     json::{self, Kind},
     quota,
     store::{
-        MessageFilter, Order,
+        MessageFilter, Order, StoreError,
         flow::{Accepted, Idempotency, Job, LaneHead, Message, WorkKind},
         key::Lane,
     },
@@ -190,13 +190,14 @@ pub fn raw_json(text: String) -> Result<Box<RawValue>, ApiError> {
 }
 
 async fn accept(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     app: AppId,
     input: MessageIn,
     idempotency: Option<Idempotency>,
 ) -> Result<Message, ApiError> {
     let bytes = input.payload.get().len();
-    gateway.quotas.take(&*gateway.store, &app, quota::Kind::Message, bytes).await?.map_err(ApiError::QuotaExceeded)?;
+    let taken = gateway.quotas.take(&*gateway.store, &app, (quota::Kind::Message, bytes), gateway.clock.now()).await?;
+    taken.map_err(ApiError::QuotaExceeded)?;
     let message = Message {
         id: gateway.minter.mint(),
         app,
@@ -212,6 +213,19 @@ async fn accept(
         ordering_key: input.ordering_key,
         payload: String::from(Box::<str>::from(input.payload)),
     };
+    let (admitting, new) = (gateway.clone(), message.clone());
+    match to_the_end(async move { admit(&admitting, new, idempotency).await }).await? {
+        Accepted::New(_) => Ok(message),
+        Accepted::Repeat(first) => find(gateway, &message.app, first.as_str()).await,
+    }
+}
+
+/// Commits a message and passes the work on that comes with it.
+async fn admit(
+    gateway: &Gateway,
+    message: Message,
+    idempotency: Option<Idempotency>,
+) -> Result<Accepted<MessageId>, StoreError> {
     let lane = Lane::live(&message.app);
     let hot = gateway.engine.has_room(WorkKind::FanOut, lane, &message.app, message.payload.len());
     let begun = Instant::now();
@@ -219,16 +233,10 @@ async fn accept(
     gateway.timings.record(Stage::Accept, begun.elapsed());
     let now = gateway.due_clock.now();
     match admitted.claim {
-        Some(claim) => gateway.engine.offer(claim, Job::Message(Box::new(message.clone()), Vec::new()), now),
-        None => {
-            let head = LaneHead { kind: WorkKind::FanOut, lane, app: message.app.clone(), due: now };
-            gateway.engine.note(&head, now);
-        }
+        Some(claim) => gateway.engine.offer(claim, Job::Message(Box::new(message), Vec::new()), now),
+        None => gateway.engine.note(&LaneHead { kind: WorkKind::FanOut, lane, app: message.app, due: now }, now),
     }
-    match admitted.accepted {
-        Accepted::New(_) => Ok(message),
-        Accepted::Repeat(first) => find(gateway, &message.app, first.as_str()).await,
-    }
+    Ok(admitted.accepted)
 }
 
 /// Makes the application that a message brings along.

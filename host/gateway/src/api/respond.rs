@@ -16,9 +16,6 @@ use crate::{quota::Exceeded, secret::SecretError, store::StoreError};
 /// When a caller may try again after the gateway could not serve it, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
-/// When a caller whose tenant has used up a quota may try again, in seconds: something must be removed first.
-const QUOTA_RETRY_AFTER_S: u32 = 60;
-
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiError {
@@ -86,7 +83,7 @@ pub enum ApiError {
         /// When to try again, in seconds.
         retry_after: u32,
     },
-    /// The tenant has all that it may have in the store: 429 with `Retry-After`.
+    /// The tenant has all that it may have: 429 with `Retry-After` where trying again helps, else 422.
     QuotaExceeded(Exceeded),
     /// The operator must act, and trying again may help: 503 with `Retry-After`.
     Unavailable {
@@ -166,6 +163,7 @@ impl ApiError {
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::QuotaExceeded(exceeded) if exceeded.retry_after_s.is_none() => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany { .. } | Self::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Bug { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -208,7 +206,9 @@ impl ApiError {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::TooMany { retry_after } => Some((header::RETRY_AFTER, HeaderValue::from(*retry_after))),
-            Self::QuotaExceeded(_) => Some((header::RETRY_AFTER, HeaderValue::from(QUOTA_RETRY_AFTER_S))),
+            Self::QuotaExceeded(exceeded) => {
+                exceeded.retry_after_s.map(|s| (header::RETRY_AFTER, HeaderValue::from(s)))
+            }
             Self::Unavailable { .. } => Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))),
             _ => None,
         }
@@ -241,6 +241,7 @@ impl From<StoreError> for ApiError {
             StoreError::Exists { kind: "message", .. } => Self::Conflict { code: "event_exists", detail },
             StoreError::Exists { .. } => Self::Conflict { code: "conflict", detail },
             StoreError::Full { .. } => Self::Unprocessable { code: "limit_reached", detail },
+            StoreError::OverQuota(exceeded) => Self::QuotaExceeded(exceeded),
             StoreError::Changed { .. } => Self::Conflict { code: "changed", detail },
             StoreError::KeyReused => Self::Conflict { code: "idempotency_key_reused", detail },
             StoreError::Unavailable { .. } => Self::Unavailable { detail },

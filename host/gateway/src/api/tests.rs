@@ -274,6 +274,7 @@ impl Api {
         let version_id: crate::id::VersionId = self.gateway.minter.mint();
         let digest = format!("sha256:{version_id}");
         let version = Version {
+            compiled_bytes: 0,
             id: version_id.clone(),
             app: self.gateway.store.find::<crate::store::resource::App>(None, app).await.unwrap().unwrap().value.id,
             plugin: plugin.parse().unwrap(),

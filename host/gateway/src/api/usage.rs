@@ -1,10 +1,11 @@
-//! What a tenant has in the store, and what of it an operator allows.
+//! What a tenant has and uses, and what of it an operator allows.
 
 use axum::Json;
 use serde::Serialize;
 
 use super::{
     auth::{Operate, ReadTraffic, Tenant},
+    check::Problem,
     edit,
     extract::In,
     fields::{Fields, FromFields},
@@ -12,15 +13,32 @@ use super::{
 };
 use crate::{
     config::Config,
-    quota::Quota,
+    delivery::worker::tenant_bounds,
+    quota::{Owned, Quota},
     store::{flow::Usage, resource::App},
 };
 
 /// Usage and quota on the wire.
 #[derive(Serialize)]
 pub struct UsageOut {
-    used: Usage,
+    used: UsedOut,
     quota: Quota,
+}
+
+/// What a tenant has and uses.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsedOut {
+    events: u64,
+    event_bytes: u64,
+    messages: u64,
+    message_bytes: u64,
+    #[serde(flatten)]
+    owned: Owned,
+    /// Since midnight UTC.
+    fuel_today: u64,
+    /// On this node.
+    deliveries_in_flight: usize,
 }
 
 /// What a tenant may have; what is missing or null has no bound.
@@ -35,12 +53,32 @@ impl FromFields for QuotaIn {
             stored_events: fields.optional("storedEvents", Ok),
             stored_messages: fields.optional("storedMessages", Ok),
             stored_bytes: fields.optional("storedBytes", Ok),
+            accepts_per_second: fields.optional("acceptsPerSecond", at_least_one),
+            endpoints: fields.optional("endpoints", Ok),
+            plugins: fields.optional("plugins", Ok),
+            compiled_bytes: fields.optional("compiledBytes", Ok),
+            fuel_per_day: fields.optional("fuelPerDay", Ok),
+            deliveries_in_flight: fields.optional("deliveriesInFlight", at_least_one),
         }))
     }
 }
 
+fn at_least_one(number: u32) -> Result<u32, Problem> {
+    if number == 0 { Err("must be at least 1".into()) } else { Ok(number) }
+}
+
 pub async fn get(tenant: Tenant<ReadTraffic>) -> Result<Json<UsageOut>, ApiError> {
-    let used = tenant.gateway.store.usage(&tenant.app.id).await?;
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let Usage { events, event_bytes, messages, message_bytes, fuel, fuel_day } = gateway.store.usage(app).await?;
+    let used = UsedOut {
+        events,
+        event_bytes,
+        messages,
+        message_bytes,
+        owned: gateway.store.owned(app).await?,
+        fuel_today: if fuel_day == gateway.clock.now().day() { fuel } else { 0 },
+        deliveries_in_flight: gateway.engine.in_flight(app),
+    };
     Ok(Json(UsageOut { used, quota: *tenant.app.quota }))
 }
 
@@ -50,6 +88,7 @@ pub async fn put_quota(tenant: Tenant<Operate>, In(QuotaIn(quota)): In<QuotaIn>)
         (*app.quota, app.updated_at) = (quota, now);
         Ok(())
     };
-    edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?;
+    let app = edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?;
+    tenant.gateway.engine.configure_tenant(&app.id, tenant_bounds(&app));
     Ok(Json(quota))
 }

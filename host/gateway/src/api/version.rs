@@ -157,6 +157,7 @@ pub async fn upload(
         mapper: compiled.exports().mapper,
         reshaper: compiled.exports().reshaper,
         bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        compiled_bytes: u64::try_from(compiled.artefact_bytes()).unwrap_or(u64::MAX),
         settings,
         created_at: now,
     };

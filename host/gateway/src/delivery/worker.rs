@@ -22,6 +22,7 @@ use crate::{
     clock::Timestamp,
     engine::{
         self, Piece, Worker,
+        fair::TenantBounds,
         gate::{GateLimits, Verdict},
     },
     gateway::Gateway,
@@ -92,7 +93,7 @@ pub async fn limits(
     gateway: &Gateway,
     app: &AppId,
     endpoint: &EndpointId,
-) -> Result<(GateLimits, Option<u16>), StoreError> {
+) -> Result<(GateLimits, TenantBounds), StoreError> {
     let endpoint = gateway.find::<Endpoint>(app, endpoint.as_str()).await?;
     let app = gateway.find::<App>(app, app.as_str()).await?;
     let defaults = &gateway.config.policy;
@@ -100,7 +101,12 @@ pub async fn limits(
         Some(found) => gate_limits(&found.value.policy.over(defaults), &found.value),
         None => GateLimits { in_flight_max: defaults.in_flight_max, breaker: defaults.breaker, per_second: None },
     };
-    Ok((limits, app.and_then(|app| app.value.throttle_rate)))
+    Ok((limits, app.map(|app| tenant_bounds(&app.value)).unwrap_or_default()))
+}
+
+/// What a tenant's deliveries may take.
+pub fn tenant_bounds(app: &App) -> TenantBounds {
+    TenantBounds { per_second: app.throttle_rate, in_flight_max: app.quota.deliveries_in_flight }
 }
 
 /// What an endpoint allows.
@@ -194,7 +200,8 @@ async fn give_up(
     health: &EndpointHealth,
 ) -> Result<(), StoreError> {
     let now = gateway.clock.now();
-    let Some(since) = health.failing_since.filter(|since| policy.gives_up(health.failures, now.since(*since))) else {
+    let failing = |since: Timestamp| gateway.due_clock.believed().since(since);
+    let Some(since) = health.failing_since.filter(|since| policy.gives_up(health.failures, failing(*since))) else {
         return Ok(());
     };
     let endpoint = Endpoint { disabled: true, updated_at: now, ..found.value.clone() };

@@ -8,6 +8,12 @@
 //! Turns are taken by what was used: each start costs, and at its end the time that it took. Who has used least is next,
 //! where those who come back from idleness begin level with the others; what one can owe is bounded. A receiver that never
 //! answers therefore pays for the slots that it holds.
+//!
+//! Slots and memory are never all taken by those who hold many: the less is free, the less one may hold and still get more
+//! ([`share`]). So a newcomer finds room however many slow tenants there are, and tenants whose part of the memory is full
+//! are passed over when work is asked for.
+//!
+//! Source of that rule: A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -25,8 +31,6 @@ use crate::{
 const LOW: usize = 8;
 /// Future due times that a lane remembers; others are found by the next look at all lanes.
 const DUES_MAX: usize = 64;
-/// Lanes that one call looks at to see which of them may ask for more.
-const LOOK_MAX: usize = 1_000;
 /// What one can owe, in starts.
 const DEBT_STARTS_MAX: u64 = 32;
 /// What a replay costs more than live work.
@@ -67,8 +71,8 @@ pub struct Fair<J> {
     sleeping: BTreeSet<(Instant, Lane)>,
     /// Tenants that may go on at a certain time.
     resting: BTreeSet<(Instant, Key)>,
-    /// Lanes that want work from the store, by when it is due.
-    wanting: BTreeSet<(Instant, Lane)>,
+    /// Tenants with lanes that want work from the store, by when the first of it is due.
+    wanting: BTreeSet<(Instant, Key)>,
     /// Lanes with work and without limits.
     unknown: BTreeSet<Lane>,
     in_flight: usize,
@@ -86,6 +90,15 @@ pub struct Started<J> {
     pub lane: Lane,
     /// The claimed piece.
     pub job: J,
+}
+
+/// What one tenant may take, beside what any may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantBounds {
+    /// Begun a second, if limited.
+    pub per_second: Option<u16>,
+    /// In flight, if less than others may.
+    pub in_flight_max: Option<u32>,
 }
 
 /// Work to claim.
@@ -119,12 +132,17 @@ struct Tenant {
     lanes: usize,
     /// Lanes whose turn can come, by what they have used.
     ready: BTreeSet<(u64, Lane)>,
+    /// Lanes that want work from the store, by when it is due.
+    wishes: BTreeSet<(Instant, Lane)>,
     /// Replay lanes that wait for another replay's end.
     replays: BTreeSet<Lane>,
     throttle: Option<Throttle>,
+    in_flight_max: Option<usize>,
     /// Where it stands in the ring.
     in_ring: Option<u64>,
     resting: Option<Instant>,
+    /// Where it stands among those who want work.
+    in_wanting: Option<Instant>,
 }
 
 struct LaneState<J> {
@@ -137,7 +155,7 @@ struct LaneState<J> {
     claiming: bool,
     in_ready: Option<u64>,
     in_sleeping: Option<Instant>,
-    in_wanting: Option<Instant>,
+    in_wishes: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -168,8 +186,8 @@ impl<J> Fair<J> {
 
     /// Whether a piece of this lane can be taken without the store: there is room, and nothing stands before it.
     pub fn has_room(&mut self, lane: Lane, tenant: Key, bytes: usize, now: Instant) -> bool {
-        let full = |tenant: &Tenant| tenant.loaded >= self.caps.loaded_per_tenant;
-        if self.loaded >= self.caps.loaded || !self.has_room_for(bytes) || self.tenants.get(&tenant).is_some_and(full) {
+        let held = self.tenants.get(&tenant).map_or(0, |of| of.loaded);
+        if self.memory_for(held) == 0 || !self.has_room_for(bytes) {
             return false;
         }
         let Some(state) = self.lanes.get(&lane) else { return self.lanes.len() < self.caps.lanes };
@@ -236,12 +254,14 @@ impl<J> Fair<J> {
         self.place_endpoint(lane, now);
     }
 
-    /// Sets how many a second a tenant may begin.
-    pub fn configure_tenant(&mut self, tenant: Key, per_second: Option<u16>, now: Instant) {
-        if per_second.is_none() && !self.tenants.contains_key(&tenant) {
+    /// Sets what a tenant may have of its own.
+    pub fn configure_tenant(&mut self, tenant: Key, bounds: TenantBounds, now: Instant) {
+        let TenantBounds { per_second, in_flight_max } = bounds;
+        if bounds == TenantBounds::default() && !self.tenants.contains_key(&tenant) {
             return;
         }
         let of = self.tenants.entry(tenant).or_default();
+        of.in_flight_max = in_flight_max.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
         match (&mut of.throttle, per_second) {
             (Some(throttle), Some(rate)) => throttle.set_rate(rate.into(), now),
             (throttle, rate) => *throttle = rate.map(|rate| Throttle::new(rate.into(), now)),
@@ -257,27 +277,24 @@ impl<J> Fair<J> {
         }
     }
 
-    /// What is to be claimed now, of at most `max` lanes. Each is to be answered by [`Fair::loaded`], after what was
-    /// claimed was offered.
+    /// What is to be claimed now, of at most `max` lanes: tenants take turns, a lane each. Each is to be answered by
+    /// [`Fair::loaded`], after what was claimed was offered.
     pub fn wants(&mut self, now: Instant, max: usize) -> Vec<Wanted> {
         let mut wants = Vec::new();
-        let due: Vec<Lane> =
-            self.wanting.iter().take_while(|(due, _)| *due <= now).take(LOOK_MAX).map(|(_, lane)| *lane).collect();
-        for lane in due {
-            let Some(state) = self.lanes.get_mut(&lane) else { continue };
-            let Some(of) = self.tenants.get_mut(&state.tenant) else { continue };
-            let limit = self.caps.loaded_per_lane.saturating_sub(state.jobs.len());
-            let limit = limit.min(self.caps.loaded.saturating_sub(self.loaded));
-            let limit = limit.min(self.caps.loaded_per_tenant.saturating_sub(of.loaded));
-            if limit == 0 || wants.len() >= max {
-                continue;
+        loop {
+            let before = wants.len();
+            let mut passed = None;
+            while wants.len() < max
+                && let Some((due, tenant)) = self.wanting_after(passed)
+                && due <= now
+            {
+                passed = Some((due, tenant));
+                wants.extend(self.want(tenant, now));
             }
-            (self.loaded, of.loaded) = (self.loaded + limit, of.loaded + limit);
-            state.claiming = true;
-            wants.push(Wanted { lane, limit });
-            self.place(lane, now);
+            if wants.len() == before || wants.len() >= max {
+                return wants;
+            }
         }
-        wants
     }
 
     /// Hears how much a claim has brought; `looked` is when it was made. Less than wanted: nothing more was due then.
@@ -301,7 +318,7 @@ impl<J> Fair<J> {
     pub fn next(&mut self, now: Instant) -> Option<Started<J>> {
         self.wake_up(now);
         while self.in_flight < self.caps.total {
-            let (_, tenant) = *self.ring.first()?;
+            let tenant = self.first_with_a_share()?;
             let Some(lane) = self.tenants.get(&tenant).and_then(|of| of.ready.first()).map(|(_, lane)| *lane) else {
                 self.place_tenant(tenant, now);
                 continue;
@@ -366,8 +383,12 @@ impl<J> Fair<J> {
     /// When something is to be claimed that isn't due now.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         // What is due already and wasn't asked for waits for room.
-        let later = (Bound::Excluded((now, Lane::from_bytes([u8::MAX; 17]))), Bound::Unbounded);
-        self.wanting.range(later).next().map(|(at, _)| *at)
+        self.wanting_after(Some((now, [u8::MAX; 16]))).map(|(at, _)| at)
+    }
+
+    /// How many pieces of a tenant are in flight.
+    pub fn in_flight_of(&self, tenant: &Key) -> usize {
+        self.tenants.get(tenant).map_or(0, |of| of.in_flight)
     }
 
     /// How many pieces are in flight.
@@ -388,10 +409,47 @@ impl<J> Fair<J> {
                 claiming: false,
                 in_ready: None,
                 in_sleeping: None,
-                in_wanting: None,
+                in_wishes: None,
             }
         });
         self.gates.entry(endpoint(lane)).or_default();
+    }
+
+    /// The tenant that wants work after this one, by when the first of it is due.
+    fn wanting_after(&self, passed: Option<(Instant, Key)>) -> Option<(Instant, Key)> {
+        let from = passed.map_or(Bound::Unbounded, Bound::Excluded);
+        self.wanting.range((from, Bound::Unbounded)).next().copied()
+    }
+
+    /// The first lane of a tenant that wants work which is due, if there is room for any.
+    fn want(&mut self, tenant: Key, now: Instant) -> Option<Wanted> {
+        let of = self.tenants.get(&tenant)?;
+        let (_, lane) = of.wishes.first().copied().filter(|(due, _)| *due <= now)?;
+        let room = self.memory_for(of.loaded);
+        let state = self.lanes.get_mut(&lane)?;
+        let limit = self.caps.loaded_per_lane.saturating_sub(state.jobs.len()).min(room);
+        if limit == 0 {
+            return None;
+        }
+        state.claiming = true;
+        self.loaded += limit;
+        self.tenants.get_mut(&tenant)?.loaded += limit;
+        self.place(lane, now);
+        Some(Wanted { lane, limit })
+    }
+
+    /// How many claims more a tenant that holds so many may hold in memory.
+    fn memory_for(&self, held: usize) -> usize {
+        let (most, of_one) = (self.caps.loaded, self.caps.loaded_per_tenant);
+        share(held, most.saturating_sub(self.loaded), of_one, most).min(of_one.saturating_sub(held))
+    }
+
+    /// The tenant whose turn it is among those that may hold one more slot.
+    fn first_with_a_share(&self) -> Option<Key> {
+        let (most, of_one) = (self.caps.total, self.caps.per_tenant);
+        let free = most.saturating_sub(self.in_flight);
+        let held = |tenant: &Key| self.in_flight_of(tenant);
+        self.ring.iter().map(|(_, tenant)| *tenant).find(|tenant| share(held(tenant), free, of_one, most) > 0)
     }
 
     fn begin(&mut self, lane: Lane, tenant: Key, now: Instant) -> Option<J> {
@@ -472,8 +530,8 @@ impl<J> Fair<J> {
         if let Some(at) = state.in_sleeping.take() {
             self.sleeping.remove(&(at, lane));
         }
-        if let Some(due) = state.in_wanting.take() {
-            self.wanting.remove(&(due, lane));
+        if let Some(due) = state.in_wishes.take() {
+            of.wishes.remove(&(due, lane));
         }
         self.unknown.remove(&lane);
         of.replays.remove(&lane);
@@ -508,8 +566,8 @@ impl<J> Fair<J> {
             && state.jobs.len() < LOW
             && let Some(due) = state.dues.first()
         {
-            state.in_wanting = Some(*due);
-            self.wanting.insert((*due, lane));
+            state.in_wishes = Some(*due);
+            of.wishes.insert((*due, lane));
         }
         self.place_tenant(tenant, now);
     }
@@ -533,6 +591,7 @@ impl<J> Fair<J> {
             let of = self.tenants.remove(&tenant).unwrap_or_default();
             of.in_ring.map(|used| self.ring.remove(&(used, tenant)));
             of.resting.map(|at| self.resting.remove(&(at, tenant)));
+            of.in_wanting.map(|due| self.wanting.remove(&(due, tenant)));
         }
     }
 
@@ -544,7 +603,15 @@ impl<J> Fair<J> {
         if let Some(at) = of.resting.take() {
             self.resting.remove(&(at, tenant));
         }
-        if of.ready.is_empty() || of.in_flight >= self.caps.per_tenant {
+        if let Some(due) = of.in_wanting.take() {
+            self.wanting.remove(&(due, tenant));
+        }
+        if let Some((due, _)) = of.wishes.first() {
+            of.in_wanting = Some(*due);
+            self.wanting.insert((*due, tenant));
+        }
+        let most = of.in_flight_max.map_or(self.caps.per_tenant, |max| max.min(self.caps.per_tenant));
+        if of.ready.is_empty() || of.in_flight >= most {
             return;
         }
         match of.throttle.as_mut().map(|throttle| throttle.ready_at(now)).filter(|at| *at > now) {
@@ -558,6 +625,15 @@ impl<J> Fair<J> {
             }
         }
     }
+}
+
+/// How many more of `most` one may take that holds `held`, where `free` are left: what it holds then is no more than what is left
+/// then. So others find something however many take all that they can. Where a single one may hold more than half, it may
+/// hold as many times what is left as it takes to get there.
+fn share(held: usize, free: usize, of_one: usize, most: usize) -> usize {
+    let rest = most.saturating_sub(of_one);
+    let (times, parts) = if of_one > rest { (of_one, rest) } else { (1, 1) };
+    times.saturating_mul(free).saturating_sub(parts.saturating_mul(held)).div_ceil(times + parts)
 }
 
 /// What a gate is kept under: the same for an endpoint's live work and its replays.

@@ -1,6 +1,7 @@
 //! The loops behind each desk, and the life of one piece of work.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use crate::{
     secret::random_bytes,
     store::{
         Ring, StoreError,
-        flow::{Claim, Job, Want, WorkKind},
+        flow::{Claim, Held, Job, Want, WorkKind},
         key::{self, Lane, key},
     },
 };
@@ -41,10 +42,15 @@ const JOBS_MAX: usize = 64;
 const REST: Duration = Duration::from_secs(1);
 /// How long work waits for a plugin whose line is full, or that is to be decided anew.
 const BUSY: Duration = Duration::from_millis(50);
+/// How long work waits whose tenant has used up its fuel: an operator may allow more before the day is over.
+const NO_FUEL: Duration = Duration::from_secs(300);
 /// A piece that isn't done by then is given up: nothing that works as it should takes so long.
 const WATCHDOG: Duration = Duration::from_secs(600);
 /// How often a node says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How often what this node has is compared with what the store says, in heartbeats. Far longer than it takes from a commit
+/// to where what it claimed is known here.
+const AUDIT_EVERY: u32 = 5;
 
 /// One kind of work.
 pub trait Worker: Send + Sync + 'static {
@@ -133,6 +139,8 @@ impl Drop for InHand {
         not_begun.into_iter().for_each(|piece| desk.give_back(piece.claim, due));
         if let Some(wait) = self.back {
             desk.give_back(self.claim.clone(), due.after(wait));
+        } else {
+            desk.held().remove(&self.claim.held());
         }
         desk.begin.notify_one();
         desk.feed.notify_one();
@@ -158,6 +166,10 @@ async fn work_once<W: Worker>(mut held: InHand, mut piece: Piece) {
         Ok(Err(WorkError::Plugin(CallError::Busy { detail }))) => {
             tracing::debug!(kind = W::KIND.as_str(), subject = %claim.subject, detail, "busy");
             held.back = Some(BUSY);
+        }
+        Ok(Err(WorkError::NoFuel(exceeded))) => {
+            tracing::info!(app = %claim.app, subject = %claim.subject, %exceeded, "it waits for more fuel");
+            held.back = Some(NO_FUEL);
         }
         // It was decided on configuration that is no longer so.
         Ok(Err(WorkError::Store(StoreError::Changed { .. }))) => {
@@ -270,8 +282,8 @@ async fn configure(gateway: &Gateway, desk: &Desk) {
     for (lane, tenant) in unknown {
         let app = key::id(tenant);
         match delivery::worker::limits(gateway, &app, &lane.id()).await {
-            Ok((limits, per_second)) => {
-                gateway.engine.configure_tenant(&app, per_second);
+            Ok((limits, bounds)) => {
+                gateway.engine.configure_tenant(&app, bounds);
                 gateway.engine.configure(lane, limits);
             }
             Err(error) => {
@@ -309,6 +321,7 @@ async fn give_back(gateway: &Gateway, desk: &Desk) {
         Ok(()) => {
             let now = gateway.due_clock.now();
             for (claim, due) in back {
+                desk.held().remove(&claim.held());
                 gateway.engine.note(&claim.head(due), now);
             }
         }
@@ -333,13 +346,23 @@ pub async fn put_off(gateway: &Gateway, claim: &Claim, due: Timestamp) -> Result
 /// Says that this node lives, and frees what dead ones had claimed.
 pub async fn heartbeat(gateway: Arc<Gateway>, stop: CancellationToken) {
     let mut known = None;
+    let mut suspects = HashSet::new();
+    let mut beats = 0_u32;
     while !stop.is_cancelled() {
+        beats = beats.wrapping_add(1);
+        if beats.is_multiple_of(AUDIT_EVERY)
+            && let Err(error) = audit(&gateway, &mut suspects).await
+        {
+            tracing::warn!(error = %Chain(&error), "could not compare what is claimed with what is worked on");
+        }
         match gateway.store.heartbeat().await {
             Ok(node) => {
                 if known.is_some_and(|known| known != node.id) {
                     tracing::error!("the store gave this node up for dead; what it held is done by others");
                     for desk in gateway.engine.desks.values() {
-                        desk.fair().clear();
+                        for piece in desk.fair().clear() {
+                            desk.held().remove(&piece.claim.held());
+                        }
                     }
                 }
                 known = Some(node.id);
@@ -359,6 +382,26 @@ pub async fn heartbeat(gateway: Arc<Gateway>, stop: CancellationToken) {
             () = tokio::time::sleep(HEARTBEAT) => {}
         }
     }
+}
+
+/// Compares what the store says that this node has claimed with what somebody here has. What nobody has, now and at the audit
+/// before, is set free: the answer to its claim was lost, or who asked for it is gone. `suspects` are kept from one audit
+/// to the next.
+///
+/// # Errors
+/// As the store.
+pub async fn audit(gateway: &Gateway, suspects: &mut HashSet<Held>) -> Result<(), StoreError> {
+    let claimed = gateway.store.claimed().await?;
+    let without_owner: Vec<Held> = claimed.into_iter().filter(|claim| !gateway.engine.holds(claim)).collect();
+    let lost: Vec<Held> = without_owner.iter().filter(|claim| suspects.contains(claim)).copied().collect();
+    *suspects = without_owner.into_iter().collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let freed = gateway.store.free(lost).await?;
+    tracing::warn!(freed, "work was claimed here and nobody had it; it goes on");
+    WorkKind::ALL.iter().for_each(|kind| gateway.engine.ring(*kind));
+    Ok(())
 }
 
 /// Hears from other nodes.

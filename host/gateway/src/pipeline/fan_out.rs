@@ -14,7 +14,10 @@ use hookloom_runtime::{Input, Outcome};
 use super::WorkError;
 use crate::{
     clock::Timestamp,
-    delivery::{policy::Ordered, worker::gate_limits},
+    delivery::{
+        policy::Ordered,
+        worker::{gate_limits, tenant_bounds},
+    },
     engine::{Piece, Worker},
     gateway::Gateway,
     id::{EndpointId, PluginId, VersionId},
@@ -50,7 +53,7 @@ impl Worker for FanOut {
         };
         gateway.timings.record(Stage::Queue, gateway.clock.now().since(message.created_at));
         let endpoints = gateway.all::<Endpoint>(&claim.app).await?;
-        gateway.engine.configure_tenant(&claim.app, app.value.throttle_rate);
+        gateway.engine.configure_tenant(&claim.app, tenant_bounds(&app.value));
         let mut round = Round {
             gateway,
             message: &message,

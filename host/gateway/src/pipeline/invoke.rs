@@ -103,6 +103,7 @@ async fn run(
     subject: &Subject,
     input: Input,
 ) -> Result<Invoked, WorkError> {
+    gateway.quotas.has_fuel(&*gateway.store, app, gateway.clock.now()).await?.map_err(WorkError::NoFuel)?;
     let limits = limits_of(gateway, app).await?;
     let evidence = Draft::of(version, &limits, &input);
     let begun = Instant::now();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::NewEvidence,
-    key::{Lane, Subject},
+    key::{Key, Lane, Subject},
 };
 use crate::{
     clock::Timestamp,
@@ -151,6 +151,9 @@ impl CallOutcome {
     }
 }
 
+/// Claims of a node that are compared at once with what it works on.
+pub const CLAIMED_MAX: i64 = 100_000;
+
 /// A piece of work that this node holds until it finishes it, gives it back or dies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
@@ -171,10 +174,24 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// What tells it from every other claim.
+    pub fn held(&self) -> Held {
+        Held { work: self.work, token: self.token }
+    }
+
     /// The lane, for when the work is given back to be due at this time.
     pub fn head(&self, due: Timestamp) -> LaneHead {
         LaneHead { kind: self.kind, lane: self.lane, app: self.app.clone(), due }
     }
+}
+
+/// A claim, as the store tells it from every other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// Row of the queue.
+    pub work: i64,
+    /// Its fencing token.
+    pub token: i64,
 }
 
 /// A lane that has unclaimed work.
@@ -581,9 +598,24 @@ pub enum Expiry {
     Idempotency,
 }
 
-/// What a tenant has in the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// What one step of removing what is old came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// Rows removed.
+    pub removed: usize,
+    /// Behind which row the next step goes on; none: there is no next one.
+    pub after: Option<Key>,
+}
+
+impl Expired {
+    /// Of a step that removed all that it looked at, which was `most` at most: the next one begins where this one did.
+    pub fn all(removed: usize, most: usize) -> Self {
+        Self { removed, after: (removed >= most).then_some(Key::default()) }
+    }
+}
+
+/// What a tenant has in the store, and what it used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Inbound events.
     pub events: u64,
@@ -593,6 +625,10 @@ pub struct Usage {
     pub messages: u64,
     /// Bytes of their payloads.
     pub message_bytes: u64,
+    /// Fuel that the calls of a day used, as far as they are committed,
+    pub fuel: u64,
+    /// and the day.
+    pub fuel_day: i64,
 }
 
 /// One run of a plugin, as it is kept.

@@ -2,8 +2,8 @@
 //!
 //! An operation is a transaction on a connection of its own (`turn`); commits of the same moment share the database's sync.
 //! One that fails only because of others beside it is tried again. Reads run on connections of their own, and lists on
-//! others (`pool`). A node claims work under a lease by the database's clock (`queue`); nodes tell each other what is new
-//! (`news`) and look for themselves now and then.
+//! others (`pool`). What a node has claimed is its own until it gives no sign of life any more (`queue`); nodes tell each other
+//! what is new (`news`) and look for themselves now and then.
 
 mod accept;
 mod again;
@@ -27,7 +27,11 @@ mod turn;
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -37,6 +41,7 @@ use crate::{
     clock::Timestamp,
     config::Postgres,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    quota::Owned,
     rollout::tally::{Health, ShadowCounts, ShadowResult, Tally},
     store::{
         AttemptFilter, CallFilter, EventFilter, MessageFilter, NodeState, Page, PageRequest, Released, Result, Ring,
@@ -44,10 +49,10 @@ use crate::{
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
             Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState,
-            EndpointHealth, Event, Expiry, FanOutDone, FanOutEnd, Idempotency, Job, LaneHead, MappingEnd, MatchRow,
-            Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
+            EndpointHealth, Event, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead,
+            MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
         },
-        key::Lane,
+        key::{Key, Lane},
         resource::{Document, ResourceKind},
     },
 };
@@ -78,6 +83,7 @@ pub struct PostgresStore {
     // A sign of life waits for nothing else.
     beats: Pool,
     node: AtomicI64,
+    signs: Mutex<queue::Signs>,
     news: News,
     bell: broadcast::Sender<Ring>,
     // Ended when the store is dropped.
@@ -138,6 +144,7 @@ impl PostgresStore {
             lists: pool(LISTERS),
             beats,
             node: AtomicI64::new(0),
+            signs: Mutex::default(),
             news: News::new().0,
             bell: broadcast::channel(NEWS_MAX).0,
             tasks: JoinSet::new(),
@@ -196,7 +203,9 @@ impl Store for PostgresStore {
     }
 
     async fn sweep(&self) -> Result<u64> {
-        commit!(self, |tx| queue::sweep(tx))
+        let beats = queue::beats(&*self.reads.get().await?, self.node()).await?;
+        let silent = self.signs.lock().unwrap_or_else(PoisonError::into_inner).look(beats, Instant::now());
+        commit!(self, |tx| queue::sweep(tx, &silent))
     }
 
     fn bell(&self) -> broadcast::Receiver<Ring> {
@@ -260,6 +269,15 @@ impl Store for PostgresStore {
 
     async fn give_back(&self, claims: Vec<(Claim, Timestamp)>) -> Result<()> {
         commit!(self, |tx| queue::give_back(tx, &claims))
+    }
+
+    async fn claimed(&self) -> Result<Vec<Held>> {
+        let c = self.lists.get().await?;
+        queue::claimed(&c, self.node()).await
+    }
+
+    async fn free(&self, claims: Vec<Held>) -> Result<u64> {
+        commit!(self, |tx| queue::free(tx, &claims))
     }
 
     async fn abandon(&self, claim: &Claim) -> Result<()> {
@@ -383,8 +401,13 @@ impl Store for PostgresStore {
         commit!(self, |tx| replay::step(tx, claim, filter, after.as_ref(), limit, (now, next)))
     }
 
-    async fn expire(&self, what: Expiry, before: Timestamp, limit: usize) -> Result<usize> {
-        commit!(self, |tx| expire::expire(tx, &what, before, limit))
+    async fn expire(&self, what: Expiry, before: Timestamp, after: Option<Key>, limit: usize) -> Result<Expired> {
+        commit!(self, |tx| expire::expire(tx, &what, before, after, limit))
+    }
+
+    async fn owned(&self, app: &AppId) -> Result<Owned> {
+        let c = self.reads.get().await?;
+        resources::owned(&c, app).await
     }
 
     async fn usage(&self, app: &AppId) -> Result<Usage> {

@@ -12,6 +12,7 @@ use crate::{
     clock::Timestamp,
     delivery::policy::PolicyPatch,
     id::{AppId, EndpointId, EventTypeId, KeyId, PluginId, RuleId, SourceId, VersionId},
+    keeper::TenantRetention,
     limits::TenantLimits,
     quota::Quota,
     rollout::Rollout,
@@ -85,6 +86,31 @@ impl ResourceKind {
             Self::App | Self::EventType => None,
         }
     }
+}
+
+/// What a tenant may use, as its document says.
+///
+/// # Errors
+/// If that can't be read.
+pub fn quota(of_tenant: &str) -> serde_json::Result<Quota> {
+    #[derive(Deserialize)]
+    struct Tenant {
+        #[serde(default)]
+        quota: Quota,
+    }
+    serde_json::from_str::<Tenant>(of_tenant).map(|tenant| tenant.quota)
+}
+
+/// The component that a version brings, and the size of its machine code.
+///
+/// # Errors
+/// If that can't be read.
+pub fn code(document: &Document) -> serde_json::Result<Option<(String, u64)>> {
+    if document.kind != ResourceKind::Version {
+        return Ok(None);
+    }
+    let version: Version = serde_json::from_str(&document.data)?;
+    Ok(Some((version.component, version.compiled_bytes)))
 }
 
 /// A configured thing as the stores see it.
@@ -177,6 +203,9 @@ pub struct App {
     /// What it may have in the store.
     #[serde(default)]
     pub quota: Box<Quota>,
+    /// How long its things are kept, where that was set for it.
+    #[serde(default)]
+    pub retention: Box<TenantRetention>,
     /// The mapper of sources that name none.
     pub default_mapper: Option<PluginBinding>,
     /// The reshaper of endpoints that name none.
@@ -392,6 +421,9 @@ pub struct Version {
     pub reshaper: bool,
     /// Size of the component in bytes.
     pub bytes: u64,
+    /// Size of its machine code in bytes, as it was compiled at upload.
+    #[serde(default)]
+    pub compiled_bytes: u64,
     /// The version's settings: JSON text.
     pub settings: String,
     /// When it was uploaded.

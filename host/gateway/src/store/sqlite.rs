@@ -19,6 +19,8 @@ mod order;
 mod place;
 mod queue;
 mod readers;
+#[cfg(test)]
+mod releases;
 mod replay;
 mod resources;
 mod rollouts;
@@ -40,6 +42,7 @@ use tokio::sync::broadcast;
 use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    quota::Owned,
     rollout::tally::{Health, ShadowCounts, ShadowResult, Tally},
     store::{
         AttemptFilter, CallFilter, EventFilter, MessageFilter, NodeState, Page, PageRequest, Released, Result, Ring,
@@ -47,10 +50,10 @@ use crate::{
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
             Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState,
-            EndpointHealth, Event, Expiry, FanOutDone, FanOutEnd, Idempotency, Job, LaneHead, MappingEnd, MatchRow,
-            Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
+            EndpointHealth, Event, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead,
+            MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
         },
-        key::{Lane, key},
+        key::{Key, Lane, key},
         resource::{Document, ResourceKind},
     },
 };
@@ -173,10 +176,10 @@ impl SqliteStore {
     }
 }
 
-/// A number for this process that no other ever had. Its lease means nothing: while it holds the store's lock, it lives.
+/// A number for this process that no other ever had. It lives while it holds the store's lock.
 fn register(c: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
     c.execute(
-        "INSERT INTO node (name, started_ms, lease_until_ms) VALUES (?, ?, 0)",
+        "INSERT INTO node (name, started_ms) VALUES (?, ?)",
         params![format!("process {}", std::process::id()), now.as_millis()],
     )?;
     Ok(c.last_insert_rowid())
@@ -199,7 +202,7 @@ fn lock(path: &Path) -> Result<File> {
 fn connect_writer(path: &Path) -> Result<Connection> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     prepare_writer(&connection).map_err(unavailable)?;
-    migrate(&mut connection)?;
+    migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)
 }
 
@@ -227,20 +230,21 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<()> {
+/// Brings the schema up to date, in one commit; several processes that open the store at once do it one after the other.
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<()> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(unavailable)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(unavailable)?;
     let done = usize::try_from(version).unwrap_or(usize::MAX);
-    if done > MIGRATIONS.len() {
+    if done > migrations.len() {
         return Err(StoreError::Unavailable {
-            detail: format!("the store has schema version {version}, this program knows {}: upgrade", MIGRATIONS.len()),
+            detail: format!("the store has schema version {version}, this program knows {}: upgrade", migrations.len()),
         });
     }
-    for migration in &MIGRATIONS[done..] {
+    for migration in &migrations[done..] {
         transaction.execute_batch(migration).map_err(unavailable)?;
     }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64).map_err(unavailable)?;
+    transaction.pragma_update(None, "user_version", migrations.len() as i64).map_err(unavailable)?;
     transaction.commit().map_err(unavailable)
 }
 
@@ -374,6 +378,15 @@ impl Store for SqliteStore {
 
     async fn give_back(&self, claims: Vec<(Claim, Timestamp)>) -> Result<()> {
         self.transact(move |tx| queue::give_back(tx, &claims)).await
+    }
+
+    async fn claimed(&self) -> Result<Vec<Held>> {
+        let node = self.node;
+        self.read(move |c| queue::claimed(c, node)).await
+    }
+
+    async fn free(&self, claims: Vec<Held>) -> Result<u64> {
+        self.transact(move |tx| queue::free(tx, &claims)).await
     }
 
     async fn abandon(&self, claim: &Claim) -> Result<()> {
@@ -513,8 +526,13 @@ impl Store for SqliteStore {
         self.upkeep(move |tx| replay::step(tx, &claim, &filter, after.as_ref(), limit, (now, next))).await
     }
 
-    async fn expire(&self, what: Expiry, before: Timestamp, limit: usize) -> Result<usize> {
-        self.upkeep(move |tx| expire::expire(tx, &what, before, limit)).await
+    async fn expire(&self, what: Expiry, before: Timestamp, after: Option<Key>, limit: usize) -> Result<Expired> {
+        self.upkeep(move |tx| expire::expire(tx, &what, before, after, limit)).await
+    }
+
+    async fn owned(&self, app: &AppId) -> Result<Owned> {
+        let app = app.clone();
+        self.read(move |c| resources::owned(c, &app)).await
     }
 
     async fn usage(&self, app: &AppId) -> Result<Usage> {

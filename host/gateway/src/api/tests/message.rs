@@ -1,6 +1,11 @@
 //! Publishing and reading messages.
 
+use std::{collections::HashSet, task::Poll};
+
+use axum::response::Response;
+
 use super::*;
+use crate::{engine::audit, id::AppId, store::flow::Message};
 
 const PATH: &str = "/api/v1/app/acme/msg";
 
@@ -147,4 +152,83 @@ async fn a_list_is_filtered() {
     check("tag=unknown-parameters-are-passed-over", &["c", "b", "a"]).await;
     let answer = api.get("/app/acme/msg?before=x&channel=a%20b&with_content=maybe").await;
     assert_eq!(answer.places(), ["query.channel", "query.before", "query.with_content"]);
+}
+
+/// Polls a request so often, and then drops it, as a server does whose client has hung up; true if it was answered before.
+async fn hang_up_after(polls: usize, request: impl Future<Output = Response>) -> bool {
+    let (mut request, mut left) = (std::pin::pin!(request), polls);
+    std::future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        request.as_mut().poll(context).map(|_| true)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_in_the_middle_of_an_accept_leaves_no_claim_without_an_owner() {
+    let api = Api::start().await;
+    api.app("acme").await;
+    let source = api.post("/app/acme/source", json!({"name": "s"})).await.ok(201)["url"].as_str().unwrap().to_owned();
+    let source = source.strip_prefix("https://in.example.com").unwrap().to_owned();
+    api.gateway.engine.open();
+    let router = crate::server::router(&api.gateway);
+    for path in ["/api/v1/app/acme/msg", source.as_str()] {
+        for polls in 1.. {
+            let body = json!({"eventType": "a.b", "event_type": "a.b", "payload": {"polls": polls}}).to_string();
+            let request = Request::builder().method(Method::POST).uri(path);
+            let request = request.header(header::AUTHORIZATION, format!("Bearer {}", api.operator));
+            let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body)).unwrap();
+            let answer = async { router.clone().oneshot(request).await.unwrap() };
+            if hang_up_after(polls, answer).await {
+                break;
+            }
+        }
+    }
+    // The last ones may still be on their way.
+    let mut suspects = HashSet::new();
+    for _ in 0..500 {
+        suspects.clear();
+        audit(&api.gateway, &mut suspects).await.unwrap();
+        if suspects.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(suspects, HashSet::new());
+    assert!(api.gateway.store.claimed().await.unwrap().len() >= 2, "and both kinds were accepted");
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_goes_on_after_two_audits() {
+    let api = Api::start().await;
+    let app: AppId = api.app("acme").await.parse().unwrap();
+    api.gateway.engine.open();
+    api.post("/app/acme/msg", json!({"eventType": "a.b", "payload": {}})).await.ok(202);
+    let owned = api.gateway.store.claimed().await.unwrap();
+    let message = Message {
+        id: api.gateway.minter.mint(),
+        app,
+        uid: None,
+        event_type: "a.b".into(),
+        channels: Vec::new(),
+        origin: hookloom_runtime::Origin::System,
+        medium: None,
+        created_at: api.now(),
+        deliver_at: None,
+        event: None,
+        operational: false,
+        ordering_key: None,
+        payload: "{}".into(),
+    };
+    let admitted = api.gateway.store.accept_message(message, None, true).await.unwrap();
+    let mut suspects = HashSet::new();
+    audit(&api.gateway, &mut suspects).await.unwrap();
+    assert_eq!(suspects, HashSet::from([admitted.claim.unwrap().held()]), "it may be on its way to its owner");
+    assert_eq!(api.gateway.store.claimed().await.unwrap().len(), 2);
+    audit(&api.gateway, &mut suspects).await.unwrap();
+    assert_eq!(api.gateway.store.claimed().await.unwrap(), owned, "what has an owner stays with it");
+    assert_eq!(api.gateway.store.claim_due(WorkKind::FanOut, api.now(), 9).await.unwrap().len(), 1);
 }

@@ -59,6 +59,80 @@ async fn what_is_old_leaves_and_what_waits_stays() {
 }
 
 #[tokio::test]
+async fn a_tenant_keeps_things_as_long_as_its_operator_sets() {
+    let api = Api::start().await;
+    for app in ["short", "usual"] {
+        api.app(app).await;
+        api.post(&format!("/app/{app}/msg"), json!({"eventType": "a.b", "payload": {}})).await.ok(202);
+    }
+    for claim in api.gateway.store.claim_due(WorkKind::FanOut, api.now(), 9).await.unwrap() {
+        api.gateway.store.finish_fan_out(&claim, FanOutEnd::default(), api.now()).await.unwrap();
+    }
+    let set = api.put("/app/short/retention", json!({"messagesDays": 2})).await.ok(200);
+    assert_eq!((&set["own"]["messagesDays"], &set["effective"]["eventsDays"]), (&json!(2), &json!(30)));
+    assert_eq!(api.put("/app/short/retention", json!({"messagesDays": 0, "x": 1})).await.places().len(), 2);
+    let count = async |app: &str| api.get(&format!("/app/{app}/msg")).await.ok(200)["data"].as_array().unwrap().len();
+    let days = |days: u64| api.now().after(Duration::from_secs(days * 86_400 + 1));
+    assert!(crate::keeper::slice(&api.gateway, days(1)).await.unwrap());
+    assert_eq!((count("short").await, count("usual").await), (1, 1));
+    assert!(crate::keeper::slice(&api.gateway, days(2)).await.unwrap());
+    assert_eq!((count("short").await, count("usual").await), (0, 1));
+    let key = api.post("/app/short/key", json!({"name": "k", "role": "admin"})).await.ok(201);
+    let key = key["key"].as_str().unwrap().to_owned();
+    let put = api.send(&key, Method::PUT, "/app/short/retention", Some(json!({}))).await;
+    put.refused(403, "permission_denied");
+}
+
+#[tokio::test]
+async fn more_than_a_tenant_may_configure_is_422_and_says_of_what() {
+    let api = Api::start().await;
+    api.app("acme").await;
+    api.put("/app/acme/quota", json!({"endpoints": 1, "plugins": 1})).await.ok(200);
+    let endpoint = json!({"url": "https://example.com/"});
+    for (path, body, quota) in [("endpoint", endpoint, "endpoints"), ("plugin", json!({"name": "p"}), "plugins")] {
+        let path = format!("/app/acme/{path}");
+        let first = id(&api.post(&path, body.clone()).await.ok(201));
+        let refused = api.post(&path, body.clone()).await;
+        assert!(!refused.headers.contains_key("retry-after"), "waiting doesn't help");
+        refused.refused(422, "quota_exceeded");
+        let refused = refused.json();
+        let told = (&refused["quota"], &refused["used"], &refused["allowed"]);
+        assert_eq!(told, (&json!(quota), &json!(1), &json!(1)));
+        assert_eq!(api.get("/app/acme/usage").await.ok(200)["used"][quota], 1);
+        api.send(&api.operator, Method::DELETE, &format!("{path}/{first}"), None).await.ok(204);
+        api.post(&path, body).await.ok(201);
+    }
+}
+
+#[tokio::test]
+async fn more_accepts_a_second_than_allowed_are_429_at_once() {
+    let api = Api::start().await;
+    api.app("acme").await;
+    let source = api.post("/app/acme/source", json!({"name": "s"})).await.ok(201)["url"].as_str().unwrap().to_owned();
+    let source = source.strip_prefix("https://in.example.com").unwrap().to_owned();
+    api.put("/app/acme/quota", json!({"acceptsPerSecond": 2})).await.ok(200);
+    let router = crate::server::router(&api.gateway);
+    let event = async || {
+        let request = Request::post(&source).header(header::CONTENT_TYPE, "application/json");
+        router.clone().oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap()
+    };
+    // Both ways in count. However slow this machine is, it asks more often than twice a second.
+    let mut refused = None;
+    for _ in 0..100 {
+        publish(&api).await;
+        refused = Some(event().await).filter(|answer| answer.status() != 202);
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "1"));
+    let body = axum::body::to_bytes(refused.into_body(), 1_000).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["quota"], "acceptsPerSecond");
+    assert_eq!(api.put("/app/acme/quota", json!({"acceptsPerSecond": 0})).await.places(), ["body.acceptsPerSecond"]);
+}
+
+#[tokio::test]
 async fn a_store_that_can_commit_is_ready() {
     let api = Api::start().await;
     api.get("/ready").await.ok(204);

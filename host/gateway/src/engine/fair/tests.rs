@@ -236,7 +236,7 @@ fn a_tenants_rate_holds_over_all_its_endpoints() {
         fair.offer(lane(1, job % 10), tenant(1), job, 0, start);
         fair.configure(lane(1, job % 10), GateLimits { in_flight_max: 64, ..limits() }, start);
     }
-    fair.configure_tenant(tenant(1), Some(10), start);
+    fair.configure_tenant(tenant(1), TenantBounds { per_second: Some(10), in_flight_max: None }, start);
     let mut begun = 0;
     for step in 0..20 {
         let now = start + MS(step * 100);
@@ -247,6 +247,23 @@ fn a_tenants_rate_holds_over_all_its_endpoints() {
     }
     assert_eq!(begun, 29);
     assert_eq!(fair.wake(), Some(start + MS(2_000)));
+}
+
+#[test]
+fn a_tenants_own_bound_on_what_is_in_flight_holds_and_can_be_lifted() {
+    let now = Instant::now();
+    let mut fair = Fair::new(Caps { gated: false, ..caps() });
+    for job in 0..20 {
+        fair.offer(lane(1, job), tenant(1), job, 0, now);
+    }
+    let bounds = |max| TenantBounds { per_second: None, in_flight_max: max };
+    fair.configure_tenant(tenant(1), bounds(Some(2)), now);
+    let begin = |fair: &mut Fair<u8>| std::iter::from_fn(|| fair.next(now)).count();
+    assert_eq!((begin(&mut fair), fair.in_flight_of(&tenant(1))), (2, 2));
+    fair.configure_tenant(tenant(1), bounds(Some(100)), now);
+    assert_eq!(begin(&mut fair), 6, "no more than any may");
+    fair.configure_tenant(tenant(1), bounds(None), now);
+    assert_eq!(fair.in_flight(), 8);
 }
 
 #[test]
@@ -306,6 +323,63 @@ fn one_tenant_does_not_fill_the_memory() {
     assert!(wanted <= 200, "{wanted}");
     fair.note(lane(2, 1), tenant(2), now, now);
     assert_eq!(fair.wants(now, 100).len(), 1, "and another one has room");
+}
+
+#[test]
+fn tenants_whose_memory_is_full_stand_before_nobody() {
+    let now = Instant::now();
+    let mut fair: Fair<()> = Fair::new(Caps { gated: false, lanes: 10_000, ..caps() });
+    // Older work in many lanes, each with a few claims in memory, of a tenant that may hold no more.
+    for n in 0..2_000_u16 {
+        let [high, low] = n.to_be_bytes();
+        let mut bytes = [1; 17];
+        (bytes[1], bytes[2], bytes[16]) = (high, low, 0);
+        let lane = Lane::from_bytes(bytes);
+        fair.note(lane, tenant(1), now, now);
+        if n < 200 {
+            fair.offer(lane, tenant(1), (), 0, now);
+        }
+    }
+    let later = now + MS(1);
+    fair.note(lane(2, 1), tenant(2), later, later);
+    assert_eq!(fair.wants(later, 10), [Wanted { lane: lane(2, 1), limit: 32 }]);
+}
+
+#[test]
+fn a_newcomer_finds_a_slot_and_memory_however_many_hold_what_they_can() {
+    let now = Instant::now();
+    for hogs in [1, 2, 5, 15, 100] {
+        let mut fair: Fair<()> = Fair::new(Caps { gated: false, ..caps() });
+        for _ in 0..40 {
+            for hog in 10..10 + hogs {
+                if fair.has_room(lane(hog, 1), tenant(hog), 0, now) {
+                    fair.offer(lane(hog, 1), tenant(hog), (), 0, now);
+                }
+                fair.note(lane(hog, 2), tenant(hog), now, now);
+            }
+            for want in fair.wants(now, 10) {
+                let of = want.lane.as_bytes()[0];
+                (0..want.limit).for_each(|_| fair.offer(want.lane, tenant(of), (), 0, now));
+                fair.loaded(want, want.limit, now, now);
+            }
+            // None of them ever ends.
+            while fair.next(now).is_some() {}
+        }
+        assert!(hogs >= 16 || fair.in_flight() < 16, "{hogs} hold all slots");
+        assert!(hogs > 1 || fair.in_flight() == 8, "one alone holds as many as one may: {}", fair.in_flight());
+        assert!(fair.has_room(lane(1, 1), tenant(1), 0, now), "{hogs} hold all the memory");
+        fair.offer(lane(1, 1), tenant(1), (), 0, now);
+        assert_eq!(fair.next(now).map(|started| started.lane), (hogs < 16).then_some(lane(1, 1)), "{hogs}");
+    }
+}
+
+#[test]
+fn one_that_may_hold_everything_can() {
+    assert_eq!(share(0, 16, 16, 16), 16);
+    assert_eq!(share(15, 1, 16, 16), 1);
+    assert_eq!((share(11, 5, 12, 16), share(12, 4, 12, 16)), (1, 0));
+    assert_eq!((share(7, 9, 4, 16), share(8, 8, 4, 16)), (1, 0));
+    assert_eq!(share(0, 0, 4, 16), 0);
 }
 
 #[test]

@@ -54,10 +54,11 @@ CREATE INDEX config_epoch_age ON config_epoch (epoch);
 
 -- Processes that work on the store, or did until lately. All times here are the database's.
 CREATE TABLE node (
-    id             bigserial PRIMARY KEY,
-    name           text NOT NULL,
-    started_ms     bigint NOT NULL,
-    lease_until_ms bigint NOT NULL
+    id         bigserial PRIMARY KEY,
+    name       text NOT NULL,
+    started_ms bigint NOT NULL,
+    beats      bigint NOT NULL,          -- signs of life
+    gone_ms    bigint                    -- when it was given up for dead
 );
 
 CREATE TABLE event (
@@ -262,6 +263,8 @@ CREATE TABLE usage (
     event_bytes   bigint NOT NULL,
     messages      bigint NOT NULL,
     message_bytes bigint NOT NULL,
+    fuel          bigint NOT NULL,          -- of the calls of this day:
+    fuel_day      bigint NOT NULL,
     PRIMARY KEY (app_id, part)
 );
 

@@ -54,10 +54,9 @@ CREATE INDEX config_epoch_age ON config_epoch (epoch);
 
 -- Processes that worked on the store. Numbers are never used again: they stand in the ids of work.
 CREATE TABLE node (
-    id             INTEGER PRIMARY KEY AUTOINCREMENT,
-    name           TEXT NOT NULL,
-    started_ms     INTEGER NOT NULL,
-    lease_until_ms INTEGER NOT NULL
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT NOT NULL,
+    started_ms INTEGER NOT NULL
 );
 
 CREATE TABLE event (
@@ -253,13 +252,15 @@ CREATE TABLE endpoint_health (
 ) WITHOUT ROWID;
 CREATE INDEX endpoint_health_app ON endpoint_health (app_id);
 
--- What a tenant has here.
+-- What a tenant has here, and what it used.
 CREATE TABLE usage (
     app_id        BLOB PRIMARY KEY,
     events        INTEGER NOT NULL,
     event_bytes   INTEGER NOT NULL,
     messages      INTEGER NOT NULL,
-    message_bytes INTEGER NOT NULL
+    message_bytes INTEGER NOT NULL,
+    fuel          INTEGER NOT NULL,         -- of the calls of this day:
+    fuel_day      INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- A version's failures since its last call that was none. No row: none.

@@ -12,63 +12,122 @@ use crate::{
     id::{AppId, EndpointId, MessageId},
     store::{
         Result,
-        flow::{DeliveryState, EventState, Expiry, WorkKind},
+        flow::{DeliveryState, EventState, Expired, Expiry, WorkKind},
         key::{self, Key, key},
         query::{first_key, key_of},
         resource::ResourceKind,
     },
 };
 
-pub async fn expire(turn: &Turn, what: &Expiry, before: Timestamp, limit: usize) -> Result<usize> {
+/// Rows that one step looks at for each that it may remove.
+const LOOKS: usize = 4;
+
+const EVENTS: &str = "SELECT id, octet_length(body)::bigint, state NOT IN (?4, ?5) FROM event
+     WHERE app_id = ?1 AND id > ?2 AND id < ?3 ORDER BY id LIMIT ?6";
+
+const MESSAGES: &str = "SELECT id, octet_length(payload)::bigint, ordering_key IS NOT NULL,
+         NOT EXISTS (SELECT 1 FROM delivery WHERE message_id = message.id AND delivery.state IN (?4, ?5))
+         AND NOT EXISTS (SELECT 1 FROM work WHERE kind = ?6 AND subject = message.id)
+         AND NOT EXISTS (SELECT 1 FROM queue_order WHERE scope = ?1 AND subject = message.id)
+     FROM message WHERE app_id = ?1 AND id > ?2 AND id < ?3 ORDER BY id LIMIT ?7";
+
+pub async fn expire(
+    turn: &Turn,
+    what: &Expiry,
+    before: Timestamp,
+    after: Option<Key>,
+    limit: usize,
+) -> Result<Expired> {
     let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-    match what {
-        Expiry::Events(app) => events(turn, app, first_key(before), rows).await,
-        Expiry::Messages(app) => messages(turn, app, before, rows).await,
-        Expiry::Attempts(app) => attempts(turn, app, first_key(before), limit).await,
-        Expiry::Calls(app) => calls(turn, app, first_key(before), rows).await,
-        Expiry::DeadLetters(app) => dead_letters(turn, app, before, rows).await,
-        Expiry::Idempotency => Ok(count(
+    let removed = match what {
+        Expiry::Events(app) => return events(turn, app, (after, before), limit).await,
+        Expiry::Messages(app) => return messages(turn, app, (after, before), limit).await,
+        Expiry::Attempts(app) => attempts(turn, app, first_key(before), limit).await?,
+        Expiry::Calls(app) => calls(turn, app, first_key(before), rows).await?,
+        Expiry::DeadLetters(app) => dead_letters(turn, app, before, rows).await?,
+        Expiry::Idempotency => count(
             turn.execute(
                 "DELETE FROM idempotency WHERE (app_id, key) IN
                      (SELECT app_id, key FROM idempotency WHERE created_ms < ? ORDER BY created_ms LIMIT ?)",
                 params![before.as_millis(), rows],
             )
             .await?,
-        )),
-    }
+        ),
+    };
+    Ok(Expired::all(removed, limit))
 }
+
+type Span = (Option<Key>, Timestamp);
 
 fn count(rows: u64) -> usize {
     usize::try_from(rows).unwrap_or(usize::MAX)
 }
 
-async fn events(turn: &Turn, app: &AppId, before: Key, rows: i64) -> Result<usize> {
-    let found = turn.rows("SELECT id, octet_length(body)::bigint FROM event WHERE app_id = ? AND id < ? AND state NOT IN (?, ?) ORDER BY id LIMIT ?", params![key(app), before, EventState::Accepted.code(), EventState::Held.code(), rows]).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?)))
-        .collect::<Result<Vec<(Key, i64)>>>()?;
-    for (event, bytes) in &found {
+async fn events(turn: &Turn, app: &AppId, (after, before): Span, limit: usize) -> Result<Expired> {
+    let looks = limit.saturating_mul(LOOKS);
+    let looked = turn
+        .rows(
+            EVENTS,
+            params![
+                key(app),
+                after.unwrap_or_default(),
+                first_key(before),
+                EventState::Accepted.code(),
+                EventState::Held.code(),
+                i64::try_from(looks).unwrap_or(i64::MAX),
+            ],
+        )
+        .await?
+        .iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?, get(row, 2)?)))
+        .collect::<Result<Vec<(Key, i64, bool)>>>()?;
+    let (mut removed, mut last) = (0, None);
+    for (event, bytes, goes) in &looked {
+        if removed == limit {
+            return Ok(Expired { removed, after: last });
+        }
+        last = Some(*event);
+        if !goes {
+            continue;
+        }
+        removed += 1;
         turn.execute("DELETE FROM match WHERE event_id = ?", params![event]).await?;
         calls_on(turn, app, *event).await?;
         turn.execute("DELETE FROM event WHERE app_id = ? AND id = ?", params![&key(app), event]).await?;
         turn.used(app, Used { events: -1, event_bytes: -bytes, ..Used::default() });
     }
-    Ok(found.len())
+    Ok(Expired { removed, after: last.filter(|_| looked.len() == looks) })
 }
 
-async fn messages(turn: &Turn, app: &AppId, before: Timestamp, rows: i64) -> Result<usize> {
-    let found = turn.rows("SELECT id, octet_length(payload)::bigint, ordering_key IS NOT NULL FROM message WHERE app_id = ?1 AND id < ?2
-                 AND NOT EXISTS (SELECT 1 FROM delivery WHERE message_id = message.id AND delivery.state IN (?3, ?4))
-                 AND NOT EXISTS (SELECT 1 FROM work WHERE kind = ?5 AND subject = message.id)
-                 AND NOT EXISTS (SELECT 1 FROM queue_order WHERE scope = ?1 AND subject = message.id)
-             ORDER BY id LIMIT ?6", params![
+async fn messages(turn: &Turn, app: &AppId, (after, before): Span, limit: usize) -> Result<Expired> {
+    let looks = limit.saturating_mul(LOOKS);
+    let looked = turn
+        .rows(
+            MESSAGES,
+            params![
                 key(app),
+                after.unwrap_or_default(),
                 first_key(before),
                 DeliveryState::Waiting.code(),
                 DeliveryState::Held.code(),
                 WorkKind::FanOut.code(),
-                rows,
-            ]).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?, get(row, 2)?)))
-        .collect::<Result<Vec<(Key, i64, bool)>>>()?;
-    for (message, bytes, is_ordered) in &found {
+                i64::try_from(looks).unwrap_or(i64::MAX),
+            ],
+        )
+        .await?
+        .iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?, get(row, 2)?, get(row, 3)?)))
+        .collect::<Result<Vec<(Key, i64, bool, bool)>>>()?;
+    let (mut removed, mut last) = (0, None);
+    for (message, bytes, is_ordered, goes) in &looked {
+        if removed == limit {
+            return Ok(Expired { removed, after: last });
+        }
+        last = Some(*message);
+        if !goes {
+            continue;
+        }
+        removed += 1;
         if *is_ordered {
             leave_lines(turn, app, &key::id(*message), before).await?;
         }
@@ -83,7 +142,7 @@ async fn messages(turn: &Turn, app: &AppId, before: Timestamp, rows: i64) -> Res
         turn.execute("DELETE FROM message WHERE app_id = ? AND id = ?", params![&key(app), message]).await?;
         turn.used(app, Used { messages: -1, message_bytes: -bytes, ..Used::default() });
     }
-    Ok(found.len())
+    Ok(Expired { removed, after: last.filter(|_| looked.len() == looks) })
 }
 
 /// Takes a message's deliveries out of their lines: one that ended may still block the others.

@@ -9,7 +9,7 @@ use super::{
     queue::{self, NewWork, enqueue},
     rollouts, rows,
     rows::{Param, get, params},
-    turn::Turn,
+    turn::{Turn, Used},
 };
 use crate::{
     clock::Timestamp,
@@ -307,11 +307,13 @@ async fn insert_attempt(c: &Connection, attempt: &Attempt) -> Result<()> {
     Ok(())
 }
 
-async fn insert_call(c: &Connection, call: &Call) -> Result<()> {
+async fn insert_call(turn: &Turn, call: &Call) -> Result<()> {
     let Some((subject, is_event)) = subject_of(call.event.as_ref(), call.message.as_ref()) else {
         return Err(inconsistent(format!("call {} has neither an event nor a message", call.id)));
     };
-    c.execute(
+    let fuel = i64::try_from(call.record.fuel_used).unwrap_or(i64::MAX);
+    turn.used(&call.app, Used { fuel, fuel_day: call.created_at.day(), ..Used::default() });
+    turn.execute(
         "INSERT INTO call (id, app_id, plugin_id, version_id, subject, is_event, failed, record, created_ms)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
@@ -328,7 +330,7 @@ async fn insert_call(c: &Connection, call: &Call) -> Result<()> {
     )
     .await?;
     match call.evidence.as_deref() {
-        Some(evidence) => evidence::insert(c, call, evidence).await,
+        Some(evidence) => evidence::insert(turn, call, evidence).await,
         None => Ok(()),
     }
 }

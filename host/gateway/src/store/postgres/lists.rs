@@ -246,8 +246,9 @@ pub async fn usage(c: &Connection, app: &AppId) -> Result<Usage> {
     let found = c
         .first(
             "SELECT sum(events)::bigint AS events, sum(event_bytes)::bigint AS event_bytes,
-             sum(messages)::bigint AS messages, sum(message_bytes)::bigint AS message_bytes
-         FROM usage WHERE app_id = ? HAVING count(*) > 0",
+             sum(messages)::bigint AS messages, sum(message_bytes)::bigint AS message_bytes,
+             coalesce(sum(fuel) FILTER (WHERE fuel_day = newest), 0)::bigint AS fuel, max(fuel_day) AS fuel_day
+         FROM (SELECT *, max(fuel_day) OVER () AS newest FROM usage WHERE app_id = ?) AS part HAVING count(*) > 0",
             params![key(app)],
         )
         .await?
@@ -258,6 +259,8 @@ pub async fn usage(c: &Connection, app: &AppId) -> Result<Usage> {
                 event_bytes: number(row, "event_bytes")?,
                 messages: number(row, "messages")?,
                 message_bytes: number(row, "message_bytes")?,
+                fuel: number(row, "fuel")?,
+                fuel_day: get(row, "fuel_day")?,
             })
         })
         .transpose()?;

@@ -7,9 +7,16 @@ use super::{
 };
 use crate::store::Result;
 
-/// The statements that bring a store from version N to N + 1, in order. Never edited once released. Each must leave the
-/// release before it working, since nodes are replaced one after the other.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/postgres_0001.sql")];
+/// The statements that bring a store from version N to N + 1, in order. Never edited once released.
+const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("../migrations/postgres_0001.sql"), needs: 1 }];
+
+/// One step of the schema.
+struct Migration {
+    sql: &'static str,
+    /// The oldest version of a program that works with the schema after it. Each must leave the release before it working,
+    /// since nodes are replaced one after the other, and may be started again meanwhile.
+    needs: usize,
+}
 
 /// The lock that only one starting node has: the letters `hook`.
 const LOCK: i64 = 0x686f_6f6b;
@@ -60,20 +67,24 @@ pub async fn migrate(connector: &Connector) -> Result<()> {
     c.batch("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; BEGIN")
         .await?;
     c.unhurried("SELECT pg_advisory_xact_lock(?)", params![LOCK]).await?;
-    c.batch("CREATE TABLE IF NOT EXISTS schema_version (version bigint NOT NULL)").await?;
-    let row = c.first("SELECT coalesce(max(version), 0) AS version FROM schema_version", params![]).await?;
-    let version: i64 = row.map_or(Ok(0), |row| get(&row, "version"))?;
-    let done = usize::try_from(version).unwrap_or(usize::MAX);
-    if done > MIGRATIONS.len() {
+    c.batch("CREATE TABLE IF NOT EXISTS schema_version (version bigint NOT NULL, needs bigint NOT NULL)").await?;
+    let row = c.first("SELECT version, needs FROM schema_version ORDER BY version DESC LIMIT 1", params![]).await?;
+    let number = |name| row.as_ref().map_or(Ok(0), |row| get::<i64>(row, name));
+    let (version, needs) = (number("version")?, number("needs")?);
+    let [done, needs] = [version, needs].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+    if needs > MIGRATIONS.len() {
         return Err(unavailable(format!(
             "the store has schema version {version}, this program knows {}: upgrade",
             MIGRATIONS.len()
         )));
     }
-    for (number, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+    if done > MIGRATIONS.len() {
+        tracing::info!(version, "the store is of a newer release, beside which this one can work");
+    }
+    for (number, Migration { sql, needs }) in MIGRATIONS.iter().enumerate().skip(done) {
         tracing::info!(version = number + 1, "migrating the store");
-        c.unhurried_batch(migration).await?;
-        c.batch(&format!("INSERT INTO schema_version VALUES ({})", number + 1)).await?;
+        c.unhurried_batch(sql).await?;
+        c.batch(&format!("INSERT INTO schema_version VALUES ({}, {needs})", number + 1)).await?;
     }
     c.batch("COMMIT").await
 }

@@ -1,5 +1,10 @@
 //! The work queue: adding, claiming, giving back, ending; and the nodes that claim.
 
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
 use super::{
     connect::Connection,
     rows::{self, conversion, get, params},
@@ -10,13 +15,17 @@ use crate::{
     id::AppId,
     store::{
         NodeState, Result, StoreError,
-        flow::{Claim, LaneHead, Want, WorkKind},
+        flow::{CLAIMED_MAX, Claim, Held, LaneHead, Want, WorkKind},
         key::{Lane, Subject, key},
     },
 };
 
-/// How long a node lives without a sign of life, by the database's clock.
-const LEASE_MS: i64 = 10_000;
+/// How long a node lives without a sign of life, by the clock that measures time spans of whoever looks at it: no wall clock,
+/// nor a jump of one, says that a node is dead.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// A node that has not looked for this long was without the database, and so perhaps were others.
+const LOOK_MAX: Duration = Duration::from_secs(6);
 
 /// How long the number of a dead node is remembered: what it commits late is set free as well.
 const REMEMBERED_MS: i64 = 24 * 60 * 60 * 1000;
@@ -100,41 +109,72 @@ pub async fn enqueue(turn: &Turn, new: &NewWork<'_>, hot: bool) -> Result<Option
 pub async fn register(c: &Connection) -> Result<i64> {
     let row = c
         .first(
-            &format!(
-                "INSERT INTO node (name, started_ms, lease_until_ms) VALUES (?, {NOW}, {NOW} + {LEASE_MS}) RETURNING id"
-            ),
+            &format!("INSERT INTO node (name, started_ms, beats) VALUES (?, {NOW}, 0) RETURNING id"),
             params![format!("process {}", std::process::id())],
         )
         .await?;
     row.map_or_else(|| Err(conversion("id", "an inserted row is not there")), |row| get(&row, "id"))
 }
 
-/// Renews a node's lease, or registers it anew where that has ended.
+/// Says that a node lives, or registers it anew where it was given up.
 pub async fn heartbeat(c: &Connection, node: i64) -> Result<NodeState> {
-    let renewed = c
-        .execute(
-            &format!("UPDATE node SET lease_until_ms = {NOW} + {LEASE_MS} WHERE id = ? AND lease_until_ms > {NOW}"),
-            params![node],
-        )
-        .await?;
+    let renewed =
+        c.execute("UPDATE node SET beats = beats + 1 WHERE id = ? AND gone_ms IS NULL", params![node]).await?;
     let fresh = renewed == 0;
     let id = if fresh { register(c).await? } else { node };
-    let row = c.first(&format!("SELECT count(*) AS alive FROM node WHERE lease_until_ms > {NOW}"), params![]).await?;
+    let row = c.first("SELECT count(*) AS alive FROM node WHERE gone_ms IS NULL", params![]).await?;
     let alive = row.map_or(Ok(1), |row| get(&row, "alive"))?;
     Ok(NodeState { id, fresh, alive })
 }
 
-/// Sets free what nodes had claimed whose lease has ended.
-pub async fn sweep(turn: &Turn) -> Result<u64> {
+/// When each node's signs of life were seen to grow last.
+#[derive(Debug, Default)]
+pub struct Signs {
+    seen: HashMap<i64, (i64, Instant)>,
+    looked: Option<Instant>,
+}
+
+impl Signs {
+    /// Takes in what stands in the database now, and answers which nodes have given no sign for too long, with the last one.
+    pub fn look(&mut self, beats: Vec<(i64, i64)>, now: Instant) -> Vec<(i64, i64)> {
+        // Where this node could not look, others could not give a sign: that time doesn't count.
+        if self.looked.is_some_and(|looked| now.duration_since(looked) > LOOK_MAX) {
+            self.seen.clear();
+        }
+        self.looked = Some(now);
+        self.seen.retain(|node, _| beats.iter().any(|(it, _)| it == node));
+        beats
+            .into_iter()
+            .filter(|(node, beats)| {
+                let seen = self.seen.entry(*node).or_insert((*beats, now));
+                if seen.0 != *beats {
+                    *seen = (*beats, now);
+                }
+                now.duration_since(seen.1) >= LEASE
+            })
+            .collect()
+    }
+}
+
+/// The other nodes that were not given up, and their signs of life.
+pub async fn beats(c: &Connection, me: i64) -> Result<Vec<(i64, i64)>> {
+    let rows = c.rows("SELECT id, beats FROM node WHERE gone_ms IS NULL AND id <> ?", params![me]).await?;
+    rows.iter().map(|row| Ok((get(row, "id")?, get(row, "beats")?))).collect()
+}
+
+/// Gives nodes up that have given no sign since, and sets free what all that were given up had claimed.
+pub async fn sweep(turn: &Turn, silent: &[(i64, i64)]) -> Result<u64> {
+    for (node, beats) in silent {
+        let sql = format!("UPDATE node SET gone_ms = {NOW} WHERE id = ? AND beats = ? AND gone_ms IS NULL");
+        turn.execute(&sql, params![node, beats]).await?;
+    }
     // Another node that sweeps at the same moment has these rows: let it.
     let freed = turn
         .rows(
-            &format!(
-                "UPDATE work SET node = 0, token = token + 1 FROM
-                     (SELECT id FROM work WHERE node IN (SELECT id FROM node WHERE lease_until_ms <= {NOW})
-                      FOR UPDATE SKIP LOCKED) AS lost
-                 WHERE work.id = lost.id RETURNING kind, lane, app_id, due_ms"
-            ),
+            "UPDATE work SET node = 0, token = token + 1 FROM
+                 (SELECT id FROM work WHERE node IN (SELECT id FROM node WHERE gone_ms IS NOT NULL)
+                  FOR UPDATE SKIP LOCKED) AS lost
+             WHERE work.id = lost.id RETURNING kind, lane, app_id, due_ms",
             params![],
         )
         .await?;
@@ -143,7 +183,7 @@ pub async fn sweep(turn: &Turn) -> Result<u64> {
     }
     turn.execute(
         &format!(
-            "DELETE FROM node WHERE lease_until_ms < {NOW} - {REMEMBERED_MS}
+            "DELETE FROM node WHERE gone_ms < {NOW} - {REMEMBERED_MS}
                  AND NOT EXISTS (SELECT 1 FROM work WHERE work.node = node.id)"
         ),
         params![],
@@ -234,6 +274,32 @@ pub async fn give_back(turn: &Turn, claims: &[(Claim, Timestamp)]) -> Result<()>
     })
 }
 
+/// What this node has claimed.
+pub async fn claimed(c: &Connection, node: i64) -> Result<Vec<Held>> {
+    let sql = "SELECT id, token FROM work WHERE node = ? AND node <> 0 LIMIT ?";
+    let rows = c.rows(sql, params![node, CLAIMED_MAX]).await?;
+    rows.iter().map(|row| Ok(Held { work: get(row, "id")?, token: get(row, "token")? })).collect()
+}
+
+/// Sets free what nobody works on.
+pub async fn free(turn: &Turn, claims: &[Held]) -> Result<u64> {
+    let works: Vec<i64> = claims.iter().map(|claim| claim.work).collect();
+    let tokens: Vec<i64> = claims.iter().map(|claim| claim.token).collect();
+    let freed = turn
+        .rows(
+            "UPDATE work SET node = 0, token = work.token + 1
+             FROM unnest(?1::bigint[], ?2::bigint[]) AS lost (id, token)
+             WHERE work.id = lost.id AND work.token = lost.token AND work.node = ?3
+             RETURNING kind, lane, app_id, due_ms",
+            params![works, tokens, turn.node()],
+        )
+        .await?;
+    for row in &freed {
+        turn.ring(head(row)?);
+    }
+    Ok(freed.len() as u64)
+}
+
 /// Takes finished work out of the queue. Every other change of a finish comes after this check of the fencing token.
 pub async fn done(turn: &Turn, claim: &Claim) -> Result<()> {
     let changed = turn
@@ -276,4 +342,33 @@ pub async fn check(turn: &Turn, claim: &Claim) -> Result<()> {
 
 fn held(claim: &Claim, changed: u64) -> Result<()> {
     if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost { work: claim.work }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_given_up_once_its_signs_of_life_stand_still_for_as_long_as_a_lease() {
+        let (mut signs, start) = (Signs::default(), Instant::now());
+        let s = Duration::from_secs;
+        assert_eq!(signs.look(vec![(1, 7), (2, 90)], start), []);
+        assert_eq!(signs.look(vec![(1, 8), (2, 90)], start + s(5)), []);
+        assert_eq!(signs.look(vec![(1, 8), (2, 90)], start + s(10)), [(2, 90)]);
+        // Whoever is first looked at now has its whole time.
+        assert_eq!(signs.look(vec![(1, 9), (3, 0)], start + s(15)), []);
+        assert_eq!(signs.look(vec![(1, 9), (3, 0)], start + s(20)), []);
+        assert_eq!(signs.look(vec![(1, 9), (3, 0)], start + s(25)), [(1, 9), (3, 0)]);
+        assert_eq!(signs.seen.len(), 2, "those that are gone are not remembered");
+    }
+
+    #[test]
+    fn nobody_is_given_up_because_the_database_was_gone() {
+        let (mut signs, start) = (Signs::default(), Instant::now());
+        let s = Duration::from_secs;
+        assert_eq!(signs.look(vec![(1, 7)], start), []);
+        assert_eq!(signs.look(vec![(1, 7)], start + s(60)), []);
+        assert_eq!(signs.look(vec![(1, 7)], start + s(65)), []);
+        assert_eq!(signs.look(vec![(1, 7)], start + s(70)), [(1, 7)]);
+    }
 }

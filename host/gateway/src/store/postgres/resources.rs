@@ -17,12 +17,13 @@ use super::{
 use crate::{
     clock::Timestamp,
     id::AppId,
+    quota::Owned,
     store::{
         Page, PageRequest, Result, StoreError, Write,
         flow::WorkKind,
         key::{Lane, Subject},
         query::{Query, Value},
-        resource::{Document, ResourceKind},
+        resource::{self, Document, ResourceKind},
     },
 };
 
@@ -154,25 +155,61 @@ pub async fn document_by_handle(
     c.first(sql, params![digest, kind.as_str(), now.as_millis()]).await?.as_ref().map(|row| read(row, kind)).transpose()
 }
 
+/// Machine code of a tenant's components, each counted once, but for one of them.
+const CODE: &str = "SELECT coalesce(sum(bytes), 0)::bigint AS bytes FROM
+     (SELECT max((data::json ->> 'compiled_bytes')::bigint) AS bytes FROM resource
+      WHERE kind = 'version' AND app_id = ?1 AND (data::json ->> 'component') <> ?2
+      GROUP BY data::json ->> 'component') AS component";
+
+/// What a tenant has configured.
+pub async fn owned(c: &Connection, app: &AppId) -> Result<Owned> {
+    Ok(Owned {
+        endpoints: count(c, ResourceKind::Endpoint, app).await?,
+        plugins: count(c, ResourceKind::Plugin, app).await?,
+        compiled_bytes: number(c.first(CODE, params![app.as_str(), ""]).await?)?,
+    })
+}
+
+async fn count(c: &Connection, kind: ResourceKind, app: &AppId) -> Result<u64> {
+    let sql = "SELECT count(*) FROM resource WHERE kind = ? AND app_id = ?";
+    number(c.first(sql, params![kind.as_str(), app.as_str()]).await?)
+}
+
+fn number(row: Option<Row>) -> Result<u64> {
+    let number: i64 = row.map_or(Ok(0), |row| get(&row, 0))?;
+    Ok(u64::try_from(number).unwrap_or(0))
+}
+
+/// Fails if the tenant may not have one more of this. Others that add one at this moment wait.
+async fn check_quota(tx: &Turn, app: &AppId, document: &Document) -> Result<()> {
+    if !matches!(document.kind, ResourceKind::Endpoint | ResourceKind::Plugin | ResourceKind::Version) {
+        return Ok(());
+    }
+    let of_tenant = tx.first("SELECT data FROM resource WHERE id = ?", params![app.as_str()]).await?;
+    let of_tenant: String = of_tenant.map_or(Ok("{}".to_owned()), |row| get(&row, 0))?;
+    let quota = resource::quota(&of_tenant).map_err(inconsistent)?;
+    let fits = match resource::code(document).map_err(inconsistent)? {
+        Some((component, bytes)) if quota.compiled_bytes.is_some() => {
+            let others = number(tx.first(CODE, params![app.as_str(), component]).await?)?;
+            quota.admits_code(others, bytes)
+        }
+        Some(_) => Ok(()),
+        None => quota.admits_one(document.kind, count(tx, document.kind, app).await?),
+    };
+    fits.map_err(StoreError::OverQuota)
+}
+
 async fn insert(tx: &Turn, document: &Document) -> Result<()> {
     let Document { kind, id, app, uid, data, revision } = document;
     if let Some(app) = app {
         require(tx, ResourceKind::App, app.as_str()).await?;
     }
-    if let (Some(max), Some(_)) = (kind.owned_max(), app) {
+    if let (Some(max), Some(app)) = (kind.owned_max(), app) {
         // Others that add one at this moment wait.
-        let lock = format!("{} of {}", kind.as_str(), owner(app.as_ref()));
+        let lock = format!("{} of {app}", kind.as_str());
         tx.rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", params![lock]).await?;
-        let owned: Option<i64> = tx
-            .first(
-                "SELECT count(*) FROM resource WHERE kind = ? AND app_id = ?",
-                params![kind.as_str(), owner(app.as_ref())],
-            )
-            .await?
-            .as_ref()
-            .map(|row| get(row, 0))
-            .transpose()?;
-        if owned.and_then(|owned| usize::try_from(owned).ok()).is_some_and(|owned| owned >= max) {
+        check_quota(tx, app, document).await?;
+        if usize::try_from(count(tx, *kind, app).await?).is_ok_and(|owned| owned >= max) {
             return Err(StoreError::Full { kind: kind.as_str(), max });
         }
     }

@@ -47,6 +47,10 @@ pub struct Used {
     pub event_bytes: i64,
     pub messages: i64,
     pub message_bytes: i64,
+    /// Fuel of calls,
+    pub fuel: i64,
+    /// made on this day.
+    pub fuel_day: i64,
 }
 
 impl Turn {
@@ -104,14 +108,20 @@ impl Turn {
         let part = self.lease.number() % PARTS + self.node * PARTS;
         for of_app in used.chunk_by(|(one, _), (other, _)| one == other) {
             let sum = |part: fn(&Used) -> i64| of_app.iter().map(|(_, used)| part(used)).sum::<i64>();
+            let day = of_app.iter().map(|(_, used)| used.fuel_day).max().unwrap_or(0);
+            let fuel: i64 = of_app.iter().filter(|(_, used)| used.fuel_day == day).map(|(_, used)| used.fuel).sum();
             self.lease
                 .execute(
-                    "INSERT INTO usage AS old (app_id, part, events, event_bytes, messages, message_bytes)
-                     VALUES (?, ?, ?, ?, ?, ?)
+                    "INSERT INTO usage AS old (app_id, part, events, event_bytes, messages, message_bytes, fuel, fuel_day)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                      ON CONFLICT (app_id, part) DO UPDATE SET events = old.events + excluded.events,
                          event_bytes = old.event_bytes + excluded.event_bytes,
                          messages = old.messages + excluded.messages,
-                         message_bytes = old.message_bytes + excluded.message_bytes",
+                         message_bytes = old.message_bytes + excluded.message_bytes,
+                         fuel = CASE WHEN excluded.fuel_day > old.fuel_day THEN excluded.fuel
+                                     WHEN excluded.fuel_day = old.fuel_day THEN old.fuel + excluded.fuel
+                                     ELSE old.fuel END,
+                         fuel_day = greatest(old.fuel_day, excluded.fuel_day)",
                     params![
                         of_app[0].0,
                         part,
@@ -119,6 +129,8 @@ impl Turn {
                         sum(|used| used.event_bytes),
                         sum(|used| used.messages),
                         sum(|used| used.message_bytes),
+                        fuel,
+                        day,
                     ],
                 )
                 .await?;

@@ -30,6 +30,12 @@ pub fn backup(path: &Path, to: &Path) -> Result<()> {
 pub fn restore(from: &Path, path: &Path) -> Result<()> {
     let _lock = super::lock(path)?;
     absent(path)?;
+    // A log that an earlier store left here would be taken for this one's.
+    for left in ["-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(left);
+        absent(Path::new(&name))?;
+    }
     check(from)?;
     let partial = beside(path);
     std::fs::copy(from, &partial).map_err(unavailable)?;

@@ -257,7 +257,7 @@ mod tests {
         c.execute_batch(&format!(
             "{resource} ('{app}', 'app', '', '{{}}', 1);
              INSERT INTO config_epoch SELECT '{app}', coalesce(max(epoch), 0) + 1 FROM config_epoch;
-             INSERT INTO usage VALUES (x'{}', 1, 1, 1, 1);",
+             INSERT INTO usage VALUES (x'{}', 1, 1, 1, 1, 1, 1);",
             hex(app)
         ))
         .unwrap();
@@ -356,7 +356,7 @@ mod tests {
         fill(&c, &app(2), 3);
         // The table of processes belongs to nobody; the gateway's own values neither; the instance has an epoch of its own.
         c.execute_batch(
-            "INSERT INTO node (name, started_ms, lease_until_ms) VALUES ('p', 0, 0);
+            "INSERT INTO node (name, started_ms) VALUES ('p', 0);
              INSERT INTO meta VALUES ('k', x'00'); INSERT INTO config_epoch VALUES ('', 0);",
         )
         .unwrap();

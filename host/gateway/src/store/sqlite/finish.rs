@@ -7,7 +7,7 @@ use super::{
     evidence, order,
     queue::{self, NewWork, enqueue},
     rollouts, rows,
-    writer::Turn,
+    writer::{Turn, Used},
 };
 use crate::{
     clock::Timestamp,
@@ -296,11 +296,13 @@ fn insert_attempt(c: &Connection, attempt: &Attempt) -> Result<()> {
     Ok(())
 }
 
-fn insert_call(c: &Connection, call: &Call) -> Result<()> {
+fn insert_call(turn: &Turn<'_>, call: &Call) -> Result<()> {
     let Some((subject, is_event)) = subject_of(call.event.as_ref(), call.message.as_ref()) else {
         return Err(inconsistent(format!("call {} has neither an event nor a message", call.id)));
     };
-    c.prepare_cached(
+    let fuel = i64::try_from(call.record.fuel_used).unwrap_or(i64::MAX);
+    turn.used(&call.app, Used { fuel, fuel_day: call.created_at.day(), ..Used::default() });
+    turn.prepare_cached(
         "INSERT INTO call (id, app_id, plugin_id, version_id, subject, is_event, failed, record, created_ms)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
@@ -315,7 +317,7 @@ fn insert_call(c: &Connection, call: &Call) -> Result<()> {
         serde_json::to_string(&call.record).map_err(inconsistent)?,
         call.created_at.as_millis(),
     ])?;
-    call.evidence.as_deref().map_or(Ok(()), |evidence| evidence::insert(c, call, evidence))
+    call.evidence.as_deref().map_or(Ok(()), |evidence| evidence::insert(turn, call, evidence))
 }
 
 /// An event's or message's key, and whether it is an event.

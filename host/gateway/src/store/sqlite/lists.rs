@@ -218,6 +218,8 @@ pub fn usage(c: &Connection, app: &AppId) -> rusqlite::Result<Usage> {
                 event_bytes: number(row, "event_bytes")?,
                 messages: number(row, "messages")?,
                 message_bytes: number(row, "message_bytes")?,
+                fuel: number(row, "fuel")?,
+                fuel_day: row.get("fuel_day")?,
             })
         })
         .optional()?;

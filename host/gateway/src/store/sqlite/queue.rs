@@ -8,7 +8,7 @@ use crate::{
     id::AppId,
     store::{
         Result, StoreError,
-        flow::{Claim, LaneHead, Want, WorkKind},
+        flow::{CLAIMED_MAX, Claim, Held, LaneHead, Want, WorkKind},
         key::{Lane, Subject, key},
     },
 };
@@ -153,6 +153,24 @@ pub fn give_back(turn: &Turn<'_>, claims: &[(Claim, Timestamp)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What this node has claimed.
+pub fn claimed(c: &Connection, node: i64) -> rusqlite::Result<Vec<Held>> {
+    c.prepare_cached("SELECT id, token FROM work WHERE node = ? AND node <> 0 LIMIT ?")?
+        .query_map([node, CLAIMED_MAX], |row| Ok(Held { work: row.get(0)?, token: row.get(1)? }))?
+        .collect()
+}
+
+/// Sets free what nobody works on.
+pub fn free(turn: &Turn<'_>, claims: &[Held]) -> Result<u64> {
+    let mut statement =
+        turn.prepare_cached("UPDATE work SET node = 0, token = token + 1 WHERE id = ? AND token = ? AND node = ?")?;
+    let mut freed = 0;
+    for claim in claims {
+        freed += statement.execute([claim.work, claim.token, turn.node()])? as u64;
+    }
+    Ok(freed)
 }
 
 /// Takes finished work out of the queue. Every other change of a finish comes after this check of the fencing token.

@@ -14,12 +14,13 @@ use super::{
 use crate::{
     clock::Timestamp,
     id::AppId,
+    quota::Owned,
     store::{
         Page, PageRequest, Result, StoreError, Write,
         flow::WorkKind,
         key::{Lane, Subject},
         query::{Query, Value},
-        resource::{Document, ResourceKind},
+        resource::{self, Document, ResourceKind},
     },
 };
 
@@ -137,16 +138,57 @@ pub fn document_by_handle(
     c.prepare_cached(sql)?.query_row(params![digest, kind.as_str(), now.as_millis()], |row| read(row, kind)).optional()
 }
 
+/// Machine code of a tenant's components, each counted once, but for one of them.
+const CODE: &str = "SELECT coalesce(sum(bytes), 0) FROM
+     (SELECT max(json_extract(data, '$.compiled_bytes')) AS bytes FROM resource
+      WHERE kind = 'version' AND app_id = ?1 AND json_extract(data, '$.component') <> ?2
+      GROUP BY json_extract(data, '$.component'))";
+
+/// What a tenant has configured.
+pub fn owned(c: &Connection, app: &AppId) -> rusqlite::Result<Owned> {
+    Ok(Owned {
+        endpoints: count(c, ResourceKind::Endpoint, app)?,
+        plugins: count(c, ResourceKind::Plugin, app)?,
+        compiled_bytes: c.prepare_cached(CODE)?.query_row(params![app.as_str(), ""], number)?,
+    })
+}
+
+fn count(c: &Connection, kind: ResourceKind, app: &AppId) -> rusqlite::Result<u64> {
+    c.prepare_cached("SELECT count(*) FROM resource WHERE kind = ? AND app_id = ?")?
+        .query_row(params![kind.as_str(), app.as_str()], number)
+}
+
+fn number(row: &Row<'_>) -> rusqlite::Result<u64> {
+    row.get(0).map(|number: i64| u64::try_from(number).unwrap_or(0))
+}
+
+/// Fails if the tenant may not have one more of this.
+fn check_quota(tx: &Turn<'_>, app: &AppId, document: &Document) -> Result<()> {
+    if !matches!(document.kind, ResourceKind::Endpoint | ResourceKind::Plugin | ResourceKind::Version) {
+        return Ok(());
+    }
+    let of_tenant: String =
+        tx.prepare_cached("SELECT data FROM resource WHERE id = ?")?.query_row([app.as_str()], |row| row.get(0))?;
+    let quota = resource::quota(&of_tenant).map_err(inconsistent)?;
+    let fits = match resource::code(document).map_err(inconsistent)? {
+        Some((component, bytes)) if quota.compiled_bytes.is_some() => {
+            let others = tx.prepare_cached(CODE)?.query_row(params![app.as_str(), component], number)?;
+            quota.admits_code(others, bytes)
+        }
+        Some(_) => Ok(()),
+        None => quota.admits_one(document.kind, count(tx, document.kind, app)?),
+    };
+    fits.map_err(StoreError::OverQuota)
+}
+
 fn insert(tx: &Turn<'_>, document: &Document) -> Result<()> {
     let Document { kind, id, app, uid, data, revision } = document;
     if let Some(app) = app {
         require(tx, ResourceKind::App, app.as_str())?;
     }
-    if let (Some(max), Some(_)) = (kind.owned_max(), app) {
-        let owned: i64 = tx
-            .prepare_cached("SELECT count(*) FROM resource WHERE kind = ? AND app_id = ?")?
-            .query_row(params![kind.as_str(), owner(app.as_ref())], |row| row.get(0))?;
-        if usize::try_from(owned).is_ok_and(|owned| owned >= max) {
+    if let (Some(max), Some(app)) = (kind.owned_max(), app) {
+        check_quota(tx, app, document)?;
+        if usize::try_from(count(tx, *kind, app)?).is_ok_and(|owned| owned >= max) {
             return Err(StoreError::Full { kind: kind.as_str(), max });
         }
     }

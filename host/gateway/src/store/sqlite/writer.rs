@@ -69,6 +69,10 @@ pub struct Used {
     pub event_bytes: i64,
     pub messages: i64,
     pub message_bytes: i64,
+    /// Fuel of calls,
+    pub fuel: i64,
+    /// made on this day.
+    pub fuel_day: i64,
 }
 
 impl Turn<'_> {
@@ -107,19 +111,27 @@ impl Turn<'_> {
         let mut used = self.used.take();
         used.sort_by_key(|(app, _)| *app);
         let mut statement = self.transaction.prepare_cached(
-            "INSERT INTO usage (app_id, events, event_bytes, messages, message_bytes) VALUES (?, ?, ?, ?, ?)
+            "INSERT INTO usage (app_id, events, event_bytes, messages, message_bytes, fuel, fuel_day)
+             VALUES (?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (app_id) DO UPDATE SET events = events + excluded.events,
                  event_bytes = event_bytes + excluded.event_bytes, messages = messages + excluded.messages,
-                 message_bytes = message_bytes + excluded.message_bytes",
+                 message_bytes = message_bytes + excluded.message_bytes,
+                 fuel = CASE WHEN excluded.fuel_day > fuel_day THEN excluded.fuel
+                             WHEN excluded.fuel_day = fuel_day THEN fuel + excluded.fuel ELSE fuel END,
+                 fuel_day = max(fuel_day, excluded.fuel_day)",
         )?;
         for of_app in used.chunk_by(|(one, _), (other, _)| one == other) {
             let sum = |part: fn(&Used) -> i64| of_app.iter().map(|(_, used)| part(used)).sum::<i64>();
+            let day = of_app.iter().map(|(_, used)| used.fuel_day).max().unwrap_or(0);
+            let fuel: i64 = of_app.iter().filter(|(_, used)| used.fuel_day == day).map(|(_, used)| used.fuel).sum();
             statement.execute(params![
                 of_app[0].0,
                 sum(|used| used.events),
                 sum(|used| used.event_bytes),
                 sum(|used| used.messages),
                 sum(|used| used.message_bytes),
+                fuel,
+                day,
             ])?;
         }
         Ok(())
