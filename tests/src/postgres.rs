@@ -2,14 +2,15 @@
 //!
 //! The server is the one that `HOOKLOOM_TEST_POSTGRES=postgres://…` names, or one that the kit starts from the binaries on this
 //! machine: on a socket in a folder of its own, as the user `postgres` where the tests run as root, which PostgreSQL refuses.
-//! It is stopped, and its folder removed, when the program ends, however it ends.
+//! It is stopped, and its folder removed, when the program ends, however it ends. A test that stops and starts its server has one
+//! of its own ([`PostgresServer::own`]).
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -24,8 +25,9 @@ const VARIABLE: &str = "HOOKLOOM_TEST_POSTGRES";
 const MISSING: &str =
     "no PostgreSQL: `apt-get install postgresql`, or set HOOKLOOM_TEST_POSTGRES=postgres://user@host/postgres";
 
-/// Makes the cluster, runs it, and ends with it when its own input ends: when the test program is gone. `$1` is the folder of
-/// the binaries; the first line that it prints is the folder of the socket.
+/// Makes the cluster, runs it, stops and starts it when a line of its input says so, and ends with it when that ends: when the
+/// test program is gone. `$1` is the folder of the binaries; the first line that it prints is the folder of the socket, each
+/// further one says that an order is done.
 const RUN: &str = r#"
     set -e
     folder=$(mktemp -d /tmp/hookloom-pg.XXXXXX)
@@ -33,12 +35,26 @@ const RUN: &str = r#"
     cd "$folder"
     "$1/initdb" -D "$folder/data" -U hookloom -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/initdb.log" 2>&1 ||
         { cat "$folder/initdb.log" >&2; exit 1; }
-    "$1/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c max_connections=400 >"$folder/log" 2>&1 &
-    server=$!
+    server=
+    start() {
+        "$1/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c max_connections=400 >>"$folder/log" 2>&1 &
+        server=$!
+    }
+    end() {
+        [ -z "$server" ] || { kill -"$1" $server; wait $server || true; }
+        server=
+    }
+    start "$1"
     echo "$folder"
-    read -r _ || true
-    kill -INT $server
-    wait $server || true
+    while read -r order; do
+        case $order in
+            stop) end INT ;;
+            crash) end QUIT ;;
+            start) start "$1" ;;
+        esac
+        echo "$order"
+    done
+    end INT
 "#;
 
 /// A server that is there as long as the test program.
@@ -46,8 +62,27 @@ const RUN: &str = r#"
 pub struct PostgresServer {
     /// Up to the database's name.
     url: String,
-    // Its standard input is held open by this program alone.
-    _runner: Option<Child>,
+    /// None for one that others run.
+    runner: Option<Mutex<Runner>>,
+}
+
+/// What runs the server. Its standard input is held open by this program alone.
+#[derive(Debug)]
+struct Runner {
+    process: Child,
+    orders: ChildStdin,
+    done: BufReader<ChildStdout>,
+}
+
+/// What is done to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Its connections are closed, and it ends.
+    Stop,
+    /// It ends at once, with nothing tidied up, and recovers when it starts.
+    Crash,
+    /// It starts; connections are taken a little later.
+    Start,
 }
 
 impl PostgresServer {
@@ -60,12 +95,41 @@ impl PostgresServer {
         SERVER.get_or_init(Self::start).as_ref().map_err(Clone::clone)
     }
 
+    /// A server of the caller's own, from the binaries on this machine.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn own() -> Result<Self, String> {
+        Self::run(&binaries().ok_or(MISSING)?)
+    }
+
+    /// Stops or starts a server that this program runs; returns when it is done.
+    ///
+    /// # Panics
+    /// If others run the server.
+    pub fn order(&self, order: Order) {
+        let runner = self.runner.as_ref().expect("a test gives orders to a server of its own");
+        let mut runner = runner.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = match order {
+            Order::Stop => "stop",
+            Order::Crash => "crash",
+            Order::Start => "start",
+        };
+        writeln!(runner.orders, "{word}").expect("the server's runner is there");
+        let mut done = String::new();
+        runner.done.read_line(&mut done).expect("the server's runner answers");
+        assert_eq!(done.trim(), word, "{:?}", runner.process.try_wait());
+    }
+
     fn start() -> Result<Self, String> {
         if let Ok(url) = std::env::var(VARIABLE) {
             let (url, _) = url.rsplit_once('/').ok_or_else(|| format!("{VARIABLE} must end with /postgres"))?;
-            return Ok(Self { url: url.to_owned(), _runner: None });
+            return Ok(Self { url: url.to_owned(), runner: None });
         }
-        let binaries = binaries().ok_or(MISSING)?;
+        Self::own()
+    }
+
+    fn run(binaries: &Path) -> Result<Self, String> {
         // PostgreSQL doesn't run as root.
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
@@ -75,16 +139,17 @@ impl PostgresServer {
             Command::new("sh")
         };
         command.args(["-c", RUN, "sh"]).arg(binaries).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut runner = command.spawn().map_err(|error| format!("PostgreSQL doesn't start: {error}"))?;
+        let mut process = command.spawn().map_err(|error| format!("PostgreSQL doesn't start: {error}"))?;
+        let orders = process.stdin.take().expect("its input is a pipe");
+        let mut done = BufReader::new(process.stdout.take().expect("its output is a pipe"));
         let mut folder = String::new();
-        if let Some(output) = runner.stdout.take() {
-            BufReader::new(output).read_line(&mut folder).map_err(|error| error.to_string())?;
-        }
+        done.read_line(&mut folder).map_err(|error| error.to_string())?;
         let folder = folder.trim();
         if folder.is_empty() {
             return Err("PostgreSQL doesn't start; what it said stands above".to_owned());
         }
-        Ok(Self { url: format!("postgres://hookloom@{}", folder.replace('/', "%2F")), _runner: Some(runner) })
+        let runner = Some(Mutex::new(Runner { process, orders, done }));
+        Ok(Self { url: format!("postgres://hookloom@{}", folder.replace('/', "%2F")), runner })
     }
 
     /// Makes a new, empty database and answers its URL.

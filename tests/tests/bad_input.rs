@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
-async fn inbound_requests_that_are_wrong_get_their_status_and_a_reason() {
+async fn row_27_inbound_requests_that_are_wrong_get_their_status_and_a_reason() {
     let gateway = TestGateway::start().await;
     let tenant = gateway.tenant("acme").await;
     let source = tenant.source(&json!({ "name": "CRM" })).await;
@@ -44,7 +44,7 @@ async fn inbound_requests_that_are_wrong_get_their_status_and_a_reason() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_arrives_in_full_is_ended() {
+async fn row_27_a_request_that_never_arrives_in_full_is_ended() {
     let gateway = TestGateway::start_with("[server]\nrequest_timeout_ms = 200\n").await;
     let tenant = gateway.tenant("acme").await;
     let source = tenant.source(&json!({ "name": "CRM" })).await;
@@ -114,7 +114,7 @@ async fn the_same_bytes_and_settings_are_one_version_and_other_settings_another(
 }
 
 #[tokio::test]
-async fn endpoints_at_private_addresses_are_refused() {
+async fn row_21_endpoints_at_private_addresses_are_refused() {
     let gateway = TestGateway::start_with("[egress]\nallow_subnets = []\n").await;
     let tenant = gateway.tenant("acme").await;
     for url in [

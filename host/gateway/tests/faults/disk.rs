@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_answered_with_503_and_the_gateway_goes_on_afterwards() {
+async fn row_25_a_full_disk_is_answered_with_503_and_the_gateway_goes_on_afterwards() {
     let ledger = Ledger::default();
     let gateway = Gateway::start(SOON).await;
     let source = gateway.tenant(&ledger.receive().await).await;
@@ -39,7 +39,7 @@ fn limit_files(pid: u32, bytes: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_locked_store_is_answered_with_503_and_the_gateway_goes_on_afterwards() {
+async fn row_25_a_locked_store_is_answered_with_503_and_the_gateway_goes_on_afterwards() {
     let ledger = Ledger::default();
     let gateway = Gateway::start(SOON).await;
     let source = gateway.tenant(&ledger.receive().await).await;

@@ -1,17 +1,32 @@
 //! Rows 24 and 28: the process is killed at random moments.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::kit::{Dice, Gateway, Ledger, Load};
+use crate::{
+    kit::{Dice, Gateway, Ledger, Load},
+    postgres::database,
+};
 
 /// Retries within a test's time, and enough of them to outlast a long run's restarts.
 pub const SOON: &str = "[delivery]\nschedule_s = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n";
 
+/// How often a gateway is killed.
+fn rounds() -> u32 {
+    std::env::var("HOOKLOOM_FAULT_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_answered_survives_kills_at_random_moments() {
-    let rounds = std::env::var("HOOKLOOM_FAULT_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
-    let (ledger, mut dice) = (Ledger::default(), Dice::new("kill"));
-    let gateway = Gateway::start(SOON).await;
+async fn row_24_what_was_answered_survives_kills_at_random_moments() {
+    killed("kill -9", Gateway::start(SOON).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_24_what_was_answered_survives_kills_at_random_moments_on_postgres() {
+    killed("kill -9 on PostgreSQL", Gateway::start_on(&database().await, SOON).await).await;
+}
+
+async fn killed(name: &str, gateway: Arc<Gateway>) {
+    let (rounds, ledger, mut dice) = (rounds(), Ledger::default(), Dice::new(name));
     let source = gateway.tenant(&ledger.receive().await).await;
     let load = Load::start(&gateway, &source, &ledger, 8);
     for _ in 0..rounds {
@@ -20,7 +35,7 @@ async fn what_was_answered_survives_kills_at_random_moments() {
         gateway.run().await;
     }
     load.end().await;
-    ledger.settle(&format!("kill -9, {rounds} times")).await;
+    ledger.settle(&format!("{name}, {rounds} times")).await;
 }
 
 #[tokio::test]

@@ -32,14 +32,19 @@ pub struct Gateway {
 impl Gateway {
     /// Starts one with these settings besides the kit's.
     pub async fn start(settings: &str) -> Arc<Self> {
-        Self::start_in(settings, &[]).await
+        Self::start_in(settings, &[], "").await
     }
 
-    /// Starts one with these variables in its environment.
-    pub async fn start_in(settings: &str, environment: &[(&str, String)]) -> Arc<Self> {
+    /// Starts one on this PostgreSQL.
+    pub async fn start_on(database: &str, settings: &str) -> Arc<Self> {
+        Self::start_in(settings, &[], database).await
+    }
+
+    /// Starts one with these variables in its environment, on a PostgreSQL or (empty) the embedded store.
+    pub async fn start_in(settings: &str, environment: &[(&str, String)], database: &str) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
         let address = free_address();
-        write_config(folder.path(), &address, settings);
+        write_config(folder.path(), &address, database, settings);
         let gateway = Self {
             key: hookloom(folder.path(), &["key", "create", "--operator"]).trim().to_owned(),
             client: client(),
@@ -334,10 +339,10 @@ fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn write_config(folder: &Path, address: &str, settings: &str) {
+fn write_config(folder: &Path, address: &str, database: &str, settings: &str) {
     let (store, key, cache) = (folder.join("hookloom.db"), folder.join("secret.key"), folder.join("cache"));
     let text = format!(
-        "[server]\nlisten = {address:?}\n[store]\npath = {store:?}\n[secrets]\nkey_file = {key:?}\n\
+        "[server]\nlisten = {address:?}\n[store]\npath = {store:?}\nurl = {database:?}\n[secrets]\nkey_file = {key:?}\n\
          [runtime.cache]\npath = {cache:?}\n\
          [egress]\nallow_subnets = [\"127.0.0.0/8\"]\ndangerous_allow_http = true\n{settings}"
     );
@@ -352,6 +357,6 @@ fn hookloom(folder: &Path, arguments: &[&str]) -> String {
     if output.status.success() { out.into_owned() } else { format!("failed: {error}") }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -11,6 +11,13 @@
 //! that is shown by `synced.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../../../tests/src/postgres.rs"]
+#[expect(dead_code, reason = "each program uses a part of the kit")]
+mod postgres;
+
+mod backup;
+mod clock;
+mod database;
 mod disk;
 mod keys;
 mod kill;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn proxies_of_the_environment_are_not_used() {
+async fn row_35_proxies_of_the_environment_are_not_used() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://{}", listener.local_addr().unwrap());
     let asked = Arc::new(AtomicU64::new(0));
@@ -25,7 +25,7 @@ async fn proxies_of_the_environment_are_not_used() {
     let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     let environment: Vec<_> = names.iter().map(|name| (*name, proxy.clone())).collect();
     let ledger = Ledger::default();
-    let gateway = Gateway::start_in(SOON, &environment).await;
+    let gateway = Gateway::start_in(SOON, &environment, "").await;
     let source = gateway.tenant(&ledger.receive().await).await;
     let load = Load::start(&gateway, &source, &ledger, 2);
     until("there is a load", async || ledger.accepted() > 20).await;

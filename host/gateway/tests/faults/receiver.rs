@@ -89,7 +89,7 @@ async fn repeat(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> io::Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harmful_receivers_hold_up_nobody_and_lose_nothing() {
+async fn row_22_harmful_receivers_hold_up_nobody_and_lose_nothing() {
     let (ledger, behave) = (Ledger::default(), Arc::new(AtomicBool::new(false)));
     let schedule = [1; 30].map(|second| second.to_string()).join(", ");
     // Without the breaker, which would spare the gateway most of the harm.

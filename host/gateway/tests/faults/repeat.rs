@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repeat_at_once_or_after_a_crash_makes_no_second_message() {
+async fn row_28_a_repeat_at_once_or_after_a_crash_makes_no_second_message() {
     let ledger = Ledger::default();
     let gateway = Gateway::start(SOON).await;
     let source = gateway.tenant(&ledger.receive().await).await;
