@@ -12,7 +12,7 @@ use hookloom::{
             Accepted, Claim, DeliveryBody, DeliveryState, FanOutEnd, Idempotency, Message, NewDelivery, NewEvent, Want,
             WorkKind,
         },
-        key::Lane,
+        key::{Lane, key},
         postgres::PostgresStore,
         resource::App,
     },
@@ -140,6 +140,58 @@ async fn a_node_of_this_release_works_and_starts_beside_one_of_the_next_that_all
         nodes.nodes[node].finish_fan_out(&claim, FanOutEnd::default(), at(0)).await.unwrap();
     }
     assert_eq!(nodes.claim(0, 9).await.len(), 1);
+}
+
+/// Rows of the queue that were read so far, and rows that were changed.
+async fn read_of_queue(database: &tokio_postgres::Client) -> (i64, i64) {
+    let sql = "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0), n_tup_upd + n_tup_del
+               FROM pg_stat_user_tables WHERE relname = 'work'";
+    let row = database.query_one(sql, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test]
+async fn what_waits_for_a_dead_endpoint_is_not_read_by_the_work_of_others() {
+    const WAITING: i64 = 50_000;
+    let mut nodes = Nodes::start(1).await;
+    let database = client(&nodes.backend.url).await;
+    let endpoint: EndpointId = nodes.minter.mint();
+    let backlog = format!(
+        "INSERT INTO work (kind, lane, app_id, subject, due_ms, token, tries, node)
+         SELECT 3, $1, $2, decode(lpad(to_hex(n), 64, '0'), 'hex'), 0, 0, 0, 0 FROM generate_series(1, {WAITING}) AS n"
+    );
+    let (lane, app) = (Lane::live(&endpoint).as_bytes().to_vec(), key(&nodes.app).to_vec());
+    database.execute(&backlog, &[&lane, &app]).await.unwrap();
+    // As PostgreSQL does by itself; nodes that start see the store as it is.
+    database.batch_execute("VACUUM ANALYZE work").await.unwrap();
+    let node = nodes.backend.open(at(0)).await;
+    let (before, changed_before) = read_of_queue(&database).await;
+    let mut begun = 0;
+    for _ in 0..20 {
+        node.accept_message(nodes.message(), None, false).await.unwrap();
+        let want = Want { kind: WorkKind::FanOut, lane: Lane::live(&nodes.app), limit: 8 };
+        for claim in node.claim(vec![want], at(0)).await.unwrap() {
+            node.finish_fan_out(&claim, FanOutEnd::default(), at(0)).await.unwrap();
+            begun += 1;
+        }
+        let lanes = node.lanes(WorkKind::Deliver, None, 100).await.unwrap();
+        assert_eq!(lanes.len(), 1, "a look at all lanes finds the dead one");
+        node.sweep().await.unwrap();
+        assert_eq!(node.claimed().await.unwrap(), []);
+    }
+    assert_eq!(begun, 20);
+    // Connections tell what they read when they end.
+    drop(node);
+    nodes.nodes.clear();
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                  AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    while database.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (now, changed) = read_of_queue(&database).await;
+    assert!(changed >= changed_before + 2 * begun, "each was claimed and ended");
+    let read = now - before;
+    assert!(read < WAITING / 10, "{read} rows were read for {begun} messages beside {WAITING} that wait");
 }
 
 #[tokio::test]

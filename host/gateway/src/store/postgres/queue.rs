@@ -44,12 +44,13 @@ const LANES: &str = "WITH RECURSIVE known (lane) AS (
           ORDER BY due_ms, id LIMIT 1) AS head
      LIMIT ?3";
 
-/// What others claim at the same moment is passed over, not waited for.
+/// What others claim at the same moment is passed over, not waited for. An array of ids and no join: of a join PostgreSQL thinks
+/// that it brings thousands of rows, and reads the whole queue for it.
 const CLAIM: &str = "UPDATE work SET node = ?1, token = token + 1, tries = tries + 1
-     FROM (SELECT taken.id FROM unnest(?2::bigint[], ?3::bytea[], ?4::bigint[]) AS want (kind, lane, count)
+     WHERE id = ANY (ARRAY(SELECT taken.id FROM unnest(?2::bigint[], ?3::bytea[], ?4::bigint[]) AS want (kind, lane, count)
            CROSS JOIN LATERAL (SELECT id FROM work WHERE work.kind = want.kind AND work.lane = want.lane AND node = 0
-                                   AND due_ms <= ?5 ORDER BY due_ms, id LIMIT want.count FOR UPDATE SKIP LOCKED) AS taken) AS due
-     WHERE work.id = due.id RETURNING work.id, kind, lane, app_id, subject, token, tries, due_ms";
+                                   AND due_ms <= ?5 ORDER BY due_ms, id LIMIT want.count FOR UPDATE SKIP LOCKED) AS taken))
+     RETURNING id, kind, lane, app_id, subject, token, tries, due_ms";
 
 /// Work to add.
 pub struct NewWork<'a> {
@@ -168,11 +169,11 @@ pub async fn sweep(turn: &Turn, silent: &[(i64, i64)]) -> Result<u64> {
         let sql = format!("UPDATE node SET gone_ms = {NOW} WHERE id = ? AND beats = ? AND gone_ms IS NULL");
         turn.execute(&sql, params![node, beats]).await?;
     }
-    // Another node that sweeps at the same moment has these rows: let it.
+    // Another node that sweeps at the same moment has these rows: let it. What nobody has claimed is not looked at.
     let freed = turn
         .rows(
             "UPDATE work SET node = 0, token = token + 1 FROM
-                 (SELECT id FROM work WHERE node IN (SELECT id FROM node WHERE gone_ms IS NOT NULL)
+                 (SELECT id FROM work WHERE node <> 0 AND node IN (SELECT id FROM node WHERE gone_ms IS NOT NULL)
                   FOR UPDATE SKIP LOCKED) AS lost
              WHERE work.id = lost.id RETURNING kind, lane, app_id, due_ms",
             params![],
@@ -184,7 +185,7 @@ pub async fn sweep(turn: &Turn, silent: &[(i64, i64)]) -> Result<u64> {
     turn.execute(
         &format!(
             "DELETE FROM node WHERE gone_ms < {NOW} - {REMEMBERED_MS}
-                 AND NOT EXISTS (SELECT 1 FROM work WHERE work.node = node.id)"
+                 AND NOT EXISTS (SELECT 1 FROM work WHERE node <> 0 AND work.node = node.id)"
         ),
         params![],
     )
