@@ -7,7 +7,9 @@
 //!
 //! A call can't be interrupted, so time alone is not enough: as many long calls as there are workers would keep everybody else
 //! waiting for their whole length. Therefore one worker is kept from each tenant that has not shown that its calls are short:
-//! such a tenant runs on all workers but one. Trust is earned by short calls and lost by long ones, and outlives idleness. Where there is only one worker, a neighbor may wait for one call of each other
+//! such a tenant runs on all workers but one. Trust is earned by short calls and lost by long ones, and outlives idleness.
+//! Several such tenants could together still hold every worker: those that have had very long calls of late share all workers but
+//! one, however many they are (with two workers: one, half of what there is). Where there is only one worker, a neighbor may wait for one call of each other
 //! tenant; `ExecutorConfig` starts two also on a single core, which the system then shares.
 //!
 //! Source: M. Shreedhar, G. Varghese, "Efficient Fair Queuing using Deficit Round Robin", 1995.
@@ -31,6 +33,12 @@ const LONG_PENALTY: i64 = 200;
 /// The least trust, in microseconds: ten minutes of short calls make up for anything.
 const TRUST_MIN: i64 = -600_000_000;
 
+/// A tenant that has had calls of more than this many microseconds of late shares all workers but one with its like.
+const SLOW: i64 = 50_000;
+
+/// What a tenant's longest call counts for shrinks by one part in so many with each call.
+const SLOW_DECAY: i64 = 256;
+
 /// Tenants whose trust is remembered while they are idle.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -43,8 +51,10 @@ pub(crate) struct FairQueue<J> {
     waiting: usize,
     waiting_max: usize,
     in_flight_max: usize,
-    /// Trust of tenants that are idle.
-    remembered: HashMap<Arc<str>, i64>,
+    /// What is known of tenants that are idle.
+    remembered: HashMap<Arc<str>, Known>,
+    /// Calls of slow tenants that are running.
+    slow_running: usize,
     /// Workers that a tenant with long or unknown calls may hold at once.
     long_max: usize,
 }
@@ -67,6 +77,15 @@ pub(crate) enum Refusal {
     Tenant,
 }
 
+/// What a tenant's calls have shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// Microseconds of short calls that speak for it; below [`TRUSTED`] its calls may be long.
+    trust: i64,
+    /// The longest of late, in microseconds.
+    longest: i64,
+}
+
 #[derive(Debug)]
 struct Tenant<J> {
     jobs: VecDeque<J>,
@@ -75,8 +94,7 @@ struct Tenant<J> {
     credit: i64,
     /// What its calls cost of late, in microseconds.
     estimate: i64,
-    /// Microseconds of short calls that speak for it; below [`TRUSTED`] its calls may be long.
-    trust: i64,
+    known: Known,
     /// Whether it stands in `turns`.
     in_turn: bool,
 }
@@ -93,6 +111,7 @@ impl<J> FairQueue<J> {
             waiting_max,
             in_flight_max,
             remembered: HashMap::new(),
+            slow_running: 0,
             long_max,
         }
     }
@@ -158,10 +177,14 @@ impl<J> FairQueue<J> {
         entry.running -= 1;
         entry.credit += paid - cost;
         entry.estimate = (3 * entry.estimate + cost) / 4;
-        entry.trust = match cost <= SHORT {
-            true => (entry.trust + cost).min(2 * TRUSTED),
-            false => (entry.trust.min(0) - cost.saturating_mul(LONG_PENALTY)).max(TRUST_MIN),
-        };
+        let was_slow = entry.known.is_slow();
+        entry.known.learn(cost);
+        match (was_slow, entry.known.is_slow()) {
+            (true, true) => self.slow_running -= 1,
+            (true, false) => self.slow_running -= entry.running + 1,
+            (false, true) => self.slow_running += entry.running,
+            (false, false) => {}
+        }
         if !entry.in_turn && entry.running == 0 {
             self.rest(tenant);
         }
@@ -171,7 +194,7 @@ impl<J> FairQueue<J> {
     fn take_turn(&mut self) -> Option<Started<J>> {
         let name = self.turns.pop_front()?;
         let tenant = self.tenants.get_mut(&name)?;
-        if tenant.is_held(self.long_max) {
+        if tenant.is_held(self.long_max, self.slow_running) {
             self.turns.push_back(name);
             return None;
         }
@@ -192,6 +215,7 @@ impl<J> FairQueue<J> {
         let paid = tenant.estimate;
         tenant.credit -= paid;
         tenant.running += 1;
+        self.slow_running += usize::from(tenant.known.is_slow());
         if tenant.jobs.is_empty() {
             // An idle tenant saves no credit up.
             tenant.credit = tenant.credit.min(0);
@@ -204,7 +228,8 @@ impl<J> FairQueue<J> {
 
     /// Gives every tenant in line the same number of quanta, enough that one of those with jobs has credit.
     fn raise_credits(&mut self) {
-        let can_start = |tenant: &&Tenant<J>| !tenant.jobs.is_empty() && !tenant.is_held(self.long_max);
+        let can_start =
+            |tenant: &&Tenant<J>| !tenant.jobs.is_empty() && !tenant.is_held(self.long_max, self.slow_running);
         let waiting = self.tenants.values().filter(can_start);
         let Some(best) = waiting.map(|tenant| tenant.credit).max() else { return };
         let rounds = if best > 0 { 0 } else { -best / QUANTUM + 1 };
@@ -225,19 +250,19 @@ impl<J> FairQueue<J> {
         }
     }
 
-    /// Nothing of an idle tenant is kept but its trust.
+    /// Nothing of an idle tenant is kept but what is known of it.
     fn forget(&mut self, name: &Arc<str>) {
         let Some(tenant) = self.tenants.remove(name) else { return };
-        self.remember(Arc::clone(name), tenant.trust);
+        self.remember(Arc::clone(name), tenant.known);
     }
 
-    fn remember(&mut self, name: Arc<str>, trust: i64) {
+    fn remember(&mut self, name: Arc<str>, known: Known) {
         if self.remembered.len() >= REMEMBERED_MAX {
             // Those who have lost trust are what matters.
-            self.remembered.retain(|_, trust| *trust < 0);
+            self.remembered.retain(|_, known| known.trust < 0);
         }
-        if trust != 0 && self.remembered.len() < REMEMBERED_MAX {
-            self.remembered.insert(name, trust);
+        if known.trust != 0 && self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.insert(name, known);
         }
     }
 
@@ -245,7 +270,7 @@ impl<J> FairQueue<J> {
     fn forgive_idle(&mut self) {
         self.turns.clear();
         for (name, tenant) in self.tenants.extract_if(|_, tenant| tenant.running == 0).collect::<Vec<_>>() {
-            self.remember(name, tenant.trust);
+            self.remember(name, tenant.known);
         }
         self.tenants.values_mut().for_each(|tenant| tenant.in_turn = false);
     }
@@ -258,14 +283,30 @@ impl<J> Started<J> {
     }
 }
 
-impl<J> Tenant<J> {
-    fn new(trust: i64) -> Tenant<J> {
-        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, trust, in_turn: false }
+impl Known {
+    /// Takes a call in that took so many microseconds.
+    fn learn(&mut self, cost: i64) {
+        self.trust = match cost <= SHORT {
+            true => (self.trust + cost).min(2 * TRUSTED),
+            false => (self.trust.min(0) - cost.saturating_mul(LONG_PENALTY)).max(TRUST_MIN),
+        };
+        self.longest = cost.max(self.longest - self.longest / SLOW_DECAY);
     }
 
-    /// Whether it may start nothing now: its calls may be long, and `long_max` of them are running.
-    fn is_held(&self, long_max: usize) -> bool {
-        self.running >= long_max && self.trust < TRUSTED
+    fn is_slow(self) -> bool {
+        self.longest > SLOW
+    }
+}
+
+impl<J> Tenant<J> {
+    fn new(known: Known) -> Tenant<J> {
+        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, known, in_turn: false }
+    }
+
+    /// Whether it may start nothing now: its calls may be long, and `long_max` of them are running; or they are known to be
+    /// very long, and so many of all slow tenants are.
+    fn is_held(&self, long_max: usize, slow_running: usize) -> bool {
+        self.running >= long_max && self.known.trust < TRUSTED || self.known.is_slow() && slow_running >= long_max
     }
 
     fn in_flight(&self) -> usize {
@@ -396,6 +437,60 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn however_many_tenants_have_endless_calls_one_worker_is_left_to_the_others() {
+        for workers in [2, 4] {
+            let mut queue = FairQueue::new(workers, 1024, 64);
+            let hostile = ["a", "b", "c", "d", "e", "f"];
+            // Each has had one call that ran until its fuel was used up.
+            for tenant in hostile {
+                queue.push(tenant, 300_000).unwrap();
+                let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+                queue.finish(&tenant, paid, cost);
+            }
+            for tenant in hostile.into_iter().cycle().take(60) {
+                queue.push(tenant, 300_000).unwrap();
+            }
+            for _ in 0..50 {
+                let mut running = start_all(&mut queue);
+                assert_eq!(running.len(), workers - 1, "all but one, at no time more: {:?}", names(&running));
+                queue.push("quick", 10).unwrap();
+                let quick = start_all(&mut queue);
+                assert_eq!(names(&quick), ["quick"], "at once");
+                running.extend(quick);
+                for started in running {
+                    let (cost, tenant, paid) = started.into_parts();
+                    queue.finish(&tenant, paid, cost);
+                    if &*tenant != "quick" {
+                        queue.push(&tenant, cost).unwrap();
+                    }
+                }
+            }
+            // Nobody among them is left out.
+            let mut seen: Vec<Arc<str>> = Vec::new();
+            while let Some(started) = queue.pop() {
+                let (cost, tenant, paid) = started.into_parts();
+                queue.finish(&tenant, paid, cost);
+                seen.push(tenant);
+            }
+            assert!(hostile.iter().all(|name| seen.iter().any(|tenant| &**tenant == *name)), "{seen:?}");
+            assert_eq!(queue.slow_running, 0);
+        }
+    }
+
+    #[test]
+    fn a_tenant_is_slow_until_enough_short_calls_have_followed() {
+        let mut known = Known::default();
+        known.learn(SLOW);
+        assert!(!known.is_slow(), "as long as an interpreter's calls may be");
+        known.learn(1_000_000);
+        let calls = (1..).find(|_| {
+            known.learn(10);
+            !known.is_slow()
+        });
+        assert!(calls.is_some_and(|calls| (500..2_000).contains(&calls)), "{calls:?}");
     }
 
     #[test]
