@@ -161,22 +161,39 @@ impl EgressPolicy {
     }
 }
 
-/// Resolves names with the system's resolver and hands on addresses that the policy allows, or none.
-#[derive(Clone, Debug)]
-pub struct SafeResolver {
-    policy: Arc<EgressPolicy>,
+/// What resolves a name.
+pub trait Lookup: Clone + Send + Sync + 'static {
+    /// All addresses of a name, with port 0.
+    fn lookup(&self, host: String) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send;
 }
 
-impl SafeResolver {
-    /// Resolves under this policy.
-    pub fn new(policy: Arc<EgressPolicy>) -> Self {
-        Self { policy }
+/// The system's resolver.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    async fn lookup(&self, host: String) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, 0)).await?.collect())
     }
 }
 
-impl Resolve for SafeResolver {
+/// Resolves names and hands on addresses that the policy allows, or none.
+#[derive(Clone, Debug)]
+pub struct SafeResolver<L = SystemLookup> {
+    policy: Arc<EgressPolicy>,
+    lookup: L,
+}
+
+impl SafeResolver {
+    /// Resolves with the system's resolver under this policy.
+    pub fn new(policy: Arc<EgressPolicy>) -> Self {
+        Self { policy, lookup: SystemLookup }
+    }
+}
+
+impl<L: Lookup> Resolve for SafeResolver<L> {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = Arc::clone(&self.policy);
+        let (policy, lookup) = (Arc::clone(&self.policy), self.lookup.clone());
         Box::pin(async move {
             let host = name.as_str();
             let failed = |detail: String| ResolveError { host: host.to_owned(), detail };
@@ -185,8 +202,7 @@ impl Resolve for SafeResolver {
                 policy.check_address(address)?;
                 return Ok(Box::new(std::iter::once(SocketAddr::new(address, 0))) as Addrs);
             }
-            let found = tokio::net::lookup_host((host, 0)).await.map_err(|error| failed(error.to_string()))?;
-            let addresses: Vec<SocketAddr> = found.collect();
+            let addresses = lookup.lookup(host.to_owned()).await.map_err(|error| failed(error.to_string()))?;
             if addresses.is_empty() {
                 return Err(failed("it has no address".to_owned()).into());
             }
@@ -213,7 +229,7 @@ pub fn client(
 ) -> Result<reqwest::Client, ClientError> {
     // `Err` means that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = builder(policy, connect_timeout);
+    let builder = builder(SafeResolver::new(Arc::clone(policy)), connect_timeout);
     let builder = match relay {
         Some(relay) => relay.for_client().map(|proxy| builder.proxy(proxy)),
         None => Ok(builder),
@@ -221,9 +237,9 @@ pub fn client(
     builder.and_then(reqwest::ClientBuilder::build).map_err(|source| ClientError { source })
 }
 
-fn builder(policy: &Arc<EgressPolicy>, connect_timeout: Duration) -> reqwest::ClientBuilder {
+fn builder<L: Lookup>(resolver: SafeResolver<L>, connect_timeout: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .dns_resolver(SafeResolver::new(Arc::clone(policy)))
+        .dns_resolver(resolver)
         .connect_timeout(connect_timeout)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
@@ -263,65 +279,130 @@ pub(super) mod tests {
         }
     }
 
+    /// IPv4 addresses that are not public, and what they are.
+    const REFUSED_V4: &[(&str, &str)] = &[
+        ("127.0.0.1", "this machine"),
+        ("2130706433", "this machine"),
+        ("0177.0.0.1", "this machine"),
+        ("0x7f.1", "this machine"),
+        ("0x7f000001", "this machine"),
+        ("127.1", "this machine"),
+        ("127.0.0.1.", "this machine"),
+        ("１２７.0.0.1", "this machine"),
+        ("0.0.0.0", "this network"),
+        ("0", "this network"),
+        ("10.1.2.3", "private"),
+        ("172.31.255.255", "private"),
+        ("192.168.0.1", "private"),
+        ("169.254.169.254", "metadata"),
+        ("168.63.129.16", "metadata"),
+        ("100.64.0.1", "carrier"),
+        ("100.100.100.200", "carrier"),
+        ("192.0.0.192", "protocols"),
+        ("192.0.2.1", "documentation"),
+        ("198.51.100.1", "documentation"),
+        ("203.0.113.1", "documentation"),
+        ("192.88.99.1", "relay"),
+        ("198.19.0.1", "benchmarks"),
+        ("224.0.0.1", "multicast"),
+        ("255.255.255.255", "broadcast"),
+    ];
+
+    /// IPv6 addresses that are not public, or carry an IPv4 address: mapped, compatible, NAT64, 6to4, Teredo.
+    const REFUSED_V6: &[(&str, &str)] = &[
+        ("::", "no address"),
+        ("::1", "this machine"),
+        ("::ffff:127.0.0.1", "carries"),
+        ("::ffff:8.8.8.8", "carries"),
+        ("::127.0.0.1", "carries"),
+        ("64:ff9b::10.0.0.1", "carries"),
+        ("64:ff9b:1::10.0.0.1", "carries"),
+        ("2002:7f00:1::", "carries"),
+        ("2001::1", "carries"),
+        ("2001:2::1", "protocols"),
+        ("2001:db8::1", "documentation"),
+        ("3fff::1", "documentation"),
+        ("fc00::1", "private"),
+        ("fd00:ec2::254", "private"),
+        ("fe80::1", "link-local"),
+        ("fec0::1", "site-local"),
+        ("ff02::1", "multicast"),
+        ("100::1", "not public"),
+        ("5f00::1", "not public"),
+        ("4000::1", "not public"),
+    ];
+
     #[test]
-    fn ipv4_addresses_that_are_not_public_are_refused_in_every_spelling() {
-        for (host, why) in [
-            ("127.0.0.1", "this machine"),
-            ("2130706433", "this machine"),
-            ("0177.0.0.1", "this machine"),
-            ("0x7f.1", "this machine"),
-            ("0x7f000001", "this machine"),
-            ("127.1", "this machine"),
-            ("127.0.0.1.", "this machine"),
-            ("１２７.0.0.1", "this machine"),
-            ("0.0.0.0", "this network"),
-            ("0", "this network"),
-            ("10.1.2.3", "private"),
-            ("172.31.255.255", "private"),
-            ("192.168.0.1", "private"),
-            ("169.254.169.254", "metadata"),
-            ("168.63.129.16", "metadata"),
-            ("100.64.0.1", "carrier"),
-            ("100.100.100.200", "carrier"),
-            ("192.0.0.192", "protocols"),
-            ("192.0.2.1", "documentation"),
-            ("198.51.100.1", "documentation"),
-            ("203.0.113.1", "documentation"),
-            ("192.88.99.1", "relay"),
-            ("198.19.0.1", "benchmarks"),
-            ("224.0.0.1", "multicast"),
-            ("255.255.255.255", "broadcast"),
-        ] {
+    fn row_21_addresses_that_are_not_public_are_refused_in_every_spelling() {
+        for (host, why) in REFUSED_V4 {
             check(&EgressPolicy::default(), &format!("https://{host}/"), Some(why));
+        }
+        for (host, why) in REFUSED_V6 {
+            check(&EgressPolicy::default(), &format!("https://[{host}]/"), Some(why));
         }
     }
 
-    #[test]
-    fn ipv6_addresses_that_are_not_public_are_refused() {
-        for (host, why) in [
-            ("::", "no address"),
-            ("::1", "this machine"),
-            ("::ffff:127.0.0.1", "carries"),
-            ("::ffff:8.8.8.8", "carries"),
-            ("::127.0.0.1", "carries"),
-            ("64:ff9b::10.0.0.1", "carries"),
-            ("64:ff9b:1::10.0.0.1", "carries"),
-            ("2002:7f00:1::", "carries"),
-            ("2001::1", "carries"),
-            ("2001:2::1", "protocols"),
-            ("2001:db8::1", "documentation"),
-            ("3fff::1", "documentation"),
-            ("fc00::1", "private"),
-            ("fd00:ec2::254", "private"),
-            ("fe80::1", "link-local"),
-            ("fec0::1", "site-local"),
-            ("ff02::1", "multicast"),
-            ("100::1", "not public"),
-            ("5f00::1", "not public"),
-            ("4000::1", "not public"),
-        ] {
-            check(&EgressPolicy::default(), &format!("https://[{host}]/"), Some(why));
+    /// A resolver that gives these answers one after the other.
+    #[derive(Clone)]
+    struct Scripted(Arc<std::sync::Mutex<std::collections::VecDeque<Vec<SocketAddr>>>>);
+
+    impl Scripted {
+        fn new(answers: impl IntoIterator<Item = Vec<SocketAddr>>) -> Self {
+            Self(Arc::new(std::sync::Mutex::new(answers.into_iter().collect())))
         }
+    }
+
+    impl Lookup for Scripted {
+        async fn lookup(&self, _: String) -> std::io::Result<Vec<SocketAddr>> {
+            Ok(self.0.lock().unwrap().pop_front().expect("it is asked no more often"))
+        }
+    }
+
+    #[tokio::test]
+    async fn row_21_a_name_that_resolves_to_such_an_address_is_refused_also_beside_a_public_one() {
+        let address = |host: &str| host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0));
+        let public: SocketAddr = "8.8.8.8:0".parse().unwrap();
+        let all: Vec<_> = REFUSED_V4.iter().chain(REFUSED_V6).filter_map(|(host, _)| address(host)).collect();
+        assert!(all.len() > 30, "the spellings of addresses are no answers of a resolver, the addresses are");
+        for refused in all {
+            for answer in [vec![refused], vec![public, refused], vec![refused, public]] {
+                let resolver = SafeResolver { policy: Arc::default(), lookup: Scripted::new([answer]) };
+                let error = resolver.resolve("a.example".parse().unwrap()).await.err().unwrap();
+                assert!(matches!(error.downcast_ref(), Some(EgressError::Resolved { .. })), "{refused}: {error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn row_21_a_name_that_resolves_differently_the_second_time_is_checked_the_second_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let redirect = format!("HTTP/1.1 307 No\r\nLocation: http://127.0.0.2:{port}/\r\nConnection: close\r\n\r\n");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                stream.write_all(redirect.as_bytes()).await.unwrap();
+            }
+        });
+        // The first is allowed, the second is not, whoever listens there.
+        let policy = Arc::new(policy(&["127.0.0.1/32"], true));
+        let answers = ["127.0.0.1:0", "127.0.0.2:0"].map(|answer| vec![answer.parse().unwrap()]);
+        let resolver = SafeResolver { policy: policy.clone(), lookup: Scripted::new(answers) };
+        client(&policy, Duration::from_secs(5), None).unwrap();
+        let client = builder(resolver, Duration::from_secs(5)).build().unwrap();
+        let attempt = async || {
+            let outgoing = Outgoing {
+                url: format!("http://rebinds.example:{port}/").parse().unwrap(),
+                headers: Vec::new(),
+                body: bytes::Bytes::from_static(b"{}"),
+                deadline: Duration::from_secs(5),
+                response_bytes_max: 100,
+            };
+            attempt::send(&client, &policy, &SuccessCodes::default(), outgoing).await
+        };
+        assert_eq!(attempt().await.status, Some(307), "a redirect is an answer, and is not followed");
+        let second = attempt().await;
+        assert!(matches!(second.result, attempt::AttemptResult::Refused(EgressError::Resolved { .. })), "{second:?}");
     }
 
     #[test]
@@ -462,7 +543,10 @@ pub(super) mod tests {
         let policy = Arc::new(policy(&["127.0.0.0/8", "::1/128"], false));
         let (address, certificate) = listen_with_tls().await;
         client(&policy, Duration::from_secs(5), None).unwrap();
-        let client = builder(&policy, Duration::from_secs(5)).tls_certs_merge([certificate]).build().unwrap();
+        let client = builder(SafeResolver::new(policy.clone()), Duration::from_secs(5))
+            .tls_certs_merge([certificate])
+            .build()
+            .unwrap();
         for host in ["localhost", "127.0.0.1"] {
             let response = client.get(format!("https://{host}:{}/", address.port())).send().await.unwrap();
             assert_eq!(response.text().await.unwrap(), "h2,http/1.1", "{host}");
@@ -474,7 +558,10 @@ pub(super) mod tests {
         let policy = Arc::new(policy(&["127.0.0.0/8"], false));
         let (address, certificate) = listen_with_http_2().await;
         client(&policy, Duration::from_secs(5), None).unwrap();
-        let client = builder(&policy, Duration::from_secs(5)).tls_certs_merge([certificate]).build().unwrap();
+        let client = builder(SafeResolver::new(policy.clone()), Duration::from_secs(5))
+            .tls_certs_merge([certificate])
+            .build()
+            .unwrap();
         let attempt = async |path: &str| {
             let outgoing = Outgoing {
                 url: format!("https://127.0.0.1:{}{path}", address.port()).parse().unwrap(),
