@@ -167,7 +167,8 @@ impl Server {
         tasks.spawn(engine::listen(gateway.clone(), stop.clone()));
         tasks.spawn(shadow::run(gateway.clone(), stop.clone()));
         tasks.spawn(reseal::follow(gateway.clone(), stop.clone()));
-        tasks.spawn(listen::serve(listener, router(&gateway), gateway.config.request_timeout, stop.clone()));
+        let patience = listen::Patience::new(gateway.config.request_timeout);
+        tasks.spawn(listen::serve(listener, router(&gateway), patience, stop.clone()));
         tracing::info!(%address, "listening");
         Ok(Self { gateway, address, stop, tasks })
     }

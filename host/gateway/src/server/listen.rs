@@ -29,8 +29,26 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The largest request line and headers, in bytes.
 const HEADERS_BYTES_MAX: usize = 64 * 1024;
 
+/// What a client has time for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// To send the request line and headers.
+    pub headers: Duration,
+    /// To send the rest and to be answered.
+    pub request: Duration,
+    /// To take a part of the answer.
+    pub write: Duration,
+}
+
+impl Patience {
+    /// With so much for a request.
+    pub fn new(request: Duration) -> Self {
+        Self { headers: HEADERS_TIMEOUT, request, write: WRITE_TIMEOUT }
+    }
+}
+
 /// Serves until told to stop, then until the requests in progress are answered.
-pub async fn serve(listener: TcpListener, router: Router, request_timeout: Duration, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, router: Router, patience: Patience, stop: CancellationToken) {
     let slots = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
@@ -49,7 +67,7 @@ pub async fn serve(listener: TcpListener, router: Router, request_timeout: Durat
         };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
-            connection(stream, router, request_timeout, stop).await;
+            connection(stream, router, patience, stop).await;
             drop(slot);
         });
     }
@@ -58,16 +76,16 @@ pub async fn serve(listener: TcpListener, router: Router, request_timeout: Durat
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, request_timeout: Duration, stop: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, patience: Patience, stop: CancellationToken) {
     // Answers are small and written at once.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        answer(router.clone(), request.map(Body::new), request_timeout)
+        answer(router.clone(), request.map(Body::new), patience.request)
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).max_buf_size(HEADERS_BYTES_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_buf_size(HEADERS_BYTES_MAX);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    stream.set_write_timeout(Some(patience.write));
     let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
     let result = tokio::select! {
@@ -97,4 +115,100 @@ async fn answer(mut router: Router, request: Request, timeout: Duration) -> Resu
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// More than the buffers between two sockets hold.
+    const LONG: usize = 64 << 20;
+
+    async fn start(patience: Patience) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(async || "here"));
+        tokio::spawn(serve(listener, router, patience, CancellationToken::new()));
+        address
+    }
+
+    /// Everything that comes until the connection ends.
+    async fn answer(stream: &mut TcpStream) -> String {
+        let mut bytes = Vec::new();
+        // An end with a reset is an end.
+        let _ = stream.read_to_end(&mut bytes).await;
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// So much that nothing is ended by the clock.
+    const LONG_ENOUGH: Patience = Patience { headers: MINUTE, request: MINUTE, write: MINUTE };
+    const MINUTE: Duration = Duration::from_secs(60);
+    /// So little that a test needn't wait for it long.
+    const LITTLE: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn row_27_headers_up_to_the_bound_are_taken_and_longer_ones_end_the_connection() {
+        let address = start(LONG_ENOUGH).await;
+        for (length, expected) in [(HEADERS_BYTES_MAX / 2, "HTTP/1.1 200"), (2 * HEADERS_BYTES_MAX, "HTTP/1.1 431")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {}\r\n\r\n", "x".repeat(length));
+            // The server may hang up before it has read everything.
+            let _ = stream.write_all(head.as_bytes()).await;
+            let answer = answer(&mut stream).await;
+            assert!(answer.starts_with(expected), "{length}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn row_27_headers_that_do_not_arrive_in_time_end_the_connection() {
+        let address = start(Patience { headers: LITTLE, ..LONG_ENOUGH }).await;
+        for sent in ["", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            // Returns only because the other side ends it.
+            assert!(!answer(&mut stream).await.contains("200 OK"), "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn row_27_a_client_that_reads_nothing_of_its_answer_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let router = Router::new().route("/", get(async || "x".repeat(LONG)));
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        // Returns only because the client is given up, whose buffers are full.
+        connection(stream, router, Patience { write: LITTLE, ..LONG_ENOUGH }, CancellationToken::new()).await;
+        assert!(answer(&mut client).await.len() < LONG);
+    }
+
+    #[tokio::test]
+    async fn what_is_told_to_stop_answers_what_it_has_and_takes_nothing_new() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let (arrived, begun) = (std::sync::Arc::new(tokio::sync::Notify::new()), CancellationToken::new());
+        let (tell, wait) = (arrived.clone(), begun.clone());
+        let slow = async move || {
+            tell.notify_one();
+            wait.cancelled().await;
+            "late"
+        };
+        let router = Router::new().route("/", get(slow));
+        let served = tokio::spawn(serve(listener, router, LONG_ENOUGH, stop.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        arrived.notified().await;
+        stop.cancel();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        begun.cancel();
+        assert!(answer(&mut stream).await.ends_with("late"));
+        served.await.unwrap();
+    }
 }
