@@ -15,6 +15,7 @@ pub mod style;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{Config, Postgres};
 
@@ -35,7 +36,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway until it is told to stop (Ctrl-C or SIGTERM), then drain.
+    /// Run the gateway until it is told to stop (Ctrl-C or SIGTERM), then drain. SIGHUP reads `log.filter` anew.
     Serve(ConfigArguments),
     /// Print the commented default configuration.
     Config,
@@ -90,7 +91,7 @@ impl ConfigArguments {
 /// What went wrong, with all its causes, for people.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Serve(config) => block_on(serve::run(config.load()?)),
+        Command::Serve(config) => block_on(serve::run(config)),
         Command::Config => {
             anstream::print!("{}", crate::config::file::DEFAULT);
             Ok(ExitCode::SUCCESS)
@@ -112,17 +113,37 @@ fn block_on(future: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     result
 }
 
+/// What is logged from now on.
+struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl LogFilter {
+    fn set(&self, filter: &str) -> anyhow::Result<()> {
+        Ok((self.0)(parse_filter(filter)?)?)
+    }
+}
+
+fn parse_filter(filter: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("`log.filter`: `{filter}`: {error}"))
+}
+
 /// Sends log lines to standard error.
-fn log_to_stderr(format: crate::config::LogFormat, filter: &str) -> anyhow::Result<()> {
+fn log_to_stderr(format: crate::config::LogFormat, filter: &str) -> anyhow::Result<LogFilter> {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| anyhow::anyhow!("`log.filter`: `{filter}`: {error}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(parse_filter(filter)?).with_writer(std::io::stderr);
     // A line that can't be written, on a full disk for example, is lost: to report it would be to panic.
     let lines = lines.log_internal_errors(false);
-    match format {
-        crate::config::LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-        crate::config::LogFormat::Json => lines.json().init(),
-    }
-    Ok(())
+    Ok(match format {
+        crate::config::LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            LogFilter(Box::new(move |filter| handle.reload(filter)))
+        }
+        crate::config::LogFormat::Json => {
+            let lines = lines.json().with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            LogFilter(Box::new(move |filter| handle.reload(filter)))
+        }
+    })
 }

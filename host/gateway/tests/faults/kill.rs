@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    kit::{Dice, Gateway, Ledger, Load},
+    kit::{Dice, Gateway, Ledger, Load, until},
     postgres::database,
 };
 
@@ -36,6 +36,26 @@ async fn killed(name: &str, gateway: Arc<Gateway>) {
     }
     load.end().await;
     ledger.settle(&format!("{name}, {rounds} times")).await;
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_log_filter_anew_and_ends_nothing() {
+    let gateway = Gateway::start("").await;
+    let (config, log) = (gateway.folder.path().join("hookloom.toml"), gateway.log());
+    let before = std::fs::read_to_string(&config).unwrap();
+    let logged = async |text: &str| {
+        until(text, async || std::fs::read_to_string(&log).unwrap().contains(text)).await;
+    };
+    let reload = |more: &str| {
+        std::fs::write(&config, format!("{before}{more}")).unwrap();
+        gateway.signal("HUP");
+    };
+    reload("[log]\nfilter = \"hookloom=nonsense\"\n");
+    logged("nothing has changed").await;
+    reload("[log]\nfilter = \"info,hookloom::engine=trace\"\n");
+    logged("filter=\"info,hookloom::engine=trace\"").await;
+    gateway.call("GET", "app", serde_json::Value::Null).await;
+    assert_eq!(gateway.terminate().await, Some(0));
 }
 
 #[tokio::test]

@@ -93,6 +93,12 @@ impl Gateway {
         tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
     }
 
+    /// Sends the process a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(sent.unwrap().success());
+    }
+
     pub fn pid(&self) -> u32 {
         lock(&self.process).as_ref().unwrap().id()
     }
