@@ -3,6 +3,7 @@
 pub mod client;
 pub mod gateway;
 pub mod javascript;
+pub mod node;
 pub mod plugins;
 pub mod postgres;
 pub mod receiver;

@@ -12,6 +12,7 @@ mod backtest;
 mod binding;
 mod call;
 mod check;
+mod configuration;
 mod dead_letter;
 mod delivery;
 mod edit;
@@ -26,6 +27,7 @@ mod limits;
 mod message;
 mod page;
 mod plugin;
+mod profile;
 mod replay;
 pub mod respond;
 mod retention;
@@ -39,6 +41,7 @@ mod tests;
 mod timings;
 mod trial;
 mod usage;
+mod verification;
 mod version;
 
 use std::sync::Arc;
@@ -55,9 +58,12 @@ use crate::gateway::Gateway;
 use auth::Door;
 use respond::ApiError;
 
-/// The routes under `/api/v1`. A slash at a path's end makes no difference, as older official clients need it.
+/// The routes under `/api/v1`, and those that profiles have of their own. A slash at a path's end makes no difference, as older official clients need it.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let body_bytes_max = gateway.config.body_bytes_max;
+    let own_paths = configuration::router(&gateway);
+    let door = Door::new(gateway.clone());
+    let own_paths = own_paths.layer(DefaultBodyLimit::max(body_bytes_max)).with_state(door.clone());
     let component_bytes_max = gateway.config.component_bytes_max;
     let routes = Router::new()
         .route("/health", get(healthy))
@@ -79,9 +85,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .layer(DefaultBodyLimit::max(body_bytes_max))
-        .with_state(Door::new(gateway));
+        .with_state(door);
     // Paths are cut before they are matched, so the routes stand behind a router of their own.
-    Router::new().nest_service("/api/v1", Router::new().fallback_service(routes).layer(map_request(cut_slash)))
+    let routes = Router::new().fallback_service(routes).layer(map_request(cut_slash));
+    own_paths.nest_service("/api/v1", routes)
 }
 
 /// Svix's routes of an application.
@@ -122,9 +129,13 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
             "/endpoint/{endpoint_id}/policy",
             get(endpoint::policy::get).put(endpoint::policy::put).patch(endpoint::policy::patch),
         )
+        .route("/endpoint/{endpoint_id}/profile", get(profile::get_choice).put(profile::put_choice))
         .route("/endpoint/{endpoint_id}/reshaper", get(binding::get_reshaper).put(binding::put_reshaper))
         .route("/default-mapper", get(binding::get_default_mapper).put(binding::put_default_mapper))
         .route("/default-reshaper", get(binding::get_default_reshaper).put(binding::put_default_reshaper))
+        .route("/default-profile", get(profile::get_default).put(profile::put_default))
+        .route("/profile", get(profile::list))
+        .route("/profile/{profile_name}", get(profile::get))
         .route("/usage", get(usage::get))
         .route("/quota", put(usage::put_quota))
         .route("/retention", get(retention::get).put(retention::put))
@@ -132,6 +143,11 @@ fn automation(component_bytes_max: usize) -> Router<Door> {
         .route("/source", get(source::list).post(source::create))
         .route("/source/{source_id}", get(source::get).put(source::put).patch(source::patch).delete(source::delete))
         .route("/source/{source_id}/rotate", post(source::rotate))
+        .route(
+            "/source/{source_id}/verification",
+            get(verification::get).put(verification::put).delete(verification::delete),
+        )
+        .route("/source/{source_id}/verification/rotate", post(verification::rotate))
         .route("/source/{source_id}/mapper", get(binding::get_mapper).put(binding::put_mapper))
         .route("/rule", get(rule::list).post(rule::create))
         .route("/rule/{rule_id}", get(rule::get).put(rule::put).patch(rule::patch).delete(rule::delete))

@@ -8,6 +8,7 @@ mod backup;
 mod demo;
 mod key;
 mod plugin;
+mod profile;
 mod secrets;
 mod serve;
 pub mod style;
@@ -61,6 +62,11 @@ enum Command {
         #[command(subcommand)]
         command: plugin::PluginCommand,
     },
+    /// List, print and check profiles: how webhook systems behave.
+    Profile {
+        #[command(subcommand)]
+        command: profile::ProfileCommand,
+    },
 }
 
 /// Where the configuration comes from.
@@ -102,6 +108,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Secrets { command } => block_on(secrets::run(command)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Plugin { command } => plugin::run(command),
+        Command::Profile { command } => profile::run(command),
     }
 }
 

@@ -26,7 +26,9 @@ use crate::{
             TIMEOUT_MS_MAX,
         },
     },
+    ingest::limit::OperatorLimits,
     keeper::Retention,
+    profile::Profiles,
     rollout::ReturnPolicy,
     store::evidence::KeepBounds,
 };
@@ -128,7 +130,11 @@ pub struct Config {
     pub secret_key_file: PathBuf,
     pub inbound_body_bytes_max: usize,
     pub json_depth_max: usize,
+    /// What the operator sets instead of the profiles' limits.
+    pub operator_limits: OperatorLimits,
     pub payload_bytes_max: usize,
+    /// The built-in ones and the operator's own.
+    pub profiles: Profiles,
     pub connect_timeout: Duration,
     /// Of endpoints that set none of their own.
     pub policy: Policy,
@@ -203,6 +209,32 @@ impl Config {
 /// A key is recognized for so long: it can't be kept for less.
 const IDEMPOTENCY_MIN: Duration = Duration::from_secs(24 * 3600);
 
+/// Requests a second that an operator can allow.
+const RATE_MAX: u64 = 1_000_000;
+/// Largest file of a profile, in bytes.
+const PROFILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The files `*.toml` in a folder, each with its name.
+fn profile_files(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
+    let mut paths = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    let read = |path: PathBuf| profile_file(&path).map(|text| (path.display().to_string(), text));
+    paths.into_iter().map(read).collect()
+}
+
+/// The text of a profile's file.
+///
+/// # Errors
+/// As the system, or when it is too large to be one.
+pub fn profile_file(path: &Path) -> std::io::Result<String> {
+    if std::fs::metadata(path)?.len() > PROFILE_BYTES_MAX {
+        let what = format!("{} is larger than {PROFILE_BYTES_MAX} bytes", path.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what));
+    }
+    std::fs::read_to_string(path)
+}
+
 /// Collects problems while values are converted.
 struct Check {
     problems: Vec<String>,
@@ -232,7 +264,9 @@ impl Check {
             secret_key_file: self.path("secrets.key_file", &file.secrets.key_file),
             inbound_body_bytes_max: self.count("inbound.body_bytes_max", file.inbound.body_bytes_max),
             json_depth_max: self.count("inbound.json_depth_max", file.inbound.json_depth_max).min(100),
+            operator_limits: self.operator_limits(&file.inbound),
             payload_bytes_max: self.count("messages.payload_bytes_max", file.messages.payload_bytes_max),
+            profiles: self.profiles(&file.profiles.path),
             connect_timeout: connect,
             policy: policy?,
             response_bytes_max: self.count("delivery.response_bytes_max", file.delivery.response_bytes_max),
@@ -422,6 +456,29 @@ impl Check {
         }
         let proxy = ProxyServer::parse(&file.proxy, credentials);
         proxy.map_err(|problem| self.problems.push(format!("`egress.proxy`: {problem}"))).ok()
+    }
+
+    fn operator_limits(&mut self, file: &file::Inbound) -> OperatorLimits {
+        let mut rate = |key: &str, value: u64| {
+            if value > RATE_MAX {
+                self.problems.push(format!("`inbound.{key}` must be at most {RATE_MAX}"));
+            }
+            u32::try_from(value.min(RATE_MAX)).unwrap_or(u32::MAX)
+        };
+        OperatorLimits {
+            per_source: rate("source_per_second", file.source_per_second),
+            shared: rate("shared_per_second", file.shared_per_second),
+            unknown: rate("unknown_per_second", file.unknown_per_second),
+        }
+    }
+
+    fn profiles(&mut self, path: &str) -> Profiles {
+        let files = if path.is_empty() { Ok(Vec::new()) } else { profile_files(Path::new(path)) };
+        let read = files.map_err(|error| vec![format!("`profiles.path`: {path}: {error}")]).and_then(Profiles::with);
+        read.unwrap_or_else(|problems| {
+            self.problems.extend(problems);
+            Profiles::built_in()
+        })
     }
 
     fn path(&mut self, key: &str, text: &str) -> PathBuf {

@@ -5,17 +5,19 @@ use std::{panic::resume_unwind, sync::Arc};
 use crate::{
     clock::{Clock, DueClock, Minter, Timestamp},
     config::Config,
-    delivery::{egress::proxy::Relay, operational::Restraint},
+    delivery::{egress::proxy::Relay, operational::Restraint, policy::Policy},
     directory::Directory,
     engine::Engine,
     id::AppId,
+    ingest::limit::InboundLimits,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
+    profile::Profile,
     quota::Quotas,
     secret::SecretKeyring,
     store::{
         Store, StoreError, Write,
-        resource::{Resource, Stored},
+        resource::{App, Endpoint, Resource, Source, Stored},
     },
     timing::Timings,
 };
@@ -37,6 +39,8 @@ pub struct Gateway {
     pub config: Config,
     /// The address that begins the URLs of sources, without a slash at its end.
     pub public_url: String,
+    /// How many requests sources take.
+    pub inbound_limits: InboundLimits,
     /// Where everything is kept.
     pub store: Arc<dyn Store>,
     /// What time it is.
@@ -69,7 +73,51 @@ pub struct Gateway {
     pub quotas: Quotas,
 }
 
+/// A profile that something follows is not known here: the operator took its file away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{follower} follows the profile `{name}`, which is not here: put its file back into the folder of profiles")]
+pub struct UnknownProfile {
+    /// What follows it.
+    pub follower: String,
+    /// Its name.
+    pub name: String,
+}
+
 impl Gateway {
+    /// The profile that an endpoint follows.
+    ///
+    /// # Errors
+    /// [`UnknownProfile`]
+    pub fn endpoint_profile(&self, app: &App, endpoint: &Endpoint) -> Result<&Arc<Profile>, UnknownProfile> {
+        self.profile(endpoint.profile_in(app), endpoint.id.as_str())
+    }
+
+    /// The profile that a source follows.
+    ///
+    /// # Errors
+    /// [`UnknownProfile`]
+    pub fn source_profile(&self, app: &App, source: &Source) -> Result<&Arc<Profile>, UnknownProfile> {
+        self.profile(source.profile_in(app), source.id.as_str())
+    }
+
+    fn profile(&self, name: &str, follower: &str) -> Result<&Arc<Profile>, UnknownProfile> {
+        let unknown = || UnknownProfile { follower: follower.to_owned(), name: name.to_owned() };
+        self.config.profiles.find(name).ok_or_else(unknown)
+    }
+
+    /// How an endpoint of this profile is delivered to: its own policy over the profile's over the configuration's.
+    pub fn policy(&self, profile: &Profile, endpoint: &Endpoint) -> Policy {
+        endpoint.policy.over(&self.profile_policy(profile))
+    }
+
+    /// How endpoints of this profile are delivered to that say nothing themselves.
+    pub fn profile_policy(&self, profile: &Profile) -> Policy {
+        match &profile.outbound {
+            Some(outbound) => outbound.delivery.over(&self.config.policy),
+            None => self.config.policy.clone(),
+        }
+    }
+
     /// Changes configuration. Whoever looks from then on sees it.
     ///
     /// # Errors

@@ -1,10 +1,15 @@
 //! Inbound: `POST /api/event/{token}`. Checks the request, commits the event, answers `202 {"id"}`. Never says what
 //! matched, and never waits for a plugin.
 //!
-//! The order of the checks is the order of what a stranger may learn: the method, then whether the URL exists, then what
-//! is wrong with the request.
+//! The order of the checks is the order of what a stranger may learn: the method, then whether the URL exists, then how much
+//! it takes, then whether the sender is who he should be, then what is wrong with the request.
 
-use std::{sync::Arc, time::Instant};
+pub mod limit;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -19,15 +24,19 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::respond::ApiError,
+    delivery::signature::verify::{Request as SignedRequest, Verified},
     gateway::{Gateway, to_the_end},
     id::EventId,
     json::{self, Kind},
+    profile::RateLimit,
     quota,
+    sealing::{self, Place},
+    secret::Secret,
     store::{
         StoreError,
         flow::{Job, LaneHead, NewEvent, WorkKind},
         key::Lane,
-        resource::Source,
+        resource::{App, Source},
     },
     timing::Stage,
 };
@@ -52,10 +61,11 @@ async fn accept(
     Path(token): Path<String>,
     request: Request<Body>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let source = find_source(&gateway, &token).await?;
+    let source = admitted(&gateway, &token).await?;
     let (parts, body) = request.into_parts();
     check_content(&parts.headers)?;
     let body = read_body(&gateway, &parts.headers, body).await?;
+    let verified = verify(&gateway, &source, &parts.headers, &body)?;
     check_body(&gateway, &body)?;
     gateway
         .quotas
@@ -68,7 +78,7 @@ async fn accept(
         source: source.id.clone(),
         received_at: gateway.clock.now(),
         headers: forwarded(&source, &parts.headers),
-        dedupe_key: dedupe_key(&source, &parts.headers, &body)?,
+        dedupe_key: dedupe_key(&source, verified, &parts.headers, &body)?,
         body,
     };
     match to_the_end(async move { admit(&gateway, event).await }).await {
@@ -94,14 +104,50 @@ async fn admit(gateway: &Gateway, event: NewEvent) -> Result<EventId, StoreError
     Ok(admitted.accepted.id().clone())
 }
 
+/// The source of a URL, if it takes one more request now.
+async fn admitted(gateway: &Gateway, token: &str) -> Result<Source, ApiError> {
+    let Some(source) = find_source(gateway, token).await? else {
+        return Err(match gateway.config.profiles.unknown_limit() {
+            Some(limit) => gateway
+                .inbound_limits
+                .admit_unknown(limit, Instant::now())
+                .map_or_else(|wait| rate_limited(limit, wait), |()| no_such_url()),
+            None => no_such_url(),
+        });
+    };
+    let app = gateway.find::<App>(&source.app, source.app.as_str()).await?.ok_or_else(no_such_url)?;
+    let profile = gateway.source_profile(&app.value, &source)?;
+    let inbound = profile.inbound.as_ref().ok_or_else(no_such_url)?;
+    if let Some(limit) = &inbound.limit {
+        let admitted = gateway.inbound_limits.admit(&source.id, &profile.name, limit, Instant::now());
+        admitted.map_err(|wait| rate_limited(limit, wait))?;
+    }
+    Ok(source)
+}
+
+fn rate_limited(limit: &RateLimit, wait: Duration) -> ApiError {
+    let retry_after = u32::try_from(wait.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX).max(1);
+    ApiError::RateLimited { body: limit.body.clone(), retry_after }
+}
+
+/// Checks that the body is its sender's, where the source asks for that; none: it doesn't.
+fn verify(gateway: &Gateway, source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<Option<Verified>, ApiError> {
+    let Some(verification) = &source.verification else { return Ok(None) };
+    let now = gateway.clock.now();
+    let in_use = verification.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|at| at > now));
+    let secrets = in_use
+        .map(|secret| sealing::open(&gateway.keyring, Place::SourceSecret(&source.id), &secret.sealed))
+        .collect::<Result<Vec<Secret>, _>>()?;
+    let request = SignedRequest { headers, body, now_s: now.as_secs() };
+    let verified = verification.scheme.verify(&secrets, &request);
+    verified.map(Some).map_err(|error| ApiError::BadSignature { detail: error.to_string() })
+}
+
 /// Finds the source by its token's digest: what is compared, and when, tells nothing about other tokens.
-async fn find_source(gateway: &Gateway, token: &str) -> Result<Source, ApiError> {
+async fn find_source(gateway: &Gateway, token: &str) -> Result<Option<Source>, ApiError> {
     let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
     let found = gateway.store.find_by_handle::<Source>(digest, gateway.clock.now()).await?;
-    match found {
-        Some(source) if !source.value.disabled => Ok(source.value),
-        _ => Err(no_such_url()),
-    }
+    Ok(found.map(|stored| stored.value).filter(|source| !source.disabled))
 }
 
 fn no_such_url() -> ApiError {
@@ -180,9 +226,19 @@ fn forwarded(source: &Source, headers: &HeaderMap) -> Vec<Header> {
         .collect()
 }
 
-/// What marks a repeat: the sender's `Idempotency-Key`, else the value at the source's pointer. A body is never a key by
-/// itself, since two real events may be equal.
-fn dedupe_key(source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, ApiError> {
+/// What marks a repeat: what the sender signed as such, else his `Idempotency-Key`, else the value at the source's pointer. A
+/// body is never a key by itself, since two real events may be equal.
+///
+/// What is signed goes first: else whoever repeats a request could make it look like a new one.
+fn dedupe_key(
+    source: &Source,
+    verified: Option<Verified>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Option<String>, ApiError> {
+    if let Some(key) = verified.and_then(|verified| verified.repeat_key) {
+        return Ok(Some(key));
+    }
     if let Some(key) = headers.get("idempotency-key") {
         let key = key.to_str().unwrap_or_default();
         if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {

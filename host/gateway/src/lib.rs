@@ -5,6 +5,7 @@
 //! - [`pipeline`] takes what was accepted: event → mapper → [`rules`] → message → fan-out → reshaper → delivery.
 //! - [`replay`] sends again what was delivered, died or is missing.
 //! - [`backtest`] is what a version would have made of recorded inputs, [`comparison`] how two answers to one input differ.
+//! - [`profile`] is how webhook systems behave, as data: what sources take, and what endpoints get.
 //! - [`delivery`] signs, sends, records and schedules the next attempt.
 //! - [`store`] keeps everything; work resumes from it alone.
 //! - [`plugins`] runs tenants' code on `hookloom-runtime`, under each tenant's [`limits`]; [`toolchain`] builds it.
@@ -29,6 +30,7 @@ pub mod keeper;
 pub mod limits;
 pub mod pipeline;
 pub mod plugins;
+pub mod profile;
 pub mod quota;
 pub mod replay;
 pub mod reseal;

@@ -25,7 +25,7 @@ pub mod replay;
 pub mod review;
 pub mod shadow;
 
-use crate::{plugins::CallError, quota::Exceeded, store::StoreError};
+use crate::{gateway::UnknownProfile, plugins::CallError, quota::Exceeded, store::StoreError};
 
 /// Why a piece of work could not be finished; it will be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum WorkError {
     /// The tenant has used up the fuel that its operator allows it.
     #[error("the plugin was not run")]
     NoFuel(#[source] Exceeded),
+    /// A profile is not known.
+    #[error(transparent)]
+    Profile(#[from] UnknownProfile),
     /// A secret could not be opened, most likely because the key was changed.
     #[error("a secret of {owner} can't be opened: {detail}")]
     Secret {

@@ -23,6 +23,8 @@ pub enum Place<'a> {
     EndpointHeader(&'a EndpointId, &'a str),
     /// The token of a source's URL.
     SourceToken(&'a SourceId),
+    /// A secret that a source's senders sign with.
+    SourceSecret(&'a SourceId),
     /// The key of the cache of compiled plugins, among what the store keeps about the gateway.
     CacheKey,
 }
@@ -33,6 +35,7 @@ impl Place<'_> {
             Self::EndpointSecret(id) => format!("endpoint-secret:{id}"),
             Self::EndpointHeader(id, name) => format!("endpoint-header:{id}:{name}"),
             Self::SourceToken(id) => format!("source-token:{id}"),
+            Self::SourceSecret(id) => format!("source-secret:{id}"),
             Self::CacheKey => "cache-key".to_owned(),
         }
     }
@@ -55,7 +58,10 @@ impl HoldsSecrets for Endpoint {
 
 impl HoldsSecrets for Source {
     fn secrets(&mut self) -> Vec<(Place<'_>, &mut Sealed)> {
-        vec![(Place::SourceToken(&self.id), &mut self.token)]
+        let id = &self.id;
+        let secrets = self.verification.iter_mut().flat_map(|verification| &mut verification.secrets);
+        let secrets = secrets.map(|secret| (Place::SourceSecret(id), &mut secret.sealed));
+        [(Place::SourceToken(id), &mut self.token)].into_iter().chain(secrets).collect()
     }
 }
 

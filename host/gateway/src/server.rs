@@ -30,7 +30,7 @@ use crate::{
     directory::{self, Directory},
     engine::{self, Engine},
     gateway::Gateway,
-    ingest,
+    ingest::{self, limit::InboundLimits},
     keeper::{self, Keep},
     pipeline::{
         backtest::RunBacktest,
@@ -145,6 +145,7 @@ impl Server {
             due_clock: DueClock::new(clock.clone()),
             restraint: Restraint::default(),
             quotas: Quotas::default(),
+            inbound_limits: InboundLimits::new(config.operator_limits),
             clock,
             config,
         });

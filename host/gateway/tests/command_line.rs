@@ -30,7 +30,7 @@ fn the_demo_holds_twice_over_the_same_store() {
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{out}\n{err}");
         assert!(out.contains("All of it held."), "{out}");
-        assert_eq!(out.matches("signature verified").count(), 5, "{out}");
+        assert_eq!(out.matches("signature verified").count(), 9, "{out}");
         assert!(!out.contains('\x1b'), "no colours where there is no terminal");
     }
 }

@@ -95,6 +95,7 @@ fn tenant(id: &AppId) -> App {
         retention: Default::default(),
         default_mapper: None,
         default_reshaper: None,
+        profile: None,
         created_at: at(0),
         updated_at: at(0),
     }
@@ -393,5 +394,6 @@ fn delivery(endpoint: &EndpointId, ordering_key: Option<String>) -> NewDelivery 
         due: at(0),
         hot: false,
         ordering_key,
+        note: None,
     }
 }

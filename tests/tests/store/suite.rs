@@ -145,6 +145,7 @@ impl Kit {
             due: at(0),
             hot: false,
             ordering_key: None,
+            note: None,
         }
     }
 
@@ -383,6 +384,41 @@ async fn a_delivery_is_attempted_until_it_ends_and_keeps_its_bytes() {
 }
 
 #[tokio::test]
+async fn two_bodies_of_one_version_are_kept_apart_and_a_note_stays() {
+    let kit = Kit::new().await;
+    let (message, version) = (kit.message(None), kit.minter.mint::<VersionId>());
+    kit.store.accept_message(message.clone(), None, false).await.unwrap();
+    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let delivery = |text: &str, note: Option<&str>| NewDelivery {
+        body: DeliveryBody::Replaced(text.into()),
+        version: Some(version.clone()),
+        note: note.map(str::to_owned),
+        ..kit.delivery(&kit.minter.mint(), DeliveryState::Waiting)
+    };
+    let dead = NewDelivery {
+        reason: Some("it can't be read".into()),
+        ..kit.delivery(&kit.minter.mint(), DeliveryState::Dead)
+    };
+    let deliveries = vec![delivery("{\"a\":1}", Some("rounded")), delivery("{\"b\":1}", None), dead];
+    let endpoints: Vec<EndpointId> = deliveries.iter().map(|it| it.endpoint.clone()).collect();
+    kit.store.finish_fan_out(&claim, FanOutEnd { deliveries, ..FanOutEnd::default() }, at(0)).await.unwrap();
+    let claims = kit.store.claim_due(WorkKind::Deliver, at(0), 10).await.unwrap();
+    assert_eq!(claims.len(), 2, "what is dead has no work");
+    for claim in claims {
+        let job = kit.job(&claim).await;
+        let first = job.delivery.endpoint == endpoints[0];
+        assert_eq!(&job.body[..], if first { b"{\"a\":1}" } else { b"{\"b\":1}" });
+        let done = attempt_end(DeliveryState::Delivered, None);
+        let attempt = kit.attempt(&message.id, &job.delivery.endpoint);
+        kit.store.finish_attempt(&claim, Some(attempt), done, at(1)).await.unwrap();
+    }
+    let deliveries = kit.store.deliveries(&kit.app, &message.id).await.unwrap();
+    let of = |index: usize| deliveries.iter().find(|it| it.endpoint == endpoints[index]).unwrap();
+    assert_eq!((of(0).note.as_deref(), of(1).note.as_deref()), (Some("rounded"), None));
+    assert_eq!((of(2).state, of(2).reason.as_deref()), (DeliveryState::Dead, Some("it can't be read")));
+}
+
+#[tokio::test]
 async fn a_second_fan_out_touches_only_held_deliveries() {
     let kit = Kit::new().await;
     let message = kit.message(None);
@@ -466,6 +502,7 @@ fn app(kit: &Kit, uid: Option<&str>) -> App {
         retention: Default::default(),
         default_mapper: None,
         default_reshaper: None,
+        profile: None,
         created_at: at(0),
         updated_at: at(0),
     }
@@ -807,17 +844,24 @@ async fn a_calls_output_is_looked_for_in_its_matches_and_deliveries() {
     kit.store.accept_message(message.clone(), None, false).await.unwrap();
     let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
     let of_message = Call { id: kit.minter.mint(), event: None, message: Some(message.id.clone()), ..call };
-    let reshaped = |text: &str| NewDelivery {
-        body: DeliveryBody::Replaced(text.into()),
+    let body = DeliveryBody::Replaced("{\"x\":1}".into());
+    let reshaped = || NewDelivery {
+        body: body.clone(),
         version: Some(version.clone()),
         ..kit.delivery(&kit.minter.mint(), DeliveryState::Waiting)
     };
-    let deliveries =
-        vec![reshaped("{\"x\":1}"), reshaped("{\"x\":1}"), kit.delivery(&kit.minter.mint(), DeliveryState::Waiting)];
-    let end = FanOutEnd { deliveries, calls: vec![of_message.clone()], ..FanOutEnd::default() };
+    let deliveries = vec![reshaped(), reshaped(), kit.delivery(&kit.minter.mint(), DeliveryState::Waiting)];
+    let end = FanOutEnd {
+        deliveries,
+        calls: vec![of_message.clone()],
+        outputs: vec!["{\"raw\":1}".into()],
+        ..FanOutEnd::default()
+    };
     kit.store.finish_fan_out(&claim, end, at(0)).await.unwrap();
-    let parts = kit.store.output_parts(&kit.app, &of_message.id).await.unwrap();
-    assert_eq!((parts.variables, parts.bodies), (Vec::new(), vec!["{\"x\":1}".to_owned()]));
+    let mut parts = kit.store.output_parts(&kit.app, &of_message.id).await.unwrap();
+    parts.bodies.sort();
+    let expected = ["{\"raw\":1}", "{\"x\":1}"].map(str::to_owned);
+    assert_eq!((parts.variables, parts.bodies), (Vec::new(), expected.to_vec()), "each text once");
     let recorded = kit.store.recorded_call(&kit.app, &of_message.id).await.unwrap().unwrap();
     assert_eq!((recorded.event, recorded.message), (None, Some(message)));
     assert_eq!(kit.store.output_parts(&kit.minter.mint(), &id).await.unwrap(), OutputParts::default());

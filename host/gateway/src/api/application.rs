@@ -221,6 +221,7 @@ fn new(gateway: &Gateway, input: ApplicationIn) -> App {
         retention: Box::default(),
         default_mapper: None,
         default_reshaper: None,
+        profile: None,
         created_at: now,
         updated_at: now,
     }

@@ -120,10 +120,13 @@ pub struct Instance<P> {
 /// As [`Tenant`], where the application may still have to be made; only an operator meets the second case.
 pub enum Prospect<P> {
     /// The application exists.
-    Present(Tenant<P>),
+    Present(Box<Tenant<P>>),
     /// There is none by this name.
     Absent(Instance<Operate>, String),
 }
+
+/// As [`Tenant`], where the path names none: it is the one of the caller's key.
+pub struct Own<P>(pub Tenant<P>);
 
 /// The right to hold a whole component in memory.
 struct Slot {
@@ -255,6 +258,18 @@ impl<P: Permission> FromRequestParts<Door> for Tenant<P> {
     }
 }
 
+impl<P: Permission> FromRequestParts<Door> for Own<P> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
+        let key = door.caller(parts).await?;
+        // An operator's key is no tenant's.
+        let app = key.app.clone().ok_or(ApiError::Forbidden)?;
+        let tenant = door.tenant(key, app.as_str()).await?.map_err(|_| ApiError::no_such("application"))?;
+        Ok(Self(tenant))
+    }
+}
+
 impl<P: Permission> FromRequestParts<Door> for Prospect<P> {
     type Rejection = ApiError;
 
@@ -262,7 +277,7 @@ impl<P: Permission> FromRequestParts<Door> for Prospect<P> {
         let key = door.caller(parts).await?;
         let name = app_name(parts, door).await?;
         match door.tenant(key, &name).await? {
-            Ok(tenant) => Ok(Self::Present(tenant)),
+            Ok(tenant) => Ok(Self::Present(Box::new(tenant))),
             Err(key) if Operate::granted(key.role) => Ok(Self::Absent(door.instance(key)?, name)),
             Err(_) => Err(ApiError::no_such("application")),
         }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     auth::{Change, Read, Tenant},
-    edit,
+    edit, endpoint,
     extract::In,
     fields::{Fields, FromFields},
     respond::ApiError,
@@ -83,8 +83,7 @@ pub async fn get_reshaper(
     tenant: Tenant<Read>,
     Path((_, name)): Path<(String, String)>,
 ) -> Result<Json<BindingOut>, ApiError> {
-    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
-    Ok(Json(endpoint.reshaper.into()))
+    Ok(Json(endpoint::find(&tenant, &name).await?.reshaper.into()))
 }
 
 pub async fn put_reshaper(

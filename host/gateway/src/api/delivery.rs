@@ -11,6 +11,7 @@ use super::{
     extract::Query,
     message::{self, MessageOut},
     page::{self, List},
+    profile,
     respond::ApiError,
     rollout::{self, DigestsOut},
     status::{DeliveryStatusOut, MessageStatus},
@@ -51,6 +52,9 @@ pub struct DeliveryOut {
     #[serde(flatten)]
     status: DeliveryStatusOut,
     reason: Option<String>,
+    /// What the reader of the bytes should know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     attempts: u32,
     plugin_version: Option<VersionId>,
     #[serde(flatten)]
@@ -74,6 +78,11 @@ pub async fn list_endpoints(
         if let Some(found) = gateway.store.find::<Endpoint>(Some(app), delivery.endpoint.as_str()).await? {
             rows.push((delivery, found.value));
         }
+    }
+    let may_see =
+        |(_, endpoint): &(_, Endpoint)| profile::may_configure(gateway, &tenant.app, endpoint, tenant.key.role);
+    if !rows.iter().all(may_see) {
+        return Err(ApiError::Forbidden);
     }
     let page = page::of_all(rows, &request, |(delivery, _)| delivery.endpoint.as_str());
     let now = gateway.clock.now();
@@ -191,6 +200,7 @@ fn delivery_out(delivery: Delivery, digests: DigestsOut, deliver_at: Option<Time
         status: DeliveryStatusOut::new(&delivery, deliver_at, now),
         endpoint_id: delivery.endpoint,
         reason: delivery.reason,
+        note: delivery.note,
         attempts: delivery.attempts,
         plugin_version: delivery.version,
         digests,

@@ -19,6 +19,7 @@ use super::{
     extract::{In, Query},
     fields::{Fields, FromFields, Patch},
     page::{self, List},
+    profile,
     respond::ApiError,
 };
 use crate::{
@@ -26,13 +27,13 @@ use crate::{
     config::Config,
     delivery::{operational, policy::PolicyPatch, signature},
     gateway::Gateway,
-    id::{AppId, EndpointId},
+    id::EndpointId,
     store::{
         Order, Write, delete as removal,
         flow::WorkKind,
         insert,
         key::Subject,
-        resource::{Endpoint, Resource},
+        resource::{App, Endpoint, ProfileChoice, Resource},
     },
 };
 
@@ -153,40 +154,86 @@ impl From<Endpoint> for EndpointOut {
     }
 }
 
+/// A new endpoint on the wire.
+#[derive(Serialize)]
+pub struct NewEndpointOut {
+    #[serde(flatten)]
+    about: EndpointOut,
+    /// Only where the endpoint's profile shows it once: here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+/// An endpoint that was just made.
+pub struct Made {
+    /// It.
+    pub endpoint: Endpoint,
+    /// Its secret as its owner is shown it.
+    pub secret: String,
+}
+
+impl NewEndpointOut {
+    fn new(made: Made) -> Self {
+        let hidden = made.endpoint.secrets.iter().any(|secret| secret.hidden);
+        Self { about: made.endpoint.into(), secret: hidden.then_some(made.secret) }
+    }
+}
+
+/// The endpoint with this id or uid, if the caller may see its configuration: some profiles keep it from roles that see
+/// others.
+///
+/// # Errors
+/// [`ApiError::NotFound`], [`ApiError::Forbidden`], or as the store.
+pub async fn find<P>(tenant: &Tenant<P>, name: &str) -> Result<Endpoint, ApiError> {
+    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, name).await?;
+    match profile::may_configure(&tenant.gateway, &tenant.app, &endpoint, tenant.key.role) {
+        true => Ok(endpoint),
+        false => Err(ApiError::Forbidden),
+    }
+}
+
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<EndpointOut>>, ApiError> {
     let request = page::request::<EndpointId>(&mut query, Order::Ascending);
     query.finish()?;
     let page = tenant.gateway.store.list::<Endpoint>(Some(&tenant.app.id), request).await?;
+    let (gateway, role) = (&tenant.gateway, tenant.key.role);
+    let default = gateway.config.profiles.find(tenant.app.default_profile());
+    let kept_from = default.is_some_and(|profile| !profile::reaches(profile, role))
+        || page.rows.iter().any(|row| !profile::may_configure(gateway, &tenant.app, &row.value, role));
+    if kept_from {
+        return Err(ApiError::Forbidden);
+    }
     Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
 }
 
 pub async fn create(
     tenant: Tenant<Change>,
     In(input): In<EndpointIn>,
-) -> Result<(StatusCode, Json<EndpointOut>), ApiError> {
-    let endpoint = insert_new(&tenant.gateway, &tenant.app.id, input).await?;
-    Ok((StatusCode::CREATED, Json(endpoint.into())))
+) -> Result<(StatusCode, Json<NewEndpointOut>), ApiError> {
+    let made = insert_new(&tenant.gateway, &tenant.app, input, ProfileChoice::default()).await?;
+    Ok((StatusCode::CREATED, Json(NewEndpointOut::new(made))))
 }
 
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<EndpointOut>, ApiError> {
-    Ok(Json(edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?.into()))
+    Ok(Json(find(&tenant, &name).await?.into()))
 }
 
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
     In(mut input): In<EndpointIn>,
-) -> Result<(StatusCode, Json<EndpointOut>), ApiError> {
-    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+) -> Result<(StatusCode, Json<NewEndpointOut>), ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app);
     input.uid = edit::uid_of_put::<EndpointId>(&name, input.uid);
-    match gateway.store.find::<Endpoint>(Some(app), &name).await? {
+    match gateway.store.find::<Endpoint>(Some(&app.id), &name).await? {
         Some(found) => {
-            let endpoint = replace(gateway, app, found.value.id(), &input).await?;
-            Ok((StatusCode::OK, Json(endpoint.into())))
+            let about = replace(gateway, app, found.value.id(), &input).await?.into();
+            Ok((StatusCode::OK, Json(NewEndpointOut { about, secret: None })))
         }
         None => {
             edit::check_new_name::<EndpointId>("endpoint_id", &name, "endpoint")?;
-            Ok((StatusCode::CREATED, Json(insert_new(gateway, app, input).await?.into())))
+            let made = insert_new(gateway, app, input, ProfileChoice::default()).await?;
+            Ok((StatusCode::CREATED, Json(NewEndpointOut::new(made))))
         }
     }
 }
@@ -209,24 +256,60 @@ pub async fn patch(
         endpoint.updated_at = now;
         Ok(())
     };
-    Ok(Json(change(&tenant.gateway, &tenant.app.id, &name, edit).await?.into()))
+    Ok(Json(change(&tenant.gateway, &tenant.app, &name, edit).await?.into()))
 }
 
 /// Deliveries that wait for it are cancelled.
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
-    let now = tenant.gateway.clock.now();
-    tenant.gateway.write(vec![removal(&endpoint), drain(&endpoint, now)], now).await?;
-    tenant.gateway.engine.ring(WorkKind::Drain);
+    remove(&tenant.gateway, &endpoint).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn insert_new(gateway: &Gateway, app: &AppId, input: EndpointIn) -> Result<Endpoint, ApiError> {
+/// Removes an endpoint, and sets the work in motion that cancels what waits for it.
+///
+/// # Errors
+/// As the store.
+pub async fn remove(gateway: &Gateway, endpoint: &Endpoint) -> Result<(), ApiError> {
+    let now = gateway.clock.now();
+    gateway.write(vec![removal(endpoint), drain(endpoint, now)], now).await?;
+    gateway.engine.ring(WorkKind::Drain);
+    Ok(())
+}
+
+impl EndpointIn {
+    /// An endpoint of which only this is known.
+    pub fn new(url: String, event_types: Option<Vec<String>>) -> Self {
+        Self {
+            url,
+            description: String::new(),
+            uid: None,
+            disabled: false,
+            event_types,
+            channels: None,
+            throttle_rate: None,
+            metadata: BTreeMap::new(),
+            secret: None,
+            headers: BTreeMap::new(),
+        }
+    }
+}
+
+/// Makes an endpoint that follows a profile.
+///
+/// # Errors
+/// [`ApiError::Validation`] or [`ApiError::Unprocessable`] where the profile doesn't allow it, or as the store.
+pub async fn insert_new(
+    gateway: &Gateway,
+    app: &App,
+    input: EndpointIn,
+    profile: ProfileChoice,
+) -> Result<Made, ApiError> {
     let now = gateway.clock.now();
     let id: EndpointId = gateway.minter.mint();
     let secret = input.secret.unwrap_or_else(|| secret::KeyType::Secret.generate());
-    let endpoint = Endpoint {
-        app: app.clone(),
+    let mut endpoint = Endpoint {
+        app: app.id.clone(),
         uid: input.uid,
         url: input.url,
         description: input.description,
@@ -239,15 +322,21 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: EndpointIn) -> Result
         secrets: vec![secret::seal(gateway, &id, &secret)],
         reshaper: None,
         policy: PolicyPatch::default(),
+        profile,
         created_at: now,
         updated_at: now,
         id,
     };
-    gateway.write(vec![insert(&endpoint)], now).await?;
-    Ok(endpoint)
+    profile::check_endpoint(gateway, app, &endpoint)?;
+    let followed = gateway.endpoint_profile(app, &endpoint)?.clone();
+    profile::hide(&followed, &mut endpoint);
+    let mut writes = profile::room(gateway, app, &followed, None).await?;
+    writes.push(insert(&endpoint));
+    gateway.write(writes, now).await?;
+    Ok(Made { endpoint, secret: secret.to_receiver().expose().to_owned() })
 }
 
-async fn replace(gateway: &Gateway, app: &AppId, id: &str, input: &EndpointIn) -> Result<Endpoint, ApiError> {
+async fn replace(gateway: &Gateway, app: &App, id: &str, input: &EndpointIn) -> Result<Endpoint, ApiError> {
     let now = gateway.clock.now();
     let edit = |endpoint: &mut Endpoint| {
         let input = input.clone();
@@ -265,18 +354,22 @@ async fn replace(gateway: &Gateway, app: &AppId, id: &str, input: &EndpointIn) -
     change(gateway, app, id, edit).await
 }
 
-/// Changes an endpoint, with what follows from switching it on or off: what waits for one that is off ends, and one that is
+/// Changes an endpoint as its profile allows, with what follows from switching it on or off: what waits for one that is off ends, and one that is
 /// on again begins without its failures.
-async fn change(
+///
+/// # Errors
+/// As [`edit::change`], and [`ApiError::Validation`] where the profile doesn't allow it.
+pub async fn change(
     gateway: &Gateway,
-    app: &AppId,
+    app: &App,
     name: &str,
     edit: impl Fn(&mut Endpoint) -> Result<(), ApiError>,
 ) -> Result<Endpoint, ApiError> {
     let was_disabled = AtomicBool::new(false);
     let edit = |endpoint: &mut Endpoint| {
         was_disabled.store(endpoint.disabled, Ordering::Relaxed);
-        edit(endpoint)
+        edit(endpoint)?;
+        profile::check_endpoint(gateway, app, endpoint)
     };
     let now = gateway.clock.now();
     let with = |endpoint: &Endpoint| match (was_disabled.load(Ordering::Relaxed), endpoint.disabled) {
@@ -284,7 +377,7 @@ async fn change(
         (false, true) => vec![drain(endpoint, now)],
         _ => Vec::new(),
     };
-    let endpoint = edit::change_with(gateway, Some(app), name, edit, with).await?;
+    let endpoint = edit::change_with(gateway, Some(&app.id), name, edit, with).await?;
     // Another address or other limits: what was learnt of the old ones counts no more.
     gateway.engine.forget(&endpoint.id);
     gateway.engine.ring(WorkKind::Drain);

@@ -11,7 +11,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{quota::Exceeded, secret::SecretError, store::StoreError};
+use crate::{gateway::UnknownProfile, quota::Exceeded, secret::SecretError, store::StoreError};
 
 /// When a caller may try again after the gateway could not serve it, in seconds.
 const RETRY_AFTER_S: u32 = 1;
@@ -82,6 +82,18 @@ pub enum ApiError {
     TooMany {
         /// When to try again, in seconds.
         retry_after: u32,
+    },
+    /// A source takes no more requests for now: 429 with `Retry-After` and the body that its profile says.
+    RateLimited {
+        /// JSON.
+        body: String,
+        /// When to try again, in seconds.
+        retry_after: u32,
+    },
+    /// A source's sender didn't sign as he should: 401.
+    BadSignature {
+        /// What is wrong.
+        detail: String,
     },
     /// The tenant has all that it may have: 429 with `Retry-After` where trying again helps, else 422.
     QuotaExceeded(Exceeded),
@@ -154,7 +166,7 @@ impl ApiError {
         match self {
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Validation(_) | Self::Unprocessable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::BadSignature { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Gone { .. } => StatusCode::GONE,
@@ -164,7 +176,7 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::QuotaExceeded(exceeded) if exceeded.retry_after_s.is_none() => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooMany { .. } | Self::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany { .. } | Self::RateLimited { .. } | Self::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Bug { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -186,7 +198,10 @@ impl ApiError {
             Self::Timeout { detail } => told("timeout", detail),
             Self::TooLarge { detail } => told("payload_too_large", detail),
             Self::UnsupportedMediaType { detail } => told("unsupported_media_type", detail),
-            Self::TooMany { .. } => told("too_many_requests", "too many requests at once: try again later"),
+            Self::BadSignature { detail } => told("invalid_signature", detail),
+            Self::TooMany { .. } | Self::RateLimited { .. } => {
+                told("too_many_requests", "too many requests at once: try again later")
+            }
             Self::QuotaExceeded(exceeded) => json!({
                 "code": "quota_exceeded",
                 "detail": exceeded.to_string(),
@@ -205,7 +220,9 @@ impl ApiError {
             Self::MethodNotAllowed { allow } if !allow.is_empty() => {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
-            Self::TooMany { retry_after } => Some((header::RETRY_AFTER, HeaderValue::from(*retry_after))),
+            Self::TooMany { retry_after } | Self::RateLimited { retry_after, .. } => {
+                Some((header::RETRY_AFTER, HeaderValue::from(*retry_after)))
+            }
             Self::QuotaExceeded(exceeded) => {
                 exceeded.retry_after_s.map(|s| (header::RETRY_AFTER, HeaderValue::from(s)))
             }
@@ -226,7 +243,13 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
-        let mut response = (self.status(), Json(self.body())).into_response();
+        let mut response = match &self {
+            Self::RateLimited { body, .. } => {
+                let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+                (self.status(), json, body.clone()).into_response()
+            }
+            other => (other.status(), Json(other.body())).into_response(),
+        };
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
         }
@@ -247,6 +270,12 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable { .. } => Self::Unavailable { detail },
             StoreError::LeaseLost { .. } | StoreError::Inconsistent { .. } => Self::Bug { detail },
         }
+    }
+}
+
+impl From<UnknownProfile> for ApiError {
+    fn from(error: UnknownProfile) -> Self {
+        Self::Unavailable { detail: error.to_string() }
     }
 }
 

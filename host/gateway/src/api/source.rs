@@ -7,28 +7,26 @@ use serde::Serialize;
 use super::{
     auth::{self, Change, Permission, Read, Tenant},
     binding::{self, BindingIn, BindingOut, Task},
-    check::{self, Problem},
-    edit,
+    check, edit,
     extract::{In, Query},
     fields::{Fields, FromFields, Patch},
     page::{self, List},
+    profile,
     respond::ApiError,
 };
 use crate::{
     clock::Timestamp,
     config::Config,
     gateway::Gateway,
-    id::{AppId, SourceId},
+    id::SourceId,
     sealing::{self, Place},
     secret::random_token,
     store::{
         Order, Write, delete as removal, insert,
-        resource::{PluginBinding, Resource, Role, Source},
+        resource::{App, PluginBinding, Resource, Role, Source},
     },
 };
 
-/// The only profile so far.
-const STANDARD: &str = "standard";
 /// How long an old URL works if the request doesn't say.
 const GRACE_PERIOD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
@@ -37,7 +35,8 @@ const GRACE_PERIOD: std::time::Duration = std::time::Duration::from_secs(24 * 60
 pub struct SourceIn {
     name: String,
     uid: Option<String>,
-    profile: String,
+    /// None: the tenant's.
+    profile: Option<String>,
     disabled: bool,
     forward_headers: Vec<String>,
     dedupe_pointer: Option<String>,
@@ -52,7 +51,7 @@ impl FromFields for SourceIn {
         let rest = Self {
             name: String::new(),
             uid: fields.optional("uid", check::uid::<SourceId>),
-            profile: fields.optional("profile", profile).unwrap_or_else(|| STANDARD.to_owned()),
+            profile: fields.optional("profile", |name| profile::inbound(config, name)),
             disabled: fields.optional("disabled", Ok).unwrap_or(false),
             forward_headers: fields.optional("forwardHeaders", check::forward_headers).unwrap_or_default(),
             dedupe_pointer: fields.optional("dedupePointer", check::json_pointer),
@@ -70,7 +69,7 @@ impl FromFields for SourceIn {
 pub struct SourcePatch {
     name: Option<String>,
     uid: Patch<String>,
-    profile: Option<String>,
+    profile: Patch<String>,
     disabled: Option<bool>,
     forward_headers: Option<Vec<String>>,
     dedupe_pointer: Patch<String>,
@@ -79,11 +78,11 @@ pub struct SourcePatch {
 impl FromFields for SourcePatch {
     const STRICT: bool = true;
 
-    fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
+    fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
         Some(Self {
             name: fields.optional("name", check::name),
             uid: fields.patch("uid", check::uid::<SourceId>),
-            profile: fields.optional("profile", profile),
+            profile: fields.patch("profile", |name| profile::inbound(config, name)),
             disabled: fields.optional("disabled", Ok),
             forward_headers: fields.optional("forwardHeaders", check::forward_headers),
             dedupe_pointer: fields.patch("dedupePointer", check::json_pointer),
@@ -125,13 +124,14 @@ pub struct SourceOut {
 }
 
 impl SourceOut {
-    fn new(gateway: &Gateway, source: Source, role: Role) -> Result<Self, ApiError> {
+    fn new(gateway: &Gateway, app: &App, source: Source, role: Role) -> Result<Self, ApiError> {
+        let profile = source.profile_in(app).to_owned();
         let url = if Change::granted(role) { Some(url(gateway, &source)?) } else { None };
         Ok(Self {
             id: source.id,
             uid: source.uid,
             name: source.name,
-            profile: source.profile,
+            profile,
             disabled: source.disabled,
             forward_headers: source.forward_headers,
             dedupe_pointer: source.dedupe_pointer,
@@ -147,7 +147,9 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<So
     let request = page::request::<SourceId>(&mut query, Order::Ascending);
     query.finish()?;
     let page = tenant.gateway.store.list::<Source>(Some(&tenant.app.id), request).await?;
-    let out = |row: crate::store::resource::Stored<Source>| SourceOut::new(&tenant.gateway, row.value, tenant.key.role);
+    let out = |row: crate::store::resource::Stored<Source>| {
+        SourceOut::new(&tenant.gateway, &tenant.app, row.value, tenant.key.role)
+    };
     Ok(Json(List::new(page, |row| row.value.id(), out)?))
 }
 
@@ -155,13 +157,13 @@ pub async fn create(
     tenant: Tenant<Change>,
     In(input): In<SourceIn>,
 ) -> Result<(StatusCode, Json<SourceOut>), ApiError> {
-    let source = insert_new(&tenant.gateway, &tenant.app.id, input).await?;
-    Ok((StatusCode::CREATED, Json(SourceOut::new(&tenant.gateway, source, tenant.key.role)?)))
+    let source = insert_new(&tenant.gateway, &tenant.app, input).await?;
+    Ok((StatusCode::CREATED, Json(SourceOut::new(&tenant.gateway, &tenant.app, source, tenant.key.role)?)))
 }
 
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<SourceOut>, ApiError> {
     let source = edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?;
-    Ok(Json(SourceOut::new(&tenant.gateway, source, tenant.key.role)?))
+    Ok(Json(SourceOut::new(&tenant.gateway, &tenant.app, source, tenant.key.role)?))
 }
 
 pub async fn put(
@@ -169,16 +171,16 @@ pub async fn put(
     Path((_, name)): Path<(String, String)>,
     In(mut input): In<SourceIn>,
 ) -> Result<(StatusCode, Json<SourceOut>), ApiError> {
-    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let (gateway, app) = (&tenant.gateway, &tenant.app);
     input.uid = edit::uid_of_put::<SourceId>(&name, input.uid);
-    let (status, source) = match gateway.store.find::<Source>(Some(app), &name).await? {
+    let (status, source) = match gateway.store.find::<Source>(Some(&app.id), &name).await? {
         Some(found) => (StatusCode::OK, replace(gateway, app, &found.value.id, input).await?),
         None => {
             edit::check_new_name::<SourceId>("source_id", &name, "source")?;
             (StatusCode::CREATED, insert_new(gateway, app, input).await?)
         }
     };
-    Ok((status, Json(SourceOut::new(gateway, source, tenant.key.role)?)))
+    Ok((status, Json(SourceOut::new(gateway, &tenant.app, source, tenant.key.role)?)))
 }
 
 pub async fn patch(
@@ -190,15 +192,15 @@ pub async fn patch(
     let edit = |source: &mut Source| {
         source.name = input.name.clone().unwrap_or_else(|| source.name.clone());
         input.uid.clone().apply(&mut source.uid);
-        source.profile = input.profile.clone().unwrap_or_else(|| source.profile.clone());
+        input.profile.clone().apply(&mut source.profile);
         source.disabled = input.disabled.unwrap_or(source.disabled);
         source.forward_headers = input.forward_headers.clone().unwrap_or_else(|| source.forward_headers.clone());
         input.dedupe_pointer.clone().apply(&mut source.dedupe_pointer);
         source.updated_at = now;
-        Ok(())
+        profile::check_source(&tenant.gateway.config, &tenant.app, source)
     };
     let source = edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?;
-    Ok(Json(SourceOut::new(&tenant.gateway, source, tenant.key.role)?))
+    Ok(Json(SourceOut::new(&tenant.gateway, &tenant.app, source, tenant.key.role)?))
 }
 
 /// Its URL stops to work at once.
@@ -227,19 +229,20 @@ pub async fn rotate(
         vec![expire, handle(&source.id, &token)]
     };
     let source = edit::change_with(gateway, Some(&tenant.app.id), &name, edit, handles).await?;
-    Ok(Json(SourceOut::new(gateway, source, tenant.key.role)?))
+    Ok(Json(SourceOut::new(gateway, &tenant.app, source, tenant.key.role)?))
 }
 
-async fn insert_new(gateway: &Gateway, app: &AppId, input: SourceIn) -> Result<Source, ApiError> {
-    let mapper = binding::resolve(gateway, app, input.mapper.clone(), Task::Map, &["mapper"]).await?;
+async fn insert_new(gateway: &Gateway, app: &App, input: SourceIn) -> Result<Source, ApiError> {
+    let mapper = binding::resolve(gateway, &app.id, input.mapper.clone(), Task::Map, &["mapper"]).await?;
     let now = gateway.clock.now();
     let id: SourceId = gateway.minter.mint();
     let token = random_token();
     let source = Source {
-        app: app.clone(),
+        app: app.id.clone(),
         uid: None,
         name: String::new(),
-        profile: String::new(),
+        profile: None,
+        verification: None,
         disabled: false,
         token: sealing::seal(&gateway.keyring, Place::SourceToken(&id), &token),
         forward_headers: Vec::new(),
@@ -250,18 +253,19 @@ async fn insert_new(gateway: &Gateway, app: &AppId, input: SourceIn) -> Result<S
         id,
     };
     let source = filled(source, input, mapper, now);
+    profile::check_source(&gateway.config, app, &source)?;
     gateway.write(vec![insert(&source), handle(&source.id, &token)], now).await?;
     Ok(source)
 }
 
-async fn replace(gateway: &Gateway, app: &AppId, id: &SourceId, input: SourceIn) -> Result<Source, ApiError> {
-    let mapper = binding::resolve(gateway, app, input.mapper.clone(), Task::Map, &["mapper"]).await?;
+async fn replace(gateway: &Gateway, app: &App, id: &SourceId, input: SourceIn) -> Result<Source, ApiError> {
+    let mapper = binding::resolve(gateway, &app.id, input.mapper.clone(), Task::Map, &["mapper"]).await?;
     let now = gateway.clock.now();
     let edit = |source: &mut Source| {
         *source = filled(source.clone(), input.clone(), mapper.clone(), now);
-        Ok(())
+        profile::check_source(&gateway.config, app, source)
     };
-    edit::change(gateway, Some(app), id.as_str(), edit).await
+    edit::change(gateway, Some(&app.id), id.as_str(), edit).await
 }
 
 /// A source with everything that a full update sets.
@@ -286,8 +290,4 @@ fn handle(id: &SourceId, token: &str) -> Write {
 fn url(gateway: &Gateway, source: &Source) -> Result<String, ApiError> {
     let token = sealing::open(&gateway.keyring, Place::SourceToken(&source.id), &source.token)?;
     Ok(format!("{}/api/event/{}", gateway.public_url, token.expose()))
-}
-
-fn profile(text: String) -> Result<String, Problem> {
-    if text == STANDARD { Ok(text) } else { Err(format!("must be `{STANDARD}`, the only profile known").into()) }
 }

@@ -43,6 +43,7 @@ use crate::{
     engine::Engine,
     gateway::Gateway,
     id::EventId,
+    ingest::limit::InboundLimits,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
     quota::Quotas,
@@ -181,6 +182,7 @@ impl Api {
             due_clock: DueClock::new(shared.clone()),
             restraint: Restraint::default(),
             quotas: Quotas::default(),
+            inbound_limits: InboundLimits::new(config.operator_limits),
             clock: shared,
             config,
         });
@@ -261,6 +263,7 @@ impl Api {
             due: now,
             hot: false,
             ordering_key: None,
+            note: None,
         };
         let end = FanOutEnd { deliveries: vec![delivery], ..FanOutEnd::default() };
         self.gateway.store.finish_fan_out(&claims[0], end, now).await.unwrap();

@@ -18,13 +18,13 @@ use super::{
 use crate::{
     config::Config,
     gateway::Gateway,
-    id::{AppId, EventId, MessageId, SourceId},
+    id::{EventId, MessageId, SourceId},
     json::{self, Kind},
     limits::limits_of,
     plugins::CallError,
     store::{
         flow::CallRecord,
-        resource::{RuleRow, Source},
+        resource::{App, RuleRow, Source},
     },
 };
 
@@ -32,7 +32,6 @@ use crate::{
 const EVENT_TYPE: &str = "test";
 /// What a tried event calls its source if it names none.
 const SOURCE_NAME: &str = "test";
-const PROFILE: &str = "standard";
 
 /// What to try.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -114,7 +113,7 @@ pub async fn run(
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let (_, version) = version::find(gateway, app, &plugin, &version).await?;
     let input = match input.kind {
-        TrialKind::Map => Input::Map(map_input(gateway, app, input).await?),
+        TrialKind::Map => Input::Map(map_input(gateway, &tenant.app, input).await?),
         TrialKind::Reshape => Input::Reshape(message(gateway, input)),
     };
     let limits = limits_of(gateway, app).await?;
@@ -136,19 +135,20 @@ fn output(outcome: Outcome) -> Result<Option<Box<RawValue>>, ApiError> {
     }
 }
 
-async fn map_input(gateway: &Gateway, app: &AppId, input: TrialIn) -> Result<MapInput, ApiError> {
+async fn map_input(gateway: &Gateway, app: &App, input: TrialIn) -> Result<MapInput, ApiError> {
     let source = match &input.source {
         Some(name) => {
-            let source = edit::find::<Source>(gateway, app, name).await?;
-            hookloom_runtime::Source { id: source.id.to_string(), name: source.name, profile: source.profile }
+            let source = edit::find::<Source>(gateway, &app.id, name).await?;
+            let profile = source.profile_in(app).to_owned();
+            hookloom_runtime::Source { id: source.id.to_string(), name: source.name, profile }
         }
         None => hookloom_runtime::Source {
             id: gateway.minter.mint::<SourceId>().to_string(),
             name: SOURCE_NAME.to_owned(),
-            profile: PROFILE.to_owned(),
+            profile: app.default_profile().to_owned(),
         },
     };
-    let rules = gateway.store.all::<RuleRow>(app).await?;
+    let rules = gateway.store.all::<RuleRow>(&app.id).await?;
     let enabled = rules.into_iter().filter(|rule| rule.enabled);
     Ok(MapInput {
         event: InboundEvent {

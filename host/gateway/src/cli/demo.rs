@@ -2,11 +2,12 @@
 //!
 //! Builds the example plugins, starts a gateway on the embedded store and a receiver that verifies every signature with
 //! the published Standard Webhooks library, sets a tenant up through the API, and tells what happens to one inbound
-//! event and four messages. Then it stays up, unless `--once` asks for the verdict alone.
+//! event and five messages. Then it stays up, unless `--once` asks for the verdict alone.
 
 mod client;
 mod receiver;
 mod story;
+mod system;
 mod tenant;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
@@ -137,7 +138,7 @@ fn go_on(server: &Server, tenant: &Tenant, arguments: &DemoArguments) {
     anstream::println!(
         "    curl -X POST '{}' -H 'Content-Type: application/json' \\\n      -d '{}'",
         tenant.source_url,
-        story::INBOUND_EVENT
+        system::SYSTEM.event
     );
     anstream::println!("  publish a message:");
     anstream::println!(

@@ -20,6 +20,7 @@ pub(super) struct File {
     pub secrets: Secrets,
     pub inbound: Inbound,
     pub messages: Messages,
+    pub profiles: Profiles,
     pub delivery: Delivery,
     pub egress: Egress,
     pub runtime: Runtime,
@@ -57,6 +58,15 @@ pub(super) struct Secrets {
 pub(super) struct Inbound {
     pub body_bytes_max: u64,
     pub json_depth_max: u64,
+    pub source_per_second: u64,
+    pub shared_per_second: u64,
+    pub unknown_per_second: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Profiles {
+    pub path: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -28,6 +28,7 @@ use crate::{
     gateway::Gateway,
     id::{AppId, EndpointId},
     pipeline::WorkError,
+    profile::{KeyEncoding, Outbound, ecmascript::CanonicalError},
     sealing::{self, Place},
     store::{
         AttemptFilter, PageRequest, StoreError, Write,
@@ -41,6 +42,9 @@ use crate::{
     },
     timing::Stage,
 };
+
+/// Why a delivery ends whose endpoint follows a system that sends nothing: its tenant's profile was changed.
+const NOTHING_SENT: &str = "the webhook system of the endpoint sends nothing";
 
 /// How long a delivery waits at most for a wall clock that went back before its time.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -69,9 +73,24 @@ impl Worker for Deliver {
         if endpoint.disabled {
             return finish(gateway, claim, None, ended(DeliveryState::Dead, drain::DISABLED)).await.map(drop);
         }
-        let policy = endpoint.policy.over(&gateway.config.policy);
+        let Some(app) = gateway.find::<App>(&claim.app, claim.app.as_str()).await? else {
+            return Ok(gateway.store.abandon(claim).await?);
+        };
+        let profile = gateway.endpoint_profile(&app.value, endpoint)?;
+        let Some(outbound) = &profile.outbound else {
+            return finish(gateway, claim, None, ended(DeliveryState::Dead, NOTHING_SENT)).await.map(drop);
+        };
+        let job = match ready(*job, outbound) {
+            Ok(job) => job,
+            Err(refused) => {
+                let reason = refused.to_string();
+                return finish(gateway, claim, None, ended(DeliveryState::Dead, &reason)).await.map(drop);
+            }
+        };
+        let policy = gateway.policy(profile, endpoint);
         gateway.engine.configure(claim.lane, gate_limits(&policy, endpoint));
-        let (attempt, mut end, verdict) = attempt_once(gateway, &job, endpoint, &policy).await?;
+        let way = Way { endpoint, outbound, policy: &policy };
+        let (attempt, mut end, verdict) = attempt_once(gateway, &job, &way).await?;
         piece.verdict = verdict;
         if !job.operational {
             end.tell.extend(tell(gateway, claim, endpoint, &attempt, &end).await?);
@@ -83,6 +102,26 @@ impl Worker for Deliver {
         }
         Ok(())
     }
+}
+
+/// Where a delivery goes, and how.
+struct Way<'a> {
+    endpoint: &'a Endpoint,
+    outbound: &'a Outbound,
+    policy: &'a Policy,
+}
+
+/// The delivery with the bytes that are sent now.
+fn ready(job: DeliveryJob, outbound: &Outbound) -> Result<DeliveryJob, CanonicalError> {
+    if job.deliver_at.is_none() && !outbound.ecmascript {
+        return Ok(job);
+    }
+    let stored = String::from_utf8_lossy(&job.body);
+    let finished = outbound.finish(&stored, job.deliver_at.filter(|_| !job.operational))?;
+    Ok(match finished {
+        Some(text) => DeliveryJob { body: text.into(), ..job },
+        None => job,
+    })
 }
 
 /// What an endpoint and its tenant allow; an endpoint that is gone allows as much as any, since nothing is sent there.
@@ -98,7 +137,12 @@ pub async fn limits(
     let app = gateway.find::<App>(app, app.as_str()).await?;
     let defaults = &gateway.config.policy;
     let limits = match endpoint {
-        Some(found) => gate_limits(&found.value.policy.over(defaults), &found.value),
+        Some(found) => {
+            let profile = app.as_ref().and_then(|app| gateway.endpoint_profile(&app.value, &found.value).ok());
+            let policy =
+                profile.map_or_else(|| found.value.policy.over(defaults), |it| gateway.policy(it, &found.value));
+            gate_limits(&policy, &found.value)
+        }
         None => GateLimits { in_flight_max: defaults.in_flight_max, breaker: defaults.breaker, per_second: None },
     };
     Ok((limits, app.map(|app| tenant_bounds(&app.value)).unwrap_or_default()))
@@ -137,11 +181,11 @@ async fn finish(
 async fn attempt_once(
     gateway: &Gateway,
     job: &DeliveryJob,
-    endpoint: &Endpoint,
-    policy: &Policy,
+    way: &Way<'_>,
 ) -> Result<(Attempt, AttemptEnd, Verdict), WorkError> {
+    let Way { endpoint, policy, .. } = way;
     let created_at = gateway.clock.now();
-    let outgoing = outgoing(gateway, job, endpoint, policy, created_at)?;
+    let outgoing = outgoing(gateway, job, way, created_at)?;
     let outcome = attempt::send(&gateway.client, &gateway.config.egress, &policy.success, outgoing).await;
     gateway.timings.record(Stage::Delivery, outcome.duration);
     let end = next(gateway, policy, job, &outcome);
@@ -244,27 +288,19 @@ fn verdict(policy: &Policy, outcome: &AttemptOutcome) -> Verdict {
     }
 }
 
-/// The request: the stored bytes, signed at this moment by every key that is still in use.
-fn outgoing(
-    gateway: &Gateway,
-    job: &DeliveryJob,
-    endpoint: &Endpoint,
-    policy: &Policy,
-    now: Timestamp,
-) -> Result<Outgoing, WorkError> {
-    let message_id = job.delivery.message.as_str();
-    let signed = Signed { message_id, timestamp_s: now.as_secs(), body: &job.body };
-    let signature = signature::sign_all(&keys(gateway, endpoint, now)?, &signed);
-    let mut headers = vec![
-        (http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (HeaderName::from_static("webhook-id"), value(endpoint, message_id)?),
-        (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(signed.timestamp_s)),
-        (HeaderName::from_static("webhook-signature"), value(endpoint, &signature)?),
-    ];
+/// The request: the bytes, signed at this moment as the endpoint's profile says.
+fn outgoing(gateway: &Gateway, job: &DeliveryJob, way: &Way<'_>, now: Timestamp) -> Result<Outgoing, WorkError> {
+    let endpoint = way.endpoint;
+    let mut headers = vec![(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    headers.extend(signed(gateway, job, way, now)?);
     for (name, sealed) in &endpoint.headers {
         let opened = sealing::open(&gateway.keyring, Place::EndpointHeader(&endpoint.id, name), sealed)
             .map_err(|error| secret_error(endpoint, &error))?;
         let name = HeaderName::try_from(name.as_str()).map_err(|error| secret_error(endpoint, &error))?;
+        // A header of the signature is the profile's, whatever the endpoint wants.
+        if headers.iter().any(|(known, _)| *known == name) {
+            continue;
+        }
         let mut value = value(endpoint, opened.expose())?;
         value.set_sensitive(true);
         headers.push((name, value));
@@ -273,9 +309,51 @@ fn outgoing(
         url: endpoint.url.parse().map_err(|error: url::ParseError| secret_error(endpoint, &error))?,
         headers,
         body: job.body.clone(),
-        deadline: policy.timeout,
+        deadline: way.policy.timeout,
         response_bytes_max: gateway.config.response_bytes_max,
     })
+}
+
+/// The headers of the signature: the profile's own, by the newest secret alone, and those of Standard Webhooks, by every key
+/// that is still in use.
+fn signed(
+    gateway: &Gateway,
+    job: &DeliveryJob,
+    way: &Way<'_>,
+    now: Timestamp,
+) -> Result<Vec<(HeaderName, HeaderValue)>, WorkError> {
+    let endpoint = way.endpoint;
+    let keys = keys(gateway, endpoint, now)?;
+    let signature = &way.outbound.signature;
+    let mut headers = Vec::new();
+    if let Some(legacy) = &signature.legacy {
+        let name = HeaderName::try_from(legacy.header.as_str()).map_err(|error| secret_error(endpoint, &error))?;
+        let secret = keys.iter().find_map(|key| match key {
+            SigningKey::Secret(secret) => Some(secret),
+            SigningKey::Pair(_) => None,
+        });
+        // The API leaves no such endpoint without one.
+        let secret = secret.ok_or_else(|| WorkError::Secret {
+            owner: endpoint.id.to_string(),
+            detail: "its profile signs with a secret, and it has a key pair".to_owned(),
+        })?;
+        let text = secret.to_text();
+        let key = match legacy.key {
+            KeyEncoding::Utf8 => text.expose().as_bytes(),
+            KeyEncoding::StandardWebhooks => secret.as_bytes(),
+        };
+        let mac = signature::sign_body(key, &job.body, legacy.encoding);
+        headers.push((name, value(endpoint, &format!("{}{mac}", legacy.prefix))?));
+    }
+    if signature.legacy.is_none() || signature.standard_webhooks && !endpoint.profile.plain {
+        let message_id = job.delivery.message.as_str();
+        let signed = Signed { message_id, timestamp_s: now.as_secs(), body: &job.body };
+        let signatures = signature::sign_all(&keys, &signed);
+        headers.push((HeaderName::from_static("webhook-id"), value(endpoint, message_id)?));
+        headers.push((HeaderName::from_static("webhook-timestamp"), HeaderValue::from(signed.timestamp_s)));
+        headers.push((HeaderName::from_static("webhook-signature"), value(endpoint, &signatures)?));
+    }
+    Ok(headers)
 }
 
 fn keys(gateway: &Gateway, endpoint: &Endpoint, now: Timestamp) -> Result<Vec<SigningKey>, WorkError> {

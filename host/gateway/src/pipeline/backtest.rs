@@ -22,6 +22,7 @@ use crate::{
     id::{SourceId, VersionId},
     limits::limits_of,
     plugins::CallError,
+    profile::STANDARD,
     store::{
         StoreError,
         evidence::{CallContext, RecordedCall, RecordedFilter, RecordedKind},
@@ -86,6 +87,8 @@ struct Run<'a> {
     context: Option<CallContext>,
     rules: Vec<RuleRow>,
     sources: Vec<Source>,
+    /// The tenant's profile.
+    profile: String,
     /// Those that the plugin maps, by their own binding or by the tenant's default.
     bound: Vec<SourceId>,
     /// Rest that is owed to live traffic.
@@ -149,12 +152,14 @@ async fn prepare<'a>(gateway: &'a Gateway, backtest: &mut Backtest) -> Result<Ru
     let limits = limits_of(gateway, &backtest.app).await?;
     let context = evidence::context(&baseline, &limits);
     let app = gateway.store.find::<App>(None, backtest.app.as_str()).await?;
+    let profile = app.as_ref().map_or(STANDARD, |app| app.value.default_profile()).to_owned();
     let default = app.and_then(|app| app.value.default_mapper);
     let is_bound = |source: &&Source| {
         source.mapper.as_ref().or(default.as_ref()).is_some_and(|binding| binding.plugin == backtest.plugin)
     };
     let bound = sources.iter().filter(is_bound).map(|source| source.id.clone()).collect();
-    let run = Run { gateway, candidate, baseline, limits, context, rules, sources, bound, owed: Duration::ZERO };
+    let run =
+        Run { gateway, candidate, baseline, limits, context, rules, sources, profile, bound, owed: Duration::ZERO };
     if backtest.inputs.is_none() {
         run.plan(backtest).await?;
     }
@@ -247,7 +252,8 @@ impl Run<'_> {
                 let event: Option<Event> = store.event(&backtest.app, &id).await?;
                 let with_source = event.and_then(|event| {
                     let source = self.sources.iter().find(|source| source.id == event.source)?;
-                    Some(evidence::input_now(&event, source, &self.rules))
+                    let profile = source.profile.as_deref().unwrap_or(&self.profile);
+                    Some(evidence::input_now(&event, source, profile, &self.rules))
                 });
                 with_source.map(unknown)
             }

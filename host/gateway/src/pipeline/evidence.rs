@@ -116,9 +116,9 @@ pub fn output(recorded: &RecordedCall, evidence: &Evidence, parts: OutputParts) 
     candidates.into_iter().find(|outcome| outcome.digest() == evidence.exact.output_digest)
 }
 
-/// An event as its mapper would see it now.
-pub fn input_now(event: &Event, source: &Source, rules: &[RuleRow]) -> Input {
-    let source = SourceInput { id: source.id.to_string(), name: source.name.clone(), profile: source.profile.clone() };
+/// An event as its mapper would see it now, at a source that follows this profile.
+pub fn input_now(event: &Event, source: &Source, profile: &str, rules: &[RuleRow]) -> Input {
+    let source = SourceInput { id: source.id.to_string(), name: source.name.clone(), profile: profile.to_owned() };
     let enabled = rules.iter().filter(|rule| rule.enabled);
     let rule = |rule: &RuleRow| Rule { key: rule.key.clone(), name: rule.name.clone(), trigger: rule.trigger.clone() };
     map_input(event, source, enabled.map(rule).collect())

@@ -1,4 +1,5 @@
-//! A message → the endpoints that subscribe to it → their reshapers → deliveries with their exact bytes.
+//! A message → the endpoints that subscribe to it → their reshapers → their profiles' envelopes → deliveries with their
+//! exact bytes.
 //!
 //! Operational messages (those of the gateway itself) go only to endpoints that name their type exactly, and as they are.
 //!
@@ -6,7 +7,7 @@
 //! every retry sends them. A message with held deliveries comes here again when somebody asks for it: then only those
 //! are worked on.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use hookloom_runtime::{Input, Outcome};
@@ -15,7 +16,7 @@ use super::WorkError;
 use crate::{
     clock::Timestamp,
     delivery::{
-        policy::Ordered,
+        policy::{Ordered, Policy},
         worker::{gate_limits, tenant_bounds},
     },
     engine::{Piece, Worker},
@@ -26,6 +27,7 @@ use crate::{
         invoke::{Subject, invoke},
         shadow::ShadowJob,
     },
+    profile::{Candidate, Composed, Outbound, Profile, envelope::Facts},
     store::{
         flow::{
             Claim, DeadLetter, Delivery, DeliveryBody, DeliveryJob, DeliveryState, FanOutDone, FanOutEnd, Job,
@@ -56,16 +58,24 @@ impl Worker for FanOut {
         gateway.engine.configure_tenant(&claim.app, tenant_bounds(&app.value));
         let mut round = Round {
             gateway,
+            app: &app.value,
             message: &message,
             reshaped: HashMap::new(),
+            composed: Vec::new(),
             end: FanOutEnd::default(),
             shadows: Vec::new(),
         };
         for endpoint in endpoints.iter().filter(|endpoint| is_due(endpoint, &message, &known)) {
+            let profile = gateway.endpoint_profile(&app.value, endpoint)?;
+            let Some(outbound) = wanted(profile, endpoint, &message) else {
+                round.turn_away(endpoint, &known);
+                continue;
+            };
             let binding = endpoint.reshaper.as_ref().or(app.value.default_reshaper.as_ref());
             let binding = binding.filter(|_| !message.operational);
-            let delivery = round.delivery(endpoint, binding).await?;
-            round.end.deliveries.push(Self::placed(gateway, claim, &message, endpoint, delivery));
+            let delivery = round.delivery(endpoint, (profile, outbound), binding).await?;
+            let policy = gateway.policy(profile, endpoint);
+            round.end.deliveries.push(Self::placed(gateway, claim, &message, (endpoint, &policy), delivery));
         }
         round.cancel_orphans(&known, &endpoints);
         let Round { end, shadows, .. } = round;
@@ -88,10 +98,9 @@ impl FanOut {
         gateway: &Gateway,
         claim: &Claim,
         message: &Message,
-        endpoint: &Endpoint,
+        (endpoint, policy): (&Endpoint, &Policy),
         delivery: NewDelivery,
     ) -> NewDelivery {
-        let policy = endpoint.policy.over(&gateway.config.policy);
         let waits = match policy.ordered {
             Ordered::No => false,
             Ordered::Skip => delivery.state == DeliveryState::Waiting,
@@ -102,7 +111,7 @@ impl FanOut {
         let bytes = sent_bytes(&delivery.body, message).len();
         let hot = is_due && gateway.engine.has_room(WorkKind::Deliver, lane, &claim.app, bytes);
         if hot {
-            gateway.engine.configure(lane, gate_limits(&policy, endpoint));
+            gateway.engine.configure(lane, gate_limits(policy, endpoint));
         }
         NewDelivery { hot, ordering_key: message.ordering_key.clone().filter(|_| waits), ..delivery }
     }
@@ -145,6 +154,7 @@ fn hand_over(
                 attempts: 0,
                 next_attempt: Some(delivery.due),
                 version: delivery.version,
+                note: delivery.note,
                 updated_at: now,
             },
         };
@@ -196,15 +206,33 @@ fn matches_pattern(pattern: &str, event_type: &str) -> bool {
     }
 }
 
+/// What an endpoint's system sends, if it sends this message there.
+fn wanted<'a>(profile: &'a Profile, endpoint: &Endpoint, message: &Message) -> Option<&'a Outbound> {
+    let candidate = Candidate {
+        event_type: &message.event_type,
+        origin: message.origin,
+        medium: message.medium.as_deref(),
+        payload: &message.payload,
+    };
+    let goes = message.operational || profile.forwards(endpoint, &candidate);
+    profile.outbound.as_ref().filter(|_| goes)
+}
+
 /// One run over a message's endpoints.
 struct Round<'a> {
     gateway: &'a Gateway,
+    app: &'a App,
     message: &'a Message,
     /// What each plugin made of the message; it runs once, for all endpoints bound to it.
     reshaped: HashMap<PluginId, Reshaped>,
+    /// What each profile made of each of those: the same bytes for all its endpoints, kept once.
+    composed: Vec<(Arc<Profile>, DeliveryBody, Sent)>,
     end: FanOutEnd,
     shadows: Vec<ShadowJob>,
 }
+
+/// What is sent of a body, with what its reader should know; or why nothing is.
+type Sent = Result<(DeliveryBody, Option<String>), String>;
 
 /// What a plugin made of a message.
 #[derive(Clone)]
@@ -224,28 +252,89 @@ impl Round<'_> {
     async fn delivery(
         &mut self,
         endpoint: &Endpoint,
+        profile: (&Arc<Profile>, &Outbound),
         binding: Option<&PluginBinding>,
     ) -> Result<NewDelivery, WorkError> {
         let Some(binding) = binding else {
-            return Ok(self.waiting(&endpoint.id, DeliveryBody::Original, None));
+            return Ok(self.sent(endpoint, profile, DeliveryBody::Original, None));
         };
-        let reshaped = self.reshape(&binding.plugin).await?;
-        let version = reshaped.version;
-        Ok(match (reshaped.result, binding.on_failure) {
-            (ReshapeResult::Send(body), _) => self.waiting(&endpoint.id, body, version),
-            (ReshapeResult::Dropped(reason), _) => self.ended(&endpoint.id, DeliveryState::Dropped, reason, version),
-            (ReshapeResult::Failed(_), FailurePolicy::Original) => {
-                self.waiting(&endpoint.id, DeliveryBody::Original, version)
+        let Reshaped { version, result } = self.reshape(&binding.plugin).await?;
+        let failed = match result {
+            ReshapeResult::Send(body) => match self.compose(profile, &body) {
+                Ok(_) => return Ok(self.sent(endpoint, profile, body, version)),
+                Err(refused) => Failed::new("invalid_output", refused),
+            },
+            ReshapeResult::Dropped(reason) => {
+                return Ok(self.ended(&endpoint.id, DeliveryState::Dropped, reason, version));
             }
-            (ReshapeResult::Failed(failed), FailurePolicy::Drop) => {
-                self.ended(&endpoint.id, DeliveryState::Dropped, failed.to_string(), version)
-            }
-            (ReshapeResult::Failed(failed), FailurePolicy::Hold) => {
+            ReshapeResult::Failed(failed) => failed,
+        };
+        Ok(match binding.on_failure {
+            FailurePolicy::Original => self.sent(endpoint, profile, DeliveryBody::Original, version),
+            FailurePolicy::Drop => self.ended(&endpoint.id, DeliveryState::Dropped, failed.to_string(), version),
+            FailurePolicy::Hold => {
                 let reason = failed.to_string();
                 self.hold(&binding.plugin, failed, version.as_ref());
                 self.ended(&endpoint.id, DeliveryState::Held, reason, version)
             }
         })
+    }
+
+    /// A delivery of a body as the profile sends it; what its receivers could not read is dead at once.
+    fn sent(
+        &mut self,
+        endpoint: &Endpoint,
+        profile: (&Arc<Profile>, &Outbound),
+        body: DeliveryBody,
+        version: Option<VersionId>,
+    ) -> NewDelivery {
+        match self.compose(profile, &body) {
+            Ok((body, note)) => NewDelivery { note, ..self.waiting(&endpoint.id, body, version) },
+            Err(refused) => self.ended(&endpoint.id, DeliveryState::Dead, refused, version),
+        }
+    }
+
+    /// What a profile makes of a body. Messages of the gateway itself go out as they are.
+    fn compose(&mut self, (profile, outbound): (&Arc<Profile>, &Outbound), body: &DeliveryBody) -> Sent {
+        if self.message.operational {
+            return Ok((body.clone(), None));
+        }
+        let known = self.composed.iter().find(|(by, of, _)| Arc::ptr_eq(by, profile) && of.is_same(body));
+        if let Some((.., sent)) = known {
+            return sent.clone();
+        }
+        let message = self.message;
+        let facts = Facts {
+            event_type: &message.event_type,
+            time: message.deliver_at.unwrap_or(message.created_at),
+            message_id: message.id.as_str(),
+            medium: message.medium.as_deref(),
+            tenant_id: self.app.uid.as_deref().unwrap_or(self.app.id.as_str()),
+            tenant_name: &self.app.name,
+            scope: outbound.scope_of(&message.payload),
+        };
+        let sent = match outbound.compose(sent_bytes(body, message), &facts) {
+            Ok(Composed { text, note }) => {
+                if let (Some(_), DeliveryBody::Replaced(output)) = (&text, body) {
+                    // What a plugin answered is kept beside what was made of it, so that its call can be looked at.
+                    self.end.outputs.push(output.clone());
+                }
+                Ok((text.map_or_else(|| body.clone(), |text| DeliveryBody::Replaced(text.into())), note))
+            }
+            Err(refused) => Err(refused.to_string()),
+        };
+        self.composed.push((profile.clone(), body.clone(), sent.clone()));
+        sent
+    }
+
+    /// Ends a held delivery whose endpoint's system doesn't send this message: it was asked for by hand, or the endpoint's profile
+    /// was changed since.
+    fn turn_away(&mut self, endpoint: &Endpoint, known: &[Delivery]) {
+        if let Some(held) = known.iter().find(|delivery| delivery.endpoint == endpoint.id) {
+            let why = "the webhook system of the endpoint doesn't send this message".to_owned();
+            let end = self.ended(&endpoint.id, DeliveryState::Cancelled, why, held.version.clone());
+            self.end.deliveries.push(end);
+        }
     }
 
     /// Ends held deliveries whose endpoint is gone.
@@ -307,6 +396,7 @@ impl Round<'_> {
             due: self.message.deliver_at.map_or(now, |at| at.max(now)),
             hot: false,
             ordering_key: None,
+            note: None,
         }
     }
 

@@ -19,9 +19,10 @@ use crate::{
     engine::{Piece, Worker},
     gateway::Gateway,
     id::VersionId,
+    profile::Profile,
     rules::{
         evaluate::{Decision, Evaluation, Facts, Matches, Rules, TRIGGER_POINTER, Verdict, evaluate},
-        rule::{Guard, Rule},
+        rule::{Guard, Need, Rule},
     },
     store::{
         StoreError,
@@ -50,7 +51,10 @@ impl Worker for Map {
         let (end, shadow) = match source {
             Some(source) => {
                 let rules = gateway.all::<RuleRow>(&claim.app).await?;
-                Mapping { gateway, event: &event, source: &source.value, rules: &rules }.run(&app.value).await?
+                let profile = gateway.source_profile(&app.value, &source.value)?;
+                Mapping { gateway, event: &event, source: &source.value, profile, rules: &rules }
+                    .run(&app.value)
+                    .await?
             }
             None => (ended(EventState::Dropped, "the source was deleted"), None),
         };
@@ -85,6 +89,8 @@ struct Mapping<'a> {
     gateway: &'a Gateway,
     event: &'a Event,
     source: &'a Source,
+    /// The profile that the source follows.
+    profile: &'a Profile,
     rules: &'a [RuleRow],
 }
 
@@ -173,7 +179,7 @@ impl Mapping<'_> {
         };
         let conditions = self.rules.iter().filter_map(|rule| rule.condition.as_deref());
         self.gateway.conditions.prepare(&self.event.app, conditions).await;
-        let evaluation = decide(self.compiled(), facts, matches).await?;
+        let evaluation = decide(self.compiled(), facts, matches, self.trigger()).await?;
         let mut end = MappingEnd {
             reason: evaluation.nothing.map(|nothing| nothing.to_string()),
             version: version.cloned(),
@@ -209,12 +215,28 @@ impl Mapping<'_> {
                 name: row.name.clone(),
                 trigger: row.trigger.clone(),
                 guard: self.gateway.conditions.guard(&self.event.app, row.condition.as_deref()),
-                needs: row.needs.iter().filter_map(|need| need.parse().ok()).collect(),
+                needs: self.needs(row),
                 enabled: row.enabled,
             };
             rules.insert(row.key.clone(), rule);
         }
         rules
+    }
+
+    /// What a rule needs of the contact: what it says, and a phone where it sends on a channel that the profile says needs one.
+    fn needs(&self, row: &RuleRow) -> Vec<Need> {
+        let mut needs: Vec<Need> = row.needs.iter().filter_map(|need| need.parse().ok()).collect();
+        let channels = self.profile.inbound.iter().flat_map(|inbound| &inbound.phone_channels);
+        let texts = channels.into_iter().any(|channel| row.channels.contains(channel));
+        if texts && !needs.contains(&Need::Phone) {
+            needs.push(Need::Phone);
+        }
+        needs
+    }
+
+    /// Where the trigger stands in the payload.
+    fn trigger(&self) -> String {
+        self.profile.inbound.as_ref().map_or_else(|| TRIGGER_POINTER.to_owned(), |inbound| inbound.trigger.clone())
     }
 
     /// The message of a rule that fires; none if the rule is gone.
@@ -263,7 +285,7 @@ impl Mapping<'_> {
             source: SourceInput {
                 id: self.source.id.to_string(),
                 name: self.source.name.clone(),
-                profile: self.source.profile.clone(),
+                profile: self.profile.name.clone(),
             },
             received_at: self.event.received_at.to_string(),
             headers: self.event.headers.clone(),
@@ -273,10 +295,15 @@ impl Mapping<'_> {
 }
 
 /// Evaluates the rules; on a thread of its own kind where conditions may take long.
-async fn decide(rules: Rules, facts: Facts, matches: Option<Vec<RuleMatch>>) -> Result<Evaluation, WorkError> {
+async fn decide(
+    rules: Rules,
+    facts: Facts,
+    matches: Option<Vec<RuleMatch>>,
+    trigger: String,
+) -> Result<Evaluation, WorkError> {
     let guarded = rules.values().any(|rule| matches!(rule.guard, Guard::If(_)));
     let run = move || {
-        let matches = matches.map_or(Matches::Direct { trigger: TRIGGER_POINTER }, Matches::Named);
+        let matches = matches.map_or(Matches::Direct { trigger: &trigger }, Matches::Named);
         evaluate(&rules, &facts, matches)
     };
     if !guarded {

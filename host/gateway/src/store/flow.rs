@@ -385,8 +385,19 @@ pub struct Message {
 pub enum DeliveryBody {
     /// The message's payload.
     Original,
-    /// The bytes that a reshaper made.
+    /// The bytes that a reshaper or the endpoint's profile made.
     Replaced(Arc<str>),
+}
+
+impl DeliveryBody {
+    /// Whether both are the same text in memory: what was made once is kept once.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Original, Self::Original) => true,
+            (Self::Replaced(one), Self::Replaced(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
 }
 
 /// The outcome of fan-out for one endpoint.
@@ -394,9 +405,9 @@ pub enum DeliveryBody {
 pub struct NewDelivery {
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Waiting, held or dropped.
+    /// Waiting, held, dropped or dead.
     pub state: DeliveryState,
-    /// Why it is held or dropped.
+    /// Why it is held, dropped or dead.
     pub reason: Option<String>,
     /// What is sent.
     pub body: DeliveryBody,
@@ -409,6 +420,8 @@ pub struct NewDelivery {
     /// The message's ordering key, if this delivery takes its place in the endpoint's order: a waiting one, or a held one
     /// that the others are to wait for.
     pub ordering_key: Option<String>,
+    /// What its reader should know of the bytes.
+    pub note: Option<String>,
 }
 
 /// One message for one endpoint.
@@ -430,6 +443,8 @@ pub struct Delivery {
     pub next_attempt: Option<Timestamp>,
     /// The version that reshaped it.
     pub version: Option<VersionId>,
+    /// What its reader should know of the bytes.
+    pub note: Option<String>,
     /// When it last changed.
     pub updated_at: Timestamp,
 }
@@ -782,4 +797,6 @@ pub struct FanOutEnd {
     pub observed: Vec<Observation>,
     /// At which revisions the plugins were read that were asked.
     pub seen: Vec<(PluginId, i64)>,
+    /// What plugins answered that no delivery holds as it is: kept as long as the message.
+    pub outputs: Vec<Arc<str>>,
 }

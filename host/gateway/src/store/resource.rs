@@ -14,6 +14,7 @@ use crate::{
     id::{AppId, EndpointId, EventTypeId, KeyId, PluginId, RuleId, SourceId, VersionId},
     keeper::TenantRetention,
     limits::TenantLimits,
+    profile::STANDARD,
     quota::Quota,
     rollout::Rollout,
 };
@@ -210,10 +211,20 @@ pub struct App {
     pub default_mapper: Option<PluginBinding>,
     /// The reshaper of endpoints that name none.
     pub default_reshaper: Option<PluginBinding>,
+    /// The profile of sources and endpoints that name none; none: `standard`.
+    #[serde(default)]
+    pub profile: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl App {
+    /// The profile of its sources and endpoints that name none.
+    pub fn default_profile(&self) -> &str {
+        self.profile.as_deref().unwrap_or(STANDARD)
+    }
 }
 
 /// What happens to an event or message when its plugin fails.
@@ -271,10 +282,34 @@ pub struct Endpoint {
     /// What it sets itself of how it is delivered to.
     #[serde(default)]
     pub policy: PolicyPatch,
+    /// The webhook system that it follows.
+    #[serde(default)]
+    pub profile: ProfileChoice,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Endpoint {
+    /// The name of the profile that it follows as one of this tenant's.
+    pub fn profile_in<'a>(&'a self, app: &'a App) -> &'a str {
+        self.profile.name.as_deref().unwrap_or_else(|| app.default_profile())
+    }
+}
+
+/// What an endpoint says of the webhook system that it follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProfileChoice {
+    /// The profile; none: the tenant's.
+    pub name: Option<String>,
+    /// Switches of the profile that are on or off; the others are off.
+    pub switches: BTreeMap<String, bool>,
+    /// It gets only messages whose payload has this value in the field that the profile chooses by.
+    pub scope: Option<String>,
+    /// It doesn't want the headers of Standard Webhooks beside the profile's own signature.
+    pub plain: bool,
 }
 
 /// A value encrypted at rest, in base64. Opened with the keyring only where it is used.
@@ -289,6 +324,9 @@ pub struct SigningSecret {
     pub sealed: Sealed,
     /// A rotated secret signs until then; the current one has none.
     pub expires_at: Option<Timestamp>,
+    /// It was shown when it was made, and is shown to nobody again.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 /// An entry of the catalogue of event types.
@@ -325,8 +363,11 @@ pub struct Source {
     pub uid: Option<String>,
     /// Its name.
     pub name: String,
-    /// The webhook system that it follows.
-    pub profile: String,
+    /// The webhook system that it follows; none: the tenant's.
+    pub profile: Option<String>,
+    /// How its senders prove who they are; none: by knowing the URL.
+    #[serde(default)]
+    pub verification: Option<Verification>,
     /// Off: answers 404.
     pub disabled: bool,
     /// The token of its URL, sealed; it is found by the token's digest.
@@ -341,6 +382,60 @@ pub struct Source {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Source {
+    /// The name of the profile that it follows as one of this tenant's.
+    pub fn profile_in<'a>(&'a self, app: &'a App) -> &'a str {
+        self.profile.as_deref().unwrap_or_else(|| app.default_profile())
+    }
+}
+
+/// How senders sign what they post to a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The form of the signature.
+    #[serde(flatten)]
+    pub scheme: SignatureScheme,
+    /// Secrets, the newest first; each one that has not ended is good.
+    pub secrets: Vec<SigningSecret>,
+}
+
+/// A form of signature. Every one is HMAC-SHA256, `standard_webhooks` ed25519 too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "scheme", rename_all = "snake_case")]
+pub enum SignatureScheme {
+    /// Standard Webhooks, over id, time and body.
+    StandardWebhooks {
+        /// How far its time may lie from now, in seconds.
+        tolerance_s: u32,
+    },
+    /// `t=…,v1=…` in one header, over time and body.
+    Timestamped {
+        /// The header.
+        header: String,
+        /// How far its time may lie from now, in seconds.
+        tolerance_s: u32,
+    },
+    /// Over the body alone.
+    Hmac {
+        /// The header.
+        header: String,
+        /// What stands before the signature.
+        prefix: String,
+        /// How it is written.
+        encoding: SignatureEncoding,
+    },
+}
+
+/// How the bytes of a signature are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignatureEncoding {
+    /// Hexadecimal.
+    Hex,
+    /// Base64, with or without padding.
+    Base64,
 }
 
 /// A tenant's automation rule as it is configured.

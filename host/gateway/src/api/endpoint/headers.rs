@@ -62,7 +62,7 @@ pub struct HeadersOut {
 }
 
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<HeadersOut>, ApiError> {
-    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
+    let endpoint = super::find(&tenant, &name).await?;
     let may_see = Change::granted(tenant.key.role);
     let mut out = HeadersOut { headers: BTreeMap::new(), sensitive: Vec::new() };
     for (name, sealed) in &endpoint.headers {

@@ -1,4 +1,4 @@
-//! How an endpoint is delivered to: what it sets itself, and what that makes together with the configuration.
+//! How an endpoint is delivered to: what it sets itself, and what that makes together with its profile and the configuration.
 
 use axum::{Json, extract::Path};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use crate::{
     api::{
         auth::{Change, Read, Tenant},
         check::Problem,
-        edit,
+        edit, endpoint,
         extract::In,
         fields::{Fields, FromFields, Patch},
         respond::ApiError,
@@ -18,13 +18,13 @@ use crate::{
         TIMEOUT_MS_MAX,
     },
     gateway::Gateway,
-    store::resource::Endpoint,
+    store::resource::{App, Endpoint},
 };
 
 /// Most status codes that a list may name.
 const CODES_MAX: usize = 50;
 
-/// The fields that are given. With PUT all others go back to the configuration's.
+/// The fields that are given. With PUT all others go back to the profile's and the configuration's.
 pub struct PolicyIn {
     schedule_s: Patch<Vec<u64>>,
     jitter_permille: Patch<u16>,
@@ -109,14 +109,16 @@ pub struct PolicyOut {
 }
 
 impl PolicyOut {
-    fn new(gateway: &Gateway, own: PolicyPatch) -> Self {
-        Self { effective: PolicyPatch::from(&own.over(&gateway.config.policy)), own }
+    fn new(gateway: &Gateway, app: &App, endpoint: Endpoint) -> Result<Self, ApiError> {
+        let profile = gateway.endpoint_profile(app, &endpoint)?;
+        let effective = PolicyPatch::from(&gateway.policy(profile, &endpoint));
+        Ok(Self { effective, own: endpoint.policy })
     }
 }
 
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<PolicyOut>, ApiError> {
-    let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
-    Ok(Json(PolicyOut::new(&tenant.gateway, endpoint.policy)))
+    let found = endpoint::find(&tenant, &name).await?;
+    Ok(Json(PolicyOut::new(&tenant.gateway, &tenant.app, found)?))
 }
 
 pub async fn put(
@@ -152,5 +154,5 @@ async fn set(
     };
     let endpoint = edit::change(&tenant.gateway, Some(&tenant.app.id), name, edit).await?;
     tenant.gateway.engine.forget(&endpoint.id);
-    Ok(Json(PolicyOut::new(&tenant.gateway, endpoint.policy)))
+    Ok(Json(PolicyOut::new(&tenant.gateway, &tenant.app, endpoint)?))
 }

@@ -1,7 +1,12 @@
 //! Signing keys of endpoints: shown to those who may change the endpoint, rotated with an overlap. Of a key pair only the
 //! public key is ever shown.
 
-use axum::{Json, extract::Path, http::StatusCode};
+use axum::{
+    Json,
+    extract::Path,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,6 +16,7 @@ use crate::{
         edit,
         extract::In,
         fields::{Fields, FromFields},
+        profile,
         respond::ApiError,
     },
     clock::Timestamp,
@@ -69,19 +75,28 @@ pub struct SecretOut {
 pub async fn get(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<Json<SecretOut>, ApiError> {
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
     let current = endpoint.secrets.first().ok_or_else(|| ApiError::no_such("secret"))?;
+    let profile = tenant.gateway.endpoint_profile(&tenant.app, &endpoint)?;
+    if current.hidden || profile::shows_once(profile.outbound.as_ref()) {
+        let detail = "it was shown in the answer that made it, and is never shown again: rotate it to have a new one";
+        return Err(ApiError::Gone { code: "secret_shown_once", detail: detail.into() });
+    }
     let secret = sealing::open(&tenant.gateway.keyring, Place::EndpointSecret(&endpoint.id), &current.sealed)?;
     let key = SigningKey::parse(secret.expose()).map_err(|error| ApiError::Bug { detail: error.to_string() })?;
     Ok(Json(SecretOut { key: key.to_receiver().expose().to_owned() }))
 }
 
+/// Puts a new key before the others. Where secrets are shown once, this answer is where.
 pub async fn rotate(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
     In(input): In<RotateIn>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     let gateway = &tenant.gateway;
     let now = gateway.clock.now();
     let new = input.key.unwrap_or_else(|| input.key_type.generate());
+    let found = edit::find::<Endpoint>(gateway, &tenant.app.id, &name).await?;
+    let profile = gateway.endpoint_profile(&tenant.app, &found)?;
+    profile::check_key(profile, &new, "type")?;
     let edit = |endpoint: &mut Endpoint| {
         endpoint.secrets = after_grace(&endpoint.secrets, now, input.grace_period);
         if endpoint.secrets.len() >= SECRETS_MAX {
@@ -90,10 +105,15 @@ pub async fn rotate(
         }
         endpoint.secrets.insert(0, seal(gateway, &endpoint.id, &new));
         endpoint.updated_at = now;
+        profile::hide(profile, endpoint);
         Ok(())
     };
     edit::change(gateway, Some(&tenant.app.id), &name, edit).await?;
-    Ok(StatusCode::NO_CONTENT)
+    if profile::shows_once(profile.outbound.as_ref()) {
+        let key = new.to_receiver().expose().to_owned();
+        return Ok(Json(SecretOut { key }).into_response());
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Reads a key that the caller chose.
@@ -117,7 +137,7 @@ impl KeyType {
 /// Encrypts an endpoint's current key.
 pub(super) fn seal(gateway: &Gateway, id: &EndpointId, key: &SigningKey) -> SigningSecret {
     let sealed = sealing::seal(&gateway.keyring, Place::EndpointSecret(id), key.to_text().expose());
-    SigningSecret { sealed, expires_at: None }
+    SigningSecret { sealed, expires_at: None, hidden: false }
 }
 
 /// The secrets that go on for a while beside a new one: none longer than `grace`, none that has ended.
@@ -125,6 +145,7 @@ fn after_grace(secrets: &[SigningSecret], now: Timestamp, grace: std::time::Dura
     let end = now.after(grace);
     let ending = secrets.iter().map(|secret| SigningSecret {
         sealed: secret.sealed.clone(),
+        hidden: secret.hidden,
         expires_at: Some(secret.expires_at.map_or(end, |at| at.min(end))),
     });
     ending.filter(|secret| secret.expires_at.is_some_and(|at| at > now)).collect()
@@ -140,8 +161,11 @@ mod tests {
     #[test]
     fn an_old_secret_goes_on_for_the_grace_period_at_most() {
         let at = Timestamp::from_millis;
-        let secret =
-            |expires_at: Option<i64>| SigningSecret { sealed: Sealed(String::new()), expires_at: expires_at.map(at) };
+        let secret = |expires_at: Option<i64>| SigningSecret {
+            sealed: Sealed(String::new()),
+            expires_at: expires_at.map(at),
+            hidden: false,
+        };
         let old = [secret(None), secret(Some(5_000)), secret(Some(1_000)), secret(Some(99_000))];
         let ends = |grace| -> Vec<i64> {
             let kept = after_grace(&old, at(2_000), Duration::from_secs(grace));

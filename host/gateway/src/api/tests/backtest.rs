@@ -86,7 +86,7 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
         version: None,
     };
     let report = report(outcome);
-    let draft = Draft::of(&version, &api.gateway.config.limits, &input_now(&event, &source, &[])).unwrap();
+    let draft = Draft::of(&version, &api.gateway.config.limits, &input_now(&event, &source, "standard", &[])).unwrap();
     let evidence = draft.finish(api.gateway.config.failed_inputs, &report);
     let id: CallId = minter.mint();
     let call = Call {

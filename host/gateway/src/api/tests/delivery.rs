@@ -89,6 +89,7 @@ async fn a_message_for_later_shows_as_scheduled() {
         due: api.now().after(Duration::from_secs(3600)),
         hot: false,
         ordering_key: None,
+        note: None,
     };
     let end = FanOutEnd { deliveries: vec![delivery], ..FanOutEnd::default() };
     api.gateway.store.finish_fan_out(&claim, end, api.now()).await.unwrap();

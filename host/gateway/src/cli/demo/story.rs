@@ -7,13 +7,10 @@ use serde_json::{Value, json};
 
 use super::{
     receiver::{Arrival, Receiver},
+    system::SYSTEM,
     tenant::{Tenant, text},
 };
 use crate::cli::style::{DIM, ERROR, GOOD, HEADING, RESET};
-
-/// The example payload of Chekkit's documentation.
-pub const INBOUND_EVENT: &str =
-    r#"{"name":"John Smith","phone":"+18883213212","email":"john@example.com","event_type":"job_completed"}"#;
 
 /// A message and what must come of it.
 struct Chapter {
@@ -56,16 +53,32 @@ fn chapters() -> Vec<Chapter> {
                 "human",
                 textchat("Hi, I would like to book an appointment. My card is 4111 1111 1111 1111."),
             ),
-            arrives_at: &["archive", "crm"],
-            shows: &[("crm", "CUSTOMER_IDENTIFIER"), ("archive", "book an appointment")],
+            arrives_at: &["archive", "crm", "inbox"],
+            shows: &[
+                ("crm", "CUSTOMER_IDENTIFIER"),
+                ("archive", "book an appointment"),
+                ("inbox", "\"eventType\":\"message.inbound\""),
+            ],
             hides: &[("archive", "4111 1111 1111 1111")],
             drops: 0,
         },
         Chapter {
             title: "The team replies: message.outbound",
             message: message("message.outbound", "human", textchat("Of course! Does Tuesday at ten suit you?")),
+            arrives_at: &["archive", "crm", "inbox"],
+            shows: &[
+                ("crm", "Does Tuesday at ten"),
+                ("archive", "Does Tuesday at ten"),
+                ("inbox", "\"eventType\":\"message.outbound\""),
+            ],
+            hides: &[],
+            drops: 0,
+        },
+        Chapter {
+            title: "A bot replies: the profile of /inbox forwards what people write, and nothing of bots",
+            message: message("message.outbound", "bot", textchat("Thanks! We will be with you in a minute.")),
             arrives_at: &["archive", "crm"],
-            shows: &[("crm", "Does Tuesday at ten"), ("archive", "Does Tuesday at ten")],
+            shows: &[("crm", "in a minute"), ("archive", "in a minute")],
             hides: &[],
             drops: 0,
         },
@@ -83,8 +96,8 @@ fn chapters() -> Vec<Chapter> {
 async fn inbound(tenant: &Tenant, receiver: &Receiver) -> anyhow::Result<bool> {
     heading(1, "A third party posts to the tenant's secret URL");
     line("in", &format!("POST {}", shorten(&tenant.source_url, 60)));
-    line("", INBOUND_EVENT);
-    let answer = tenant.client.post(&tenant.source_url, &serde_json::from_str(INBOUND_EVENT)?).await?;
+    line("", &SYSTEM.event);
+    let answer = tenant.client.post(&tenant.source_url, &serde_json::from_str(&SYSTEM.event)?).await?;
     line("answer", &format!("202 {answer}"));
     let event = mapped(tenant, &text(&answer, "id")?).await?;
     for call in list(&event, "calls") {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{client::Client, receiver::Receiver};
+use super::{client::Client, receiver::Receiver, system::SYSTEM};
 use crate::{clock::Minter, id::AppId, toolchain::Built};
 
 /// A tenant that is ready for both directions.
@@ -45,8 +45,12 @@ impl Tenant {
         tenant.endpoint(receiver, "workflows", &["automation.triggered"], None).await?;
         tenant.endpoint(receiver, "crm", &["message.inbound", "message.outbound"], Some(&crm)).await?;
         tenant.endpoint(receiver, "archive", &["message.*"], Some(&redact)).await?;
+        tenant.endpoint(receiver, "inbox", &["message.inbound", "message.outbound"], None).await?;
+        let choice = json!({ "profile": SYSTEM.profile, "switches": SYSTEM.switches });
+        tenant.client.put(&tenant.path("endpoint/inbox/profile"), &choice).await?;
         anstream::println!(
-            "  tenant    Example Business: 3 plugins active, 1 source, 1 rule, endpoints /workflows, /crm (reshaped by\n            crm-contact) and /archive (reshaped by redact)"
+            "  tenant    Example Business: 3 plugins active, 1 source, 1 rule, endpoints /workflows, /crm (reshaped by\n            crm-contact), /archive (reshaped by redact) and /inbox; the source and /inbox follow {}",
+            SYSTEM.title
         );
         Ok(tenant)
     }
@@ -80,7 +84,7 @@ impl Tenant {
     }
 
     async fn source(&self, mapper: &str) -> anyhow::Result<String> {
-        let source = json!({ "name": "Field service", "mapper": { "pluginId": mapper } });
+        let source = json!({ "name": "Field service", "profile": SYSTEM.profile, "mapper": { "pluginId": mapper } });
         text(&self.client.post(&self.path("source"), &source).await?, "url")
     }
 

@@ -60,8 +60,7 @@ impl SigningPair {
 
     /// One signature: `v1a,` and base64.
     pub fn sign(&self, signed: &Signed<'_>) -> String {
-        let head = format!("{}.{}.", signed.message_id, signed.timestamp_s);
-        let signature = self.pair.sign(&[head.as_bytes(), signed.body].concat());
+        let signature = self.pair.sign(&signed.to_bytes());
         format!("v1a,{}", STANDARD.encode(signature))
     }
 

@@ -127,6 +127,7 @@ CREATE TABLE delivery (
     next_attempt_ms bigint,
     body_id         bigint,              -- NULL: the message's payload
     version_id      bytea,
+    note            text,                -- what its reader should know of the bytes
     manual          boolean NOT NULL,    -- the next attempt was asked for by hand
     updated_ms      bigint NOT NULL,
     PRIMARY KEY (message_id, endpoint_id)

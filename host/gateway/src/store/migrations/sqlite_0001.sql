@@ -125,6 +125,7 @@ CREATE TABLE delivery (
     next_attempt_ms INTEGER,
     body_id         INTEGER,             -- NULL: the message's payload
     version_id      BLOB,
+    note            TEXT,                -- what its reader should know of the bytes
     manual          INTEGER NOT NULL,    -- 1: the next attempt was asked for by hand
     updated_ms      INTEGER NOT NULL,
     PRIMARY KEY (message_id, endpoint_id)

@@ -95,12 +95,11 @@ pub async fn output_parts(c: &Connection, app: &AppId, id: &CallId) -> Result<Ou
     let variables = c.rows("SELECT variables FROM call JOIN match ON match.event_id = call.subject AND match.version_id = call.version_id
              WHERE call.id = ? AND app_id = ? ORDER BY position", params![key(id), key(app)]).await?.iter().map(|row| get(row, 0))
         .collect::<Result<_>>()?;
-    // A version's bytes for one message are kept once, however many endpoints get them.
+    // Which of a message's bodies it is, its digest tells.
     let bodies = c
         .rows(
-            "SELECT DISTINCT body.id, convert_from(bytes, 'UTF8') FROM call
-             JOIN delivery ON delivery.message_id = call.subject AND delivery.version_id = call.version_id
-             JOIN body ON body.id = delivery.body_id WHERE call.id = ? AND call.app_id = ? LIMIT 8",
+            "SELECT body.id, convert_from(bytes, 'UTF8') FROM call JOIN body ON body.message_id = call.subject
+             WHERE call.id = ? AND call.app_id = ? ORDER BY body.id DESC LIMIT 64",
             params![key(id), key(app)],
         )
         .await?

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    id::{EndpointId, EventId, MessageId, PluginId, VersionId},
+    id::{EndpointId, EventId, MessageId, PluginId},
     store::{
         Result, StoreError,
         flow::{
@@ -59,6 +59,10 @@ pub async fn fan_out(turn: &Turn, claim: &Claim, end: &FanOutEnd, now: Timestamp
             done.claims.push((delivery.endpoint.clone(), claimed));
         }
     }
+    for output in &end.outputs {
+        turn.execute("INSERT INTO body (message_id, bytes) VALUES (?, ?)", params![key(message), output.as_bytes()])
+            .await?;
+    }
     for call in &end.calls {
         insert_call(turn, call).await?;
     }
@@ -77,8 +81,8 @@ struct FannedOut<'a> {
     not_before: Option<Timestamp>,
     is_ordered: bool,
     is_cancelled: bool,
-    /// What each version wrote. One version's bytes for one message are the same for every endpoint: kept once.
-    bodies: Vec<(&'a VersionId, i64)>,
+    /// What is kept already: the same text of a message goes to many endpoints.
+    bodies: Vec<(&'a DeliveryBody, i64)>,
     now: Timestamp,
 }
 
@@ -114,11 +118,12 @@ impl<'a> FannedOut<'a> {
         let due = self.not_before.map_or(delivery.due, |at| at.max(delivery.due));
         let body = if waiting { self.body(turn, delivery).await? } else { None };
         let changed = turn.execute("INSERT INTO delivery (app_id, message_id, endpoint_id, state, reason, attempts, next_attempt_ms, body_id,
-                                       version_id, manual, updated_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, false, ?9)
+                                       version_id, note, manual, updated_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?11, false, ?9)
                  ON CONFLICT (message_id, endpoint_id) DO UPDATE
                      SET state = excluded.state, reason = excluded.reason, next_attempt_ms = excluded.next_attempt_ms,
-                         body_id = excluded.body_id, version_id = excluded.version_id, updated_ms = excluded.updated_ms
+                         body_id = excluded.body_id, version_id = excluded.version_id, note = excluded.note,
+                         updated_ms = excluded.updated_ms
                      WHERE delivery.state = ?10", params![
                 key(&self.claim.app),
                 key(self.message),
@@ -130,6 +135,7 @@ impl<'a> FannedOut<'a> {
                 delivery.version.as_ref().map(key),
                 self.now.as_millis(),
                 DeliveryState::Held.code(),
+                delivery.note,
             ]).await?;
         if changed == 0 || !self.may_go_on(turn, delivery, state).await? || !waiting {
             return Ok(None);
@@ -158,7 +164,7 @@ impl<'a> FannedOut<'a> {
     /// The row with what is sent; none for the payload itself.
     async fn body(&mut self, turn: &Turn, delivery: &'a NewDelivery) -> Result<Option<i64>> {
         let DeliveryBody::Replaced(text) = &delivery.body else { return Ok(None) };
-        let known = self.bodies.iter().find(|(made_by, _)| Some(*made_by) == delivery.version.as_ref());
+        let known = self.bodies.iter().find(|(known, _)| known.is_same(&delivery.body));
         if let Some((_, body)) = known {
             return Ok(Some(*body));
         }
@@ -169,7 +175,7 @@ impl<'a> FannedOut<'a> {
             )
             .await?;
         let body = row.map_or_else(|| Err(inconsistent("an inserted body is not there")), |row| get(&row, "id"))?;
-        self.bodies.extend(delivery.version.as_ref().map(|version| (version, body)));
+        self.bodies.push((&delivery.body, body));
         Ok(Some(body))
     }
 }

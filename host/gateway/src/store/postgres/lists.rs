@@ -309,6 +309,7 @@ fn read_delivery(row: &Row) -> Result<Delivery> {
         attempts: get(row, "attempts")?,
         next_attempt: optional_time(row, "next_attempt_ms")?,
         version: optional_id(row, "version_id")?,
+        note: get(row, "note")?,
         updated_at: time(row, "updated_ms")?,
     })
 }

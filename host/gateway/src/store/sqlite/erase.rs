@@ -303,7 +303,7 @@ mod tests {
                 let endpoint = at(3 + m);
                 sql.push_str(&format!(
                     "INSERT INTO match VALUES ({event}, {m}, 'r', '{{}}', '{{}}', 0, NULL, NULL, NULL, NULL);
-                     INSERT INTO delivery VALUES ({message}, {endpoint}, {app_key}, 0, NULL, 0, NULL, NULL, NULL, 0, 0);
+                     INSERT INTO delivery VALUES ({message}, {endpoint}, {app_key}, 0, NULL, 0, NULL, NULL, NULL, NULL, 0, 0);
                      INSERT INTO queue_order VALUES ({endpoint}, 'k', {n}, CAST({message} || {endpoint} AS BLOB));
                      INSERT INTO attempt VALUES ({message}, {endpoint}, {endpoint}, {app_key}, 'u', 0, NULL, '', 0, 0, 0);",
                 ));

@@ -89,12 +89,11 @@ pub fn output_parts(c: &Connection, app: &AppId, id: &CallId) -> rusqlite::Resul
         )?
         .query_map([key(id), key(app)], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    // A version's bytes for one message are kept once, however many endpoints get them.
+    // Which of a message's bodies it is, its digest tells.
     let bodies = c
         .prepare_cached(
-            "SELECT DISTINCT body.id, CAST(bytes AS TEXT) FROM call
-             JOIN delivery ON delivery.message_id = call.subject AND delivery.version_id = call.version_id
-             JOIN body ON body.id = delivery.body_id WHERE call.id = ? AND call.app_id = ? LIMIT 8",
+            "SELECT body.id, CAST(bytes AS TEXT) FROM call JOIN body ON body.message_id = call.subject
+             WHERE call.id = ? AND call.app_id = ? ORDER BY body.id DESC LIMIT 64",
         )?
         .query_map([key(id), key(app)], |row| row.get(1))?
         .collect::<rusqlite::Result<_>>()?;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    id::{EndpointId, EventId, MessageId, PluginId, VersionId},
+    id::{EndpointId, EventId, MessageId, PluginId},
     store::{
         Result, StoreError,
         flow::{
@@ -68,6 +68,10 @@ pub fn fan_out(turn: &Turn<'_>, claim: &Claim, end: &FanOutEnd, now: Timestamp) 
             done.claims.push((delivery.endpoint.clone(), claimed));
         }
     }
+    for output in &end.outputs {
+        turn.prepare_cached("INSERT INTO body (message_id, bytes) VALUES (?, ?)")?
+            .execute(params![key(message), output.as_bytes()])?;
+    }
     for call in &end.calls {
         insert_call(turn, call)?;
     }
@@ -86,8 +90,8 @@ struct FannedOut<'a> {
     not_before: Option<Timestamp>,
     is_ordered: bool,
     is_cancelled: bool,
-    /// What each version wrote. One version's bytes for one message are the same for every endpoint: kept once.
-    bodies: Vec<(&'a VersionId, i64)>,
+    /// What is kept already: the same text of a message goes to many endpoints.
+    bodies: Vec<(&'a DeliveryBody, i64)>,
     now: Timestamp,
 }
 
@@ -104,11 +108,12 @@ impl<'a> FannedOut<'a> {
         let changed = turn
             .prepare_cached(
                 "INSERT INTO delivery (app_id, message_id, endpoint_id, state, reason, attempts, next_attempt_ms, body_id,
-                                       version_id, manual, updated_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, 0, ?9)
+                                       version_id, note, manual, updated_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?11, 0, ?9)
                  ON CONFLICT (message_id, endpoint_id) DO UPDATE
                      SET state = excluded.state, reason = excluded.reason, next_attempt_ms = excluded.next_attempt_ms,
-                         body_id = excluded.body_id, version_id = excluded.version_id, updated_ms = excluded.updated_ms
+                         body_id = excluded.body_id, version_id = excluded.version_id, note = excluded.note,
+                         updated_ms = excluded.updated_ms
                      WHERE delivery.state = ?10",
             )?
             .execute(params![
@@ -122,6 +127,7 @@ impl<'a> FannedOut<'a> {
                 delivery.version.as_ref().map(key),
                 self.now.as_millis(),
                 DeliveryState::Held.code(),
+                delivery.note,
             ])?;
         if changed == 0 || !self.may_go_on(turn, delivery, state)? || !waiting {
             return Ok(None);
@@ -150,14 +156,14 @@ impl<'a> FannedOut<'a> {
     /// The row with what is sent; none for the payload itself.
     fn body(&mut self, turn: &Turn<'_>, delivery: &'a NewDelivery) -> Result<Option<i64>> {
         let DeliveryBody::Replaced(text) = &delivery.body else { return Ok(None) };
-        let known = self.bodies.iter().find(|(made_by, _)| Some(*made_by) == delivery.version.as_ref());
+        let known = self.bodies.iter().find(|(known, _)| known.is_same(&delivery.body));
         if let Some((_, body)) = known {
             return Ok(Some(*body));
         }
         turn.prepare_cached("INSERT INTO body (message_id, bytes) VALUES (?, ?)")?
             .execute(params![key(self.message), text.as_bytes()])?;
         let body = turn.last_insert_rowid();
-        self.bodies.extend(delivery.version.as_ref().map(|version| (version, body)));
+        self.bodies.push((&delivery.body, body));
         Ok(Some(body))
     }
 }

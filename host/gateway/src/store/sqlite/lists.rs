@@ -268,6 +268,7 @@ fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         attempts: row.get("attempts")?,
         next_attempt: optional_time(row, "next_attempt_ms")?,
         version: optional_id(row, "version_id")?,
+        note: row.get("note")?,
         updated_at: time(row, "updated_ms")?,
     })
 }

@@ -42,6 +42,7 @@ fn reshape(message: Message<Value>) -> Result<Reshaped, Failure> {
         "drop" => Ok(Reshaped::dropped("told to drop")),
         "scalar" => Ok(Reshaped::Replaced("42".into())),
         "broken_json" => Ok(Reshaped::Replaced("{\"a\": ".into())),
+        "overflow" => Ok(Reshaped::Replaced("{\"n\": [0, 1e999]}".into())),
         "digits" => Ok(Reshaped::Replaced("{\"big\": 123456789012345678901234567890, \"exact\": 1.10}".into())),
         _ => Reshaped::replaced(&json!({ "from": "hostile", "payload": message.payload })),
     }
