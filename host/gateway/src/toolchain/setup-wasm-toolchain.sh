@@ -9,8 +9,9 @@
 # further tool is needed. Two things are missing on an ordinary machine, std for wasm32 and a way to that linker:
 #
 #   rustup  uses the active rustc's own std for wasm32, after `rustup target add` where it is missing
-#   debian  installs Debian's rustc-web, cargo-web and rust-web-src, and compiles their std once (about a minute,
-#           offline) into DIR/sysroot; rustup's server is never contacted
+#   debian  installs Debian's rustc-web, cargo-web and rust-web-src, and compiles their std once (about a minute) into
+#           DIR/sysroot; rustup's server is never contacted. What std depends on comes with newer packages; for older
+#           ones (1.85) cargo gets it from its registry
 #   auto    a target that is already there is used as it is; root on a system whose packages offer rustc-web takes
 #           debian; else rustup adds the target; else one line says what to do
 #
@@ -187,14 +188,13 @@ find_linkers() { # host triple
 
 # Compiles std for wasm32 beside the old sysroot and then puts it in its place, so that a build never sees half of one.
 build_sysroot() { # version, host triple, stamp
-  local version=$1 host=$2 stamp=$3 work new vendor=/usr/src/rustc-$1/library/vendor
-  [ -d "$vendor" ] || die "std's dependencies are not in $vendor: apt-get install --reinstall rust-web-src"
+  local version=$1 host=$2 stamp=$3 work new
   say "compiling std $version for $TARGET, once (about a minute)"
   rm -rf "$PREFIX"/build.*
   work=$(mktemp -d "$PREFIX/build.XXXXXX") new=$work/sysroot
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" EXIT
-  compile_std "$work" "$vendor"
+  compile_std "$work" "/usr/src/rustc-$version/library/vendor"
 
   mkdir -p "$new/lib/rustlib/$TARGET/lib" "$new/lib/rustlib/$host/bin" "$new/bin"
   rm -f "$work/target/$TARGET/release/deps"/libstd_only-*.rlib
@@ -209,19 +209,23 @@ build_sysroot() { # version, host triple, stamp
   trap - EXIT
 }
 
-# An empty crate with `build-std`. The registry is replaced by the sources that come with std: a machine that has never
-# built anything has no index, and cargo would ask for one. A cargo home of its own keeps the user's settings out.
+# An empty crate with `build-std`. Where std's dependencies come with its sources, they replace the registry, and a cargo
+# home of its own keeps the user's settings out: a machine that has never built anything has no index, and cargo would ask
+# for one. Else they come from the registry that the user's settings name, in the versions of std's own lock file.
 # Bitcode is embedded so that plugins may use any `lto`.
 compile_std() { # working folder, folder of the vendored sources
-  local work=$1 vendor=$2
+  local work=$1 vendor=$2 home=${CARGO_HOME:-$HOME/.cargo} sources=()
+  if [ -d "$vendor" ]; then
+    home=$work/home
+    sources=(--config 'source.crates-io.replace-with = "vendored"' --config "source.vendored.directory = '$vendor'" --offline)
+  fi
   mkdir -p "$work/std-only/src"
   printf '%s\n' '[package]' 'name = "std-only"' 'version = "0.0.0"' 'edition = "2021"' '[profile.release]' 'panic = "abort"' \
     '[workspace]' >"$work/std-only/Cargo.toml"
   echo '#![no_std]' >"$work/std-only/src/lib.rs"
   cd "$work/std-only"
-  env RUSTC_BOOTSTRAP=1 RUSTC=$DEBIAN_RUSTC RUSTFLAGS=-Cembed-bitcode=yes CARGO_HOME="$work/home" CARGO_TARGET_DIR="$work/target" \
-    $DEBIAN_CARGO --config 'source.crates-io.replace-with = "vendored"' --config "source.vendored.directory = '$vendor'" \
-    build --offline --release --quiet --target $TARGET -Zbuild-std=std,panic_abort >&2 ||
+  env RUSTC_BOOTSTRAP=1 RUSTC=$DEBIAN_RUSTC RUSTFLAGS=-Cembed-bitcode=yes CARGO_HOME="$home" CARGO_TARGET_DIR="$work/target" \
+    $DEBIAN_CARGO ${sources[@]+"${sources[@]}"} build --release --quiet --target $TARGET -Zbuild-std=std,panic_abort >&2 ||
     die "std for $TARGET could not be compiled from /usr/src"
   cd "$PREFIX"
 }
