@@ -4,6 +4,8 @@
 //! (fuel, deadline, memory, output, logs) and Spectre mitigations on. Contenders take turns in one process; ratios are medians
 //! of paired rounds. It prints the table and writes `target/bench/runtime.json`.
 //!
+//! `-- --loop GUEST SECONDS` only calls the component in that file, for a profiler.
+//!
 //! In reading order: `guests` (what is called), `reshape` (the work, shared with the guests), `sample` (rounds), `hand` (the
 //! same by hand on wasmtime), `load` (threads and the executor), `trace` (system calls and instructions), `table`.
 
@@ -55,6 +57,11 @@ fn main() -> Result<()> {
         && flag == "--traced"
     {
         return traced(guest, calls.parse()?);
+    }
+    if let [flag, guest, seconds] = arguments.as_slice()
+        && flag == "--loop"
+    {
+        return endless(guest, Duration::from_secs(seconds.parse()?));
     }
     let target = guests::here().join("../../target");
     let out = target.join("bench");
@@ -418,6 +425,19 @@ impl Bench {
         println!("{head}\n{}", rows.join("\n"));
         Ok(())
     }
+}
+
+/// What a profiler looks at: `--loop GUEST SECONDS` calls the component in that file again and again.
+fn endless(guest: &str, time: Duration) -> Result<()> {
+    let runtime = Runtime::new(RuntimeConfig::default())?;
+    let plugin = runtime.compile(&std::fs::read(guest)?)?;
+    let (request, start, mut calls) = (guests::event(), std::time::Instant::now(), 0_u64);
+    while start.elapsed() < time {
+        drop(black_box(plugin.call(&request)));
+        calls += 1;
+    }
+    println!("{:.2} µs a call", start.elapsed().as_secs_f64() * 1e6 / calls as f64);
+    Ok(())
 }
 
 /// The program that is traced: 1,000 calls to warm up, then the calls that are counted.

@@ -15,6 +15,7 @@ mod classify;
 mod fault;
 mod log;
 mod output;
+mod plain;
 mod self_test;
 mod state;
 mod unwrapped;

@@ -3,6 +3,8 @@
 //! Called once at start-up; afterwards [`Runtime::compile`] is the only door. All plugins share one engine. Everything that
 //! makes a call deterministic (within one version and architecture), bounded and isolated is switched on here and nowhere else.
 
+mod memory;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +19,8 @@ use wasmtime::{
     Strategy, WasmBacktraceDetails,
 };
 
+pub(crate) use self::memory::CLEARED_BYTES_MAX;
+use self::memory::Memories;
 use crate::cache::{Cache, CacheConfig, CacheCounters, CacheError, Found};
 use crate::call::CallState;
 use crate::compile::{Attempt, ChildCompiler, CompileLimits, Compiler};
@@ -34,10 +38,6 @@ pub(crate) const MEMORIES_MAX: u32 = 4;
 /// Tables of one component: one a core module that has functions to call through.
 pub(crate) const TABLES_MAX: u32 = 24;
 
-/// Slots of small guests that are used in turn before a new one is. Few, so that their memory stays in the processor's cache when
-/// many plugins take turns.
-const SMALL_WARM_SLOTS_MAX: u32 = 8;
-
 /// Frames of a backtrace: enough to find a place, bounded since each is looked up in the guest's debug information.
 pub(crate) const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize =
     std::num::NonZeroUsize::new(16).expect("16 is not zero");
@@ -50,30 +50,20 @@ const MEMORY_GROW_FUEL: u8 = u8::MAX;
 /// could notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Class {
-    /// All its memory fits what is cleared in place. Its constants are copied into each instance, so that a slot serves one plugin
-    /// after the other without a system call.
-    Small,
-    /// Its constants are mapped into the slot and copied when they are written, which pays from some 100 KiB on; each change of
-    /// the plugin in a slot costs two system calls, and each call one for each memory.
-    Large,
-    /// It starts from a snapshot of a running program, as interpreters do, and touches much of it on each call: what it touched is
-    /// copied back in place, which costs less than taking the pages away and faulting them in again.
+    /// A compiled program. Its constants are copied into each instance, in memory that serves one plugin after the other
+    /// (`engine/memory.rs`), up to a page or four without a system call.
+    Program,
+    /// It starts from a snapshot of a running program, as interpreters do, and touches much of it on each call. The image is mapped into
+    /// a slot of the engine's pool, and what a call touched is copied back in place, which costs less than taking the pages away and
+    /// faulting them in again.
     Snapshot,
 }
 
-/// Bytes of a memory and of a table that are cleared in place after a call instead of being given back to the system.
+/// Bytes of a memory of a snapshot that are copied back in place after a call instead of being given back to the system: QuickJS's is
+/// 1.4 MiB, of which a call touches some sixty pages. The engine's `pagemap_scan`, which would make a large value pay for more, is off:
+/// it misses pages that are swapped out, so the next tenant would see them.
 ///
-/// Guests of up to four pages of 64 KiB, as the SDK makes them, are cleared without a system call: 19 µs a call instead of 35 µs
-/// with half as much, for a guest of three pages, and twice that on two threads. The engine's `pagemap_scan`, which would make a
-/// large value pay for large guests too, is off: it misses pages that were swapped out, so the next tenant would see them.
-///
-/// Source: `crm-contact` of the example plugins, 20,000 calls, 2 cores, on 2026-11-20; wasmtime pull request 14357.
-pub(crate) const MEMORY_KEEP_RESIDENT_BYTES: usize = 256 << 10;
-
-/// The same of a large guest, whose first pages are the deep end of its stack as a rule, which was never used.
-const LARGE_KEEP_RESIDENT_BYTES: usize = 0;
-
-/// The same of a guest that starts from a snapshot: QuickJS's is 1.4 MiB, of which a call touches some sixty pages.
+/// Source: wasmtime pull request 14357.
 const SNAPSHOT_KEEP_RESIDENT_BYTES: usize = 2 << 20;
 
 /// Bytes of constants from which on a guest counts as a snapshot; the tables of a compiled program are some 10 KiB.
@@ -86,10 +76,10 @@ const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 pub struct RuntimeConfig {
     /// Bytes of a component. Default 24 MiB. Beyond it: [`CompileError::TooLarge`].
     pub component_bytes_max: usize,
-    /// Calls that can run at once, of guests with up to 256 KiB of memory, of larger ones and of interpreters each. Default 64. Beyond
-    /// it a call ends as [`crate::FailureCode::Busy`].
+    /// Calls that can run at once, of compiled programs and of interpreters each. Default 64. Beyond it a call ends as
+    /// [`crate::FailureCode::Busy`].
     ///
-    /// Each reserves 48 GiB of address space (not memory), so 1,000 need 48 TiB of the 128 TiB that there are.
+    /// Each reserves some 20 GiB of address space (not memory), so 1,000 need 20 TiB of the 128 TiB that there are.
     pub instances_max: u32,
     /// The most that any call may be given: its memory and table figures are what the pool is built for, and no call gets more of
     /// these, whatever its own limits say. Default: 256 MiB and 100,000 elements.
@@ -141,8 +131,7 @@ pub enum RuntimeError {
 
 /// What compiling and calling need, once a process.
 pub(crate) struct Shared {
-    small: Host,
-    large: Host,
+    program: Host,
     snapshot: Host,
     pub(crate) config: RuntimeConfig,
     pub(crate) cache: Option<Cache>,
@@ -187,8 +176,7 @@ impl Drop for Slot<'_> {
 impl Shared {
     pub(crate) fn host(&self, class: Class) -> &Host {
         match class {
-            Class::Small => &self.small,
-            Class::Large => &self.large,
+            Class::Program => &self.program,
             Class::Snapshot => &self.snapshot,
         }
     }
@@ -214,16 +202,16 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
         config.check()?;
         let host = |class| Host::new(&config, class);
-        let (small, large, snapshot) = (host(Class::Small)?, host(Class::Large)?, host(Class::Snapshot)?);
+        let (program, snapshot) = (host(Class::Program)?, host(Class::Snapshot)?);
         let mut engines = blake3::Hasher::new();
-        for host in [&small, &large, &snapshot] {
+        for host in [&program, &snapshot] {
             engines.update(&host.fingerprint);
         }
         engines.update(&[u8::from(config.keep_wrapped)]);
         let engines = *engines.finalize().as_bytes();
         let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines)).transpose()?;
-        start_ticker([&small, &large, &snapshot].map(|host| host.engine.weak()), config.epoch_tick)?;
-        Ok(Runtime { shared: Arc::new(Shared { small, large, snapshot, config, cache }) })
+        start_ticker([&program, &snapshot].map(|host| host.engine.weak()), config.epoch_tick)?;
+        Ok(Runtime { shared: Arc::new(Shared { program, snapshot, config, cache }) })
     }
 
     /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.
@@ -417,12 +405,14 @@ pub(crate) fn fingerprint(engine: &Engine) -> [u8; 32] {
     hasher.0.finalize().into()
 }
 
-/// The settings of the engine that runs plugins: those of code, and its pool.
+/// The settings of the engine that runs plugins: those of code, and where the memory comes from.
 fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
     let mut engine = code_config(class);
-    engine
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config, class)))
-        .max_wasm_stack(config.stack_bytes);
+    engine.max_wasm_stack(config.stack_bytes);
+    match class {
+        Class::Program => engine.with_host_memory(Arc::new(Memories::new(config.instances_max))),
+        Class::Snapshot => engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config))),
+    };
     engine
 }
 
@@ -430,7 +420,7 @@ fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
 /// traps and bounds checks by guard pages are the engine's defaults.
 fn code_config(class: Class) -> Config {
     let mut engine = Config::new();
-    engine.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed).memory_init_cow(class != Class::Small);
+    engine.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed).memory_init_cow(class == Class::Snapshot);
     // Budget and backstop.
     engine.consume_fuel(true).operator_cost(operator_cost()).epoch_interruption(true);
     // The same result and the same fuel on every run. (Threads and garbage collection are not even compiled in.)
@@ -447,13 +437,8 @@ fn code_config(class: Class) -> Config {
     engine
 }
 
-fn pool_config(config: &RuntimeConfig, class: Class) -> PoolingAllocationConfig {
+fn pool_config(config: &RuntimeConfig) -> PoolingAllocationConfig {
     let slots = config.instances_max;
-    let (warm_slots, keep_resident) = match class {
-        Class::Small => (slots.min(SMALL_WARM_SLOTS_MAX), MEMORY_KEEP_RESIDENT_BYTES),
-        Class::Large => (slots, LARGE_KEEP_RESIDENT_BYTES),
-        Class::Snapshot => (slots, SNAPSHOT_KEEP_RESIDENT_BYTES),
-    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(CORE_INSTANCES_MAX))
@@ -466,8 +451,8 @@ fn pool_config(config: &RuntimeConfig, class: Class) -> PoolingAllocationConfig 
         .max_tables_per_module(TABLES_MAX)
         .max_memory_size(usize::try_from(config.limits_max.memory_bytes_max).unwrap_or(usize::MAX))
         .table_elements(usize::try_from(config.limits_max.table_elements_max).unwrap_or(usize::MAX))
-        .max_unused_warm_slots(warm_slots)
-        .linear_memory_keep_resident(keep_resident)
+        .max_unused_warm_slots(slots)
+        .linear_memory_keep_resident(SNAPSHOT_KEEP_RESIDENT_BYTES)
         .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::No);
     pool
@@ -484,7 +469,7 @@ fn operator_cost() -> OperatorCost {
 /// Advances the engines' epochs once a tick until nobody holds them any more: neither the runtime nor a plugin.
 ///
 /// A tick that comes late, because the machine is busy, is made up for, so that deadlines don't drift.
-fn start_ticker(engines: [EngineWeak; 3], tick: Duration) -> Result<(), RuntimeError> {
+fn start_ticker(engines: [EngineWeak; 2], tick: Duration) -> Result<(), RuntimeError> {
     let ticker = move || {
         let mut due = Instant::now() + tick;
         loop {
@@ -526,7 +511,7 @@ mod tests {
     #[test]
     fn the_engine_is_freed_and_its_ticker_ends_when_nobody_holds_it() {
         let runtime = Runtime::new(RuntimeConfig { instances_max: 1, ..RuntimeConfig::default() }).unwrap();
-        let weak = [Class::Small, Class::Large, Class::Snapshot].map(|class| runtime.shared.host(class).engine.weak());
+        let weak = [Class::Program, Class::Snapshot].map(|class| runtime.shared.host(class).engine.weak());
         let is_held = || weak.iter().any(|engine| engine.upgrade().is_some());
         assert!(is_held());
         drop(runtime);

@@ -7,8 +7,9 @@
 //!
 //! Source: the component model's `design/mvp/CanonicalABI.md`, "Loading", "Storing", "Flat Lifting", "Flat Lowering".
 
-use wasmtime::{Error, Func, Memory, Result, StoreContextMut, TypedFunc, bail};
+use wasmtime::{Error, Memory, Result, StoreContextMut, bail};
 
+use super::plain::Plain;
 use super::state::{CallState, ResultBudget};
 
 /// The longest text, in bytes, that may be written into a guest.
@@ -21,7 +22,7 @@ pub(crate) const PAIR_BYTES: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guest {
     pub(crate) memory: Memory,
-    pub(crate) realloc: Func,
+    pub(crate) realloc: Plain<4, 1>,
 }
 
 /// A pointer and a length.
@@ -30,14 +31,12 @@ pub(crate) type Pair = (u32, u32);
 /// Writes values into a guest.
 pub(crate) struct Lower<'a> {
     store: StoreContextMut<'a, CallState>,
-    memory: Memory,
-    realloc: TypedFunc<(u32, u32, u32, u32), u32>,
+    guest: Guest,
 }
 
 impl<'a> Lower<'a> {
-    pub(crate) fn new(store: StoreContextMut<'a, CallState>, guest: Guest) -> Result<Lower<'a>> {
-        let realloc = guest.realloc.typed(&store)?;
-        Ok(Lower { store, memory: guest.memory, realloc })
+    pub(crate) fn new(store: StoreContextMut<'a, CallState>, guest: Guest) -> Lower<'a> {
+        Lower { store, guest }
     }
 
     /// Writes a text somewhere.
@@ -80,13 +79,13 @@ impl<'a> Lower<'a> {
     fn allocate(&mut self, align: u32, bytes: usize) -> Result<Pair> {
         let len = u32::try_from(bytes)?;
         let may_leave = std::mem::replace(&mut self.store.data_mut().may_leave, false);
-        let allocated = self.realloc.call(&mut self.store, (0, 0, align, len));
+        let allocated = self.guest.realloc.call(&mut self.store, [0, 0, align, len]);
         self.store.data_mut().may_leave = may_leave;
         let address = allocated?;
         if !address.is_multiple_of(align) {
             bail!("realloc return: result not aligned");
         }
-        if address as usize + bytes > self.memory.data_size(&self.store) {
+        if address as usize + bytes > self.guest.memory.data_size(&self.store) {
             bail!("realloc return: beyond end of memory");
         }
         Ok((address, len))
@@ -101,7 +100,7 @@ impl<'a> Lower<'a> {
 
     fn write(&mut self, place: usize, bytes: &[u8]) -> Result<()> {
         // What was allocated stays: a memory never shrinks.
-        let memory = self.memory.data_mut(&mut self.store);
+        let memory = self.guest.memory.data_mut(&mut self.store);
         let target = memory.get_mut(place..place + bytes.len()).ok_or_else(|| Error::msg("pointer out of bounds"))?;
         target.copy_from_slice(bytes);
         Ok(())
@@ -179,7 +178,7 @@ pub(crate) fn return_text(store: StoreContextMut<'_, CallState>, guest: Guest, p
     if place as usize + PAIR_BYTES > guest.memory.data_size(&store) {
         bail!("pointer out of bounds");
     }
-    let mut lower = Lower::new(store, guest)?;
+    let mut lower = Lower::new(store, guest);
     let pair = lower.text(text)?;
     lower.pair_at(place as usize, pair)
 }

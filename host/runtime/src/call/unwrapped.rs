@@ -6,15 +6,15 @@
 //! either form. Only backtraces tell them apart: the shim's own frame is missing.
 
 use wasmtime::{
-    AsContextMut, Error, Extern, Func, Instance, InstancePre, Memory, Module, ModuleExport, ResourceLimiter,
+    AsContextMut, Error, Extern, Instance, InstancePre, Memory, Module, ModuleExport, ResourceLimiter, Result, Store,
 };
-use wasmtime::{Result, Store, TypedFunc, WasmParams};
 
 use super::CallState;
 use super::canonical::{Guest, Lift, Lower};
+use super::plain::PlainExport;
 use crate::Input;
 use crate::bindings::Returned;
-use crate::bindings::v1_0::unwrapped as v1_0;
+use crate::bindings::v1_0::unwrapped::{self as v1_0, MAP_PARAMS, RESHAPE_PARAMS};
 use crate::compile;
 
 /// A core module, ready to be called.
@@ -23,40 +23,39 @@ pub(crate) struct Unwrapped {
     /// Where it lies in its component: backtraces tell places of the component.
     pub(crate) offset: u64,
     memory: ModuleExport,
-    realloc: ModuleExport,
-    map: Option<Entry>,
-    reshape: Option<Entry>,
+    realloc: PlainExport<4, 1>,
+    map: Option<Entry<MAP_PARAMS>>,
+    reshape: Option<Entry<RESHAPE_PARAMS>>,
     shim_elements: usize,
 }
 
-struct Entry {
-    function: ModuleExport,
-    post_return: Option<ModuleExport>,
+struct Entry<const N: usize> {
+    function: PlainExport<N, 1>,
+    post_return: Option<PlainExport<1, 0>>,
 }
 
 impl Unwrapped {
-    /// Finds the exports in the compiled module; `None` where one is missing.
+    /// Finds the exports in the compiled module; `None` where one is missing or of another type than its component said.
     pub(crate) fn new(
         module: &Module,
         instance_pre: InstancePre<CallState>,
         found: &compile::Unwrapped,
     ) -> Option<Unwrapped> {
-        let entry = |entry: &compile::Entry| {
-            let post_return = match &entry.post_return {
-                Some(name) => Some(module.get_export_index(name)?),
-                None => None,
-            };
-            Some(Entry { function: module.get_export_index(&entry.function)?, post_return })
+        let map = match &found.map {
+            Some(found) => Some(Entry::find(module, found)?),
+            None => None,
         };
-        let entry_if_any =
-            |found: &Option<compile::Entry>| found.as_ref().map_or(Some(None), |found| entry(found).map(Some));
+        let reshape = match &found.reshape {
+            Some(found) => Some(Entry::find(module, found)?),
+            None => None,
+        };
         Some(Unwrapped {
             instance_pre,
             offset: found.module.start,
             memory: module.get_export_index(&found.memory)?,
-            realloc: module.get_export_index(&found.realloc)?,
-            map: entry_if_any(&found.map)?,
-            reshape: entry_if_any(&found.reshape)?,
+            realloc: PlainExport::find(module, &found.realloc)?,
+            map,
+            reshape,
             shim_elements: found.shim_elements,
         })
     }
@@ -80,7 +79,7 @@ impl Unwrapped {
             CallState::charge_fixup(store.as_context_mut())?;
         }
         let memory = memory(&instance, store, &self.memory)?;
-        let guest = Guest { memory, realloc: function(&instance, store, &self.realloc)? };
+        let guest = Guest { memory, realloc: self.realloc.of(&instance, store)? };
         store.data_mut().guest = Some(guest);
         Ok(Running { instance, guest })
     }
@@ -102,27 +101,37 @@ impl Unwrapped {
         }
     }
 
-    fn call<Params: WasmParams, T>(
+    fn call<const N: usize, T>(
         &self,
         store: &mut Store<CallState>,
-        entry: &Entry,
-        lower: impl FnOnce(&mut Lower<'_>) -> Result<Params>,
+        entry: &Entry<N>,
+        lower: impl FnOnce(&mut Lower<'_>) -> Result<[u32; N]>,
         lift: impl FnOnce(Lift<'_>, u32) -> Result<T>,
     ) -> Result<T> {
         let Running { instance, guest } = self.instantiate(store)?;
         store.data_mut().instantiated = true;
-        let entered: TypedFunc<Params, u32> = function(&instance, store, &entry.function)?.typed(&*store)?;
-        let params = lower(&mut Lower::new(store.as_context_mut(), guest)?)?;
+        let entered = entry.function.of(&instance, store)?;
+        let params = lower(&mut Lower::new(store.as_context_mut(), guest))?;
         let address = entered.call(&mut *store, params)?;
         let budget = store.data().result_bytes_max();
         let result = lift(Lift::new(guest.memory.data(&*store), budget), address)?;
         if let Some(post_return) = &entry.post_return {
-            let post_return: TypedFunc<u32, ()> = function(&instance, store, post_return)?.typed(&*store)?;
+            let post_return = post_return.of(&instance, store)?;
             // The result is the host's already: there is nothing left to call it for.
             store.data_mut().may_leave = false;
-            post_return.call(&mut *store, address)?;
+            post_return.call(&mut *store, [address])?;
         }
         Ok(result)
+    }
+}
+
+impl<const N: usize> Entry<N> {
+    fn find(module: &Module, found: &compile::Entry) -> Option<Entry<N>> {
+        let post_return = match &found.post_return {
+            Some(name) => Some(PlainExport::find(module, name)?),
+            None => None,
+        };
+        Some(Entry { function: PlainExport::find(module, &found.function)?, post_return })
     }
 }
 
@@ -130,13 +139,6 @@ impl Unwrapped {
 pub(crate) struct Running {
     instance: Instance,
     guest: Guest,
-}
-
-fn function(instance: &Instance, store: &mut Store<CallState>, export: &ModuleExport) -> Result<Func> {
-    match instance.get_module_export(store, export) {
-        Some(Extern::Func(function)) => Ok(function),
-        _ => Err(Error::msg("an export of the module is no function")),
-    }
 }
 
 fn memory(instance: &Instance, store: &mut Store<CallState>, export: &ModuleExport) -> Result<Memory> {

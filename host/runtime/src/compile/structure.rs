@@ -15,9 +15,7 @@ use super::limits::CompileLimits;
 use super::tally::Tally;
 use super::unwrap::{self, Unwrapped};
 use crate::bindings;
-use crate::engine::{
-    CORE_INSTANCES_MAX, Class, MEMORIES_MAX, MEMORY_KEEP_RESIDENT_BYTES, SNAPSHOT_BYTES_MIN, TABLES_MAX,
-};
+use crate::engine::{CLEARED_BYTES_MAX, CORE_INSTANCES_MAX, Class, MEMORIES_MAX, SNAPSHOT_BYTES_MIN, TABLES_MAX};
 use crate::{Limits, RuntimeConfig};
 
 /// The package that plugins import from and export to.
@@ -347,13 +345,8 @@ fn has_wide_strings(function: &CanonicalFunction) -> bool {
 impl Needs {
     /// The engine that fits it best. What it grows to, or what is not known here, only costs time.
     pub(crate) fn class(&self) -> Class {
-        if self.initial_bytes <= MEMORY_KEEP_RESIDENT_BYTES as u64 {
-            Class::Small
-        } else if self.data_bytes >= SNAPSHOT_BYTES_MIN {
-            Class::Snapshot
-        } else {
-            Class::Large
-        }
+        let copies_much = self.initial_bytes > CLEARED_BYTES_MAX as u64 && self.data_bytes >= SNAPSHOT_BYTES_MIN;
+        if copies_much { Class::Snapshot } else { Class::Program }
     }
 
     /// Whether a fresh instance fits the pool at all. What is too large from the start is refused here, never at a call.
@@ -539,8 +532,8 @@ mod tests {
             let text = format!("(component (core module $m {module}) (core instance (instantiate $m)) {export})");
             check_text(&text).unwrap().needs.class()
         };
-        assert_eq!(class(4, 200_000), Class::Small);
-        assert_eq!(class(17, 32_000), Class::Large, "a compiled program with a stack of 1 MiB");
+        assert_eq!(class(4, 200_000), Class::Program);
+        assert_eq!(class(17, 32_000), Class::Program, "a compiled program with a stack of 1 MiB");
         assert_eq!(class(17, 128 << 10), Class::Snapshot);
     }
 

@@ -12,10 +12,10 @@ use crate::call::CallState;
 use crate::call::canonical::{self, Lift, Lower, PAIR_BYTES};
 use crate::{Contact, LogLevel, MapInput, Message, Origin, RuleMatch};
 
-/// The core parameters of `map`.
-pub(crate) type MapParams = (u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32);
-/// The core parameters of `reshape`.
-pub(crate) type ReshapeParams = (u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32);
+/// How many core parameters `map` has.
+pub(crate) const MAP_PARAMS: usize = 16;
+/// How many core parameters `reshape` has.
+pub(crate) const RESHAPE_PARAMS: usize = 14;
 
 /// Bytes of the result of either function: which it is, and its value.
 const RESULT_BYTES: usize = 16;
@@ -31,7 +31,7 @@ const VARIABLES: usize = 56;
 const _: () = assert!(size_of::<RuleMatch>() == size_of::<super::RuleMatch>());
 
 /// Writes the input of a mapper.
-pub(crate) fn lower_map(lower: &mut Lower<'_>, input: &MapInput) -> Result<MapParams> {
+pub(crate) fn lower_map(lower: &mut Lower<'_>, input: &MapInput) -> Result<[u32; MAP_PARAMS]> {
     let event = &input.event;
     let id = lower.text(&event.id)?;
     let source_id = lower.text(&event.source.id)?;
@@ -45,7 +45,7 @@ pub(crate) fn lower_map(lower: &mut Lower<'_>, input: &MapInput) -> Result<MapPa
     let rules = lower.list(&input.rules, 3 * PAIR_BYTES, |lower, rule, place| {
         lower.texts_at(place, &[&rule.key, &rule.name, &rule.trigger])
     })?;
-    Ok((
+    Ok([
         id.0,
         id.1,
         source_id.0,
@@ -62,11 +62,11 @@ pub(crate) fn lower_map(lower: &mut Lower<'_>, input: &MapInput) -> Result<MapPa
         payload.1,
         rules.0,
         rules.1,
-    ))
+    ])
 }
 
 /// Writes a message.
-pub(crate) fn lower_reshape(lower: &mut Lower<'_>, message: &Message) -> Result<ReshapeParams> {
+pub(crate) fn lower_reshape(lower: &mut Lower<'_>, message: &Message) -> Result<[u32; RESHAPE_PARAMS]> {
     let id = lower.text(&message.id)?;
     let event_type = lower.text(&message.event_type)?;
     let created_at = lower.text(&message.created_at)?;
@@ -82,7 +82,7 @@ pub(crate) fn lower_reshape(lower: &mut Lower<'_>, message: &Message) -> Result<
     let channels =
         lower.list(&message.channels, PAIR_BYTES, |lower, channel, place| lower.texts_at(place, &[channel]))?;
     let payload = lower.text(&message.payload)?;
-    Ok((
+    Ok([
         id.0,
         id.1,
         event_type.0,
@@ -97,7 +97,7 @@ pub(crate) fn lower_reshape(lower: &mut Lower<'_>, message: &Message) -> Result<
         channels.1,
         payload.0,
         payload.1,
-    ))
+    ])
 }
 
 /// Reads what `map` returned at this address.
