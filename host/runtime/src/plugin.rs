@@ -31,6 +31,9 @@ pub struct Exports {
 }
 
 /// Everything that a call needs and that doesn't change between calls.
+///
+/// On cache lines of its own: whoever clones a [`Plugin`] writes to the count before it, which would take them from other threads.
+#[repr(align(128))]
 pub(crate) struct Prepared {
     pub(crate) shared: Arc<Shared>,
     pub(crate) class: Class,

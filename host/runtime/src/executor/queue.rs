@@ -88,6 +88,7 @@ struct Known {
 
 #[derive(Debug)]
 struct Tenant<J> {
+    name: Arc<str>,
     jobs: VecDeque<J>,
     running: usize,
     /// Credit in microseconds; below zero it is a debt.
@@ -129,24 +130,23 @@ impl<J> FairQueue<J> {
         if self.waiting >= self.waiting_max {
             return Err((Refusal::Full, job));
         }
-        let known = self.tenants.get(tenant);
-        if known.is_some_and(|known| known.in_flight() >= self.in_flight_max) || self.in_flight_max == 0 {
+        if self.in_flight_max == 0 {
             return Err((Refusal::Tenant, job));
         }
-        let name = match self.tenants.get_key_value(tenant) {
-            Some((name, _)) => Arc::clone(name),
-            None => Arc::from(tenant),
-        };
-        let remembered = &mut self.remembered;
-        let entry = self
-            .tenants
-            .entry(Arc::clone(&name))
-            .or_insert_with(|| Tenant::new(remembered.remove(&name).unwrap_or_default()));
+        if !self.tenants.contains_key(tenant) {
+            let name: Arc<str> = Arc::from(tenant);
+            let known = self.remembered.remove(&name).unwrap_or_default();
+            self.tenants.insert(Arc::clone(&name), Tenant::new(name, known));
+        }
+        let entry = self.tenants.get_mut(tenant).expect("it was there or has just been added");
+        if entry.in_flight() >= self.in_flight_max {
+            return Err((Refusal::Tenant, job));
+        }
         entry.jobs.push_back(job);
         self.waiting += 1;
         if !entry.in_turn {
             entry.in_turn = true;
-            self.turns.push_back(name);
+            self.turns.push_back(Arc::clone(&entry.name));
         }
         Ok(())
     }
@@ -299,8 +299,8 @@ impl Known {
 }
 
 impl<J> Tenant<J> {
-    fn new(known: Known) -> Tenant<J> {
-        Tenant { jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, known, in_turn: false }
+    fn new(name: Arc<str>, known: Known) -> Tenant<J> {
+        Tenant { name, jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, known, in_turn: false }
     }
 
     /// Whether it may start nothing now: its calls may be long, and `long_max` of them are running; or they are known to be
