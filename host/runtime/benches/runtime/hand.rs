@@ -102,8 +102,8 @@ enum Level {
 }
 
 impl Knobs {
-    /// As the runtime sets them for small guests, those of the SDK among them.
-    pub fn ours() -> Knobs {
+    /// The engine's own pool, set as well as it can be for guests of a page or two; the code is compiled as the runtime's is.
+    pub fn best_pool() -> Knobs {
         Knobs {
             pooling: true,
             tuned: true,
@@ -118,14 +118,9 @@ impl Knobs {
         }
     }
 
-    /// As the runtime sets them for guests with more than 256 KiB of memory.
-    pub fn ours_for_large() -> Knobs {
-        Knobs { keep_resident: 0, copy_on_write: true, ..Knobs::ours() }
-    }
-
-    /// As the runtime sets them for guests that start from a snapshot.
-    pub fn ours_for_snapshots() -> Knobs {
-        Knobs { keep_resident: 2 << 20, copy_on_write: true, ..Knobs::ours() }
+    /// As the runtime sets the pool for guests that start from a snapshot.
+    pub fn snapshots() -> Knobs {
+        Knobs { keep_resident: 2 << 20, copy_on_write: true, ..Knobs::best_pool() }
     }
 
     fn engine(&self) -> Result<Engine> {
