@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use hookloom::{
-    api::auth,
+    api::auth::NewKey,
     clock::{Clock, SystemClock},
     config::Config,
     delivery::schedule::Schedule,
@@ -53,8 +53,8 @@ impl TestGateway {
         let server = start(folder.path(), settings, clock).await;
         let gateway = server.gateway();
         let now = gateway.clock.now();
-        let key = auth::create_key(&*gateway.store, &gateway.minter, now, None, Role::Operator, "test").await;
-        let (_, key) = key.expect("a key can be made");
+        let (_, key, writes) = NewKey::lasting(None, Role::Operator, "test").make(&gateway.minter, now);
+        gateway.write(writes, now).await.expect("a key can be made");
         let operator = Client::new(&format!("http://{}", server.address()), &key);
         Self { operator, server, folder, settings: settings.to_owned(), key }
     }
@@ -78,6 +78,11 @@ impl TestGateway {
     /// The running server.
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// The operator's key.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// The folder with the store.

@@ -48,8 +48,11 @@ pub fn build_javascript(dir: &Path, wit: &Path, world: &str, out: &Path) -> Resu
     run(&mut command)
 }
 
-/// Installs what the lock file names, unless that is there already.
-fn install(dir: &Path) -> Result<(), JavascriptError> {
+/// Installs what the lock file in `dir` names, unless that is there already.
+///
+/// # Errors
+/// When npm is missing or can't install; the text has its own words.
+pub fn install(dir: &Path) -> Result<(), JavascriptError> {
     let lock = File::create(dir.join(".install.lock")).map_err(|error| failed("lock the guest's folder", &error))?;
     lock.lock().map_err(|error| failed("lock the guest's folder", &error))?;
     if is_installed(dir) {

@@ -6,4 +6,5 @@ pub mod javascript;
 pub mod node;
 pub mod plugins;
 pub mod postgres;
+pub mod python;
 pub mod receiver;

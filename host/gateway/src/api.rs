@@ -7,6 +7,7 @@
 
 mod application;
 mod attempt;
+mod audit_log;
 pub mod auth;
 mod backtest;
 mod binding;
@@ -15,18 +16,23 @@ mod check;
 mod configuration;
 mod dead_letter;
 mod delivery;
+mod document;
+mod dry_run;
 mod edit;
 mod endpoint;
 mod event_type;
+mod example;
 mod export;
 mod extract;
 mod fields;
+mod gate;
 mod inbound;
 mod key;
 mod limits;
 mod message;
 mod page;
 mod plugin;
+mod portal;
 mod profile;
 mod replay;
 pub mod respond;
@@ -50,151 +56,181 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, Uri, uri::PathAndQuery},
-    middleware::map_request,
-    routing::{get, patch, post, put},
+    middleware::{from_fn_with_state, map_request},
+};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
 };
 
 use crate::gateway::Gateway;
 use auth::Door;
+use gate::Operations;
 use respond::ApiError;
 
-/// The routes under `/api/v1`, and those that profiles have of their own. A slash at a path's end makes no difference, as older official clients need it.
+/// The API under `/api/v1`, the routes that profiles have of their own, the document and its pages. A slash at a path's end makes no difference, as older official
+/// clients need it.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let body_bytes_max = gateway.config.body_bytes_max;
+    let (routes, api) = operations(gateway.config.component_bytes_max).split_for_parts();
+    let document = document::complete(api);
     let own_paths = configuration::router(&gateway);
-    let door = Door::new(gateway.clone());
-    let own_paths = own_paths.layer(DefaultBodyLimit::max(body_bytes_max)).with_state(door.clone());
-    let component_bytes_max = gateway.config.component_bytes_max;
-    let routes = Router::new()
-        .route("/health", get(healthy))
-        .route("/health/ping", get(healthy))
-        .route("/timings", get(timings::get))
-        .route("/ready", get(ready))
-        .route("/event-type", get(event_type::list).post(event_type::create))
-        .route(
-            "/event-type/{event_type_name}",
-            get(event_type::get).put(event_type::put).patch(event_type::patch).delete(event_type::delete),
-        )
-        .route("/app", get(application::list).post(application::create))
-        .route(
-            "/app/{app_id}",
-            get(application::get).put(application::put).patch(application::patch).delete(application::delete),
-        )
-        .nest("/app/{app_id}", messaging())
-        .nest("/app/{app_id}", automation(component_bytes_max))
+    let door = Door::new(gateway);
+    let gate = from_fn_with_state((door.clone(), Operations::of(&document)), gate::pass);
+    let own_paths = own_paths.route_layer(gate.clone()).layer(DefaultBodyLimit::max(body_bytes_max));
+    let own_paths = own_paths.with_state(door.clone());
+    let routes = routes
+        .route_layer(gate)
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(door);
     // Paths are cut before they are matched, so the routes stand behind a router of their own.
-    let routes = Router::new().fallback_service(routes).layer(map_request(cut_slash));
-    own_paths.nest_service("/api/v1", routes)
+    let api = Router::new().fallback_service(routes).layer(map_request(cut_slash));
+    own_paths.nest_service("/api/v1", api).merge(document::router(&document))
 }
 
-/// Svix's routes of an application.
-fn messaging() -> Router<Door> {
-    Router::new()
-        .route("/endpoint", get(endpoint::list).post(endpoint::create))
-        .route(
-            "/endpoint/{endpoint_id}",
-            get(endpoint::get).put(endpoint::put).patch(endpoint::patch).delete(endpoint::delete),
-        )
-        .route(
-            "/endpoint/{endpoint_id}/headers",
-            get(endpoint::headers::get).put(endpoint::headers::put).patch(endpoint::headers::patch),
-        )
-        .route("/endpoint/{endpoint_id}/secret", get(endpoint::secret::get))
-        .route("/endpoint/{endpoint_id}/secret/rotate", post(endpoint::secret::rotate))
-        .route("/endpoint/{endpoint_id}/recover", post(replay::recover))
-        .route("/endpoint/{endpoint_id}/msg", get(delivery::list_messages))
-        .route("/msg", get(message::list).post(message::create))
-        .route("/msg/{msg_id}", get(message::get))
-        .route("/msg/{msg_id}/endpoint", get(delivery::list_endpoints))
-        .route("/msg/{msg_id}/endpoint/{endpoint_id}/resend", post(delivery::resend))
-        .route("/msg/{msg_id}/attempt/{attempt_id}", get(attempt::get))
-        .route("/attempt/endpoint/{endpoint_id}", get(attempt::list_by_endpoint))
-        .route("/attempt/msg/{msg_id}", get(attempt::list_by_message))
+/// The OpenAPI document.
+pub fn document() -> serde_json::Value {
+    document::complete(operations(0).into_openapi())
 }
 
-/// Our own routes of an application.
-fn automation(component_bytes_max: usize) -> Router<Door> {
-    let upload = post(version::upload).layer(DefaultBodyLimit::max(component_bytes_max));
-    Router::new()
-        .route("/msg/{msg_id}/delivery", get(delivery::list))
-        .route("/msg/{msg_id}/schedule", patch(schedule::patch).delete(schedule::delete))
-        .route("/msg/{msg_id}/endpoint/{endpoint_id}/skip", post(delivery::skip))
-        .route("/replay", get(replay::list).post(replay::create))
-        .route("/replay/{replay_id}", get(replay::get).delete(replay::delete))
-        .route(
-            "/endpoint/{endpoint_id}/policy",
-            get(endpoint::policy::get).put(endpoint::policy::put).patch(endpoint::policy::patch),
-        )
-        .route("/endpoint/{endpoint_id}/profile", get(profile::get_choice).put(profile::put_choice))
-        .route("/endpoint/{endpoint_id}/reshaper", get(binding::get_reshaper).put(binding::put_reshaper))
-        .route("/default-mapper", get(binding::get_default_mapper).put(binding::put_default_mapper))
-        .route("/default-reshaper", get(binding::get_default_reshaper).put(binding::put_default_reshaper))
-        .route("/default-profile", get(profile::get_default).put(profile::put_default))
-        .route("/profile", get(profile::list))
-        .route("/profile/{profile_name}", get(profile::get))
-        .route("/usage", get(usage::get))
-        .route("/quota", put(usage::put_quota))
-        .route("/retention", get(retention::get).put(retention::put))
-        .route("/limits", get(limits::get).put(limits::put).delete(limits::delete))
-        .route("/source", get(source::list).post(source::create))
-        .route("/source/{source_id}", get(source::get).put(source::put).patch(source::patch).delete(source::delete))
-        .route("/source/{source_id}/rotate", post(source::rotate))
-        .route(
-            "/source/{source_id}/verification",
-            get(verification::get).put(verification::put).delete(verification::delete),
-        )
-        .route("/source/{source_id}/verification/rotate", post(verification::rotate))
-        .route("/source/{source_id}/mapper", get(binding::get_mapper).put(binding::put_mapper))
-        .route("/rule", get(rule::list).post(rule::create))
-        .route("/rule/{rule_id}", get(rule::get).put(rule::put).patch(rule::patch).delete(rule::delete))
-        .route("/plugin", get(plugin::list).post(plugin::create))
-        .route("/plugin/{plugin_id}", get(plugin::get).put(plugin::put).patch(plugin::patch).delete(plugin::delete))
-        .route("/plugin/{plugin_id}/version", upload.get(version::list))
-        .route("/plugin/{plugin_id}/version/{version_id}", get(version::get).delete(version::delete))
-        .route("/plugin/{plugin_id}/version/{version_id}/activate", post(version::activate))
-        .route("/plugin/{plugin_id}/version/{version_id}/try", post(trial::run))
-        .route("/plugin/{plugin_id}/version/{version_id}/component", get(export::component))
-        .route("/plugin/{plugin_id}/version/{version_id}/backtest", get(backtest::list).post(backtest::create))
-        .route(
-            "/plugin/{plugin_id}/version/{version_id}/backtest/{backtest_id}",
-            get(backtest::get).delete(backtest::delete),
-        )
-        .route("/plugin/{plugin_id}/version/{version_id}/resume", post(rollout::resume))
-        .route(
-            "/plugin/{plugin_id}/version/{version_id}/shadow",
-            get(rollout::get_shadow).put(rollout::start_shadow).post(rollout::start_shadow).delete(rollout::end_shadow),
-        )
-        .route(
-            "/plugin/{plugin_id}/version/{version_id}/canary",
-            get(rollout::get_canary).put(rollout::start_canary).post(rollout::start_canary).delete(rollout::end_canary),
-        )
-        .route("/plugin/{plugin_id}/rollback", post(rollout::rollback))
-        .route("/plugin/{plugin_id}/history", get(rollout::history))
-        .route("/inbound", get(inbound::list))
-        .route("/inbound/{event_id}", get(inbound::get))
-        .route("/inbound/{event_id}/reprocess", post(inbound::reprocess))
-        .route("/call", get(call::list))
-        .route("/call/{call_id}", get(call::get))
-        .route("/call/{call_id}/export", get(export::call))
-        .route("/dead-letter", get(dead_letter::list))
-        .route("/dead-letter/reprocess", post(dead_letter::reprocess_all))
-        .route("/dead-letter/{dead_letter_id}", get(dead_letter::get))
-        .route("/dead-letter/{dead_letter_id}/reprocess", post(dead_letter::reprocess))
-        .route("/key", get(key::list).post(key::create))
-        .route("/key/{key_id}", axum::routing::delete(key::delete))
+/// All routes with what the document says of them.
+fn operations(component_bytes_max: usize) -> OpenApiRouter<Door> {
+    OpenApiRouter::new().merge(instance()).merge(messaging()).merge(connections()).merge(plugins(component_bytes_max))
+}
+
+/// What is not of one application.
+fn instance() -> OpenApiRouter<Door> {
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(health_ping))
+        .routes(routes!(ready))
+        .routes(routes!(timings::get))
+        .routes(routes!(audit_log::list_instance))
+        .routes(routes!(key::list_operators, key::create_operator))
+        .routes(routes!(key::delete_operator))
+        .routes(routes!(portal::access))
+        .routes(routes!(portal::logout))
+        .routes(routes!(event_type::list, event_type::create))
+        .routes(routes!(event_type::get, event_type::put, event_type::patch, event_type::delete))
+        .routes(routes!(application::list, application::create))
+        .routes(routes!(application::get, application::put, application::patch, application::delete))
+}
+
+/// Endpoints, and what is sent to them.
+fn messaging() -> OpenApiRouter<Door> {
+    OpenApiRouter::new()
+        .routes(routes!(endpoint::list, endpoint::create))
+        .routes(routes!(endpoint::get, endpoint::put, endpoint::patch, endpoint::delete))
+        .routes(routes!(endpoint::headers::get, endpoint::headers::put, endpoint::headers::patch))
+        .routes(routes!(endpoint::secret::get))
+        .routes(routes!(endpoint::stats::get))
+        .routes(routes!(example::send))
+        .routes(routes!(endpoint::secret::rotate))
+        .routes(routes!(endpoint::policy::get, endpoint::policy::put, endpoint::policy::patch))
+        .routes(routes!(profile::get_choice, profile::put_choice))
+        .routes(routes!(binding::get_reshaper, binding::put_reshaper))
+        .routes(routes!(replay::recover))
+        .routes(routes!(replay::replay_missing))
+        .routes(routes!(delivery::list_messages))
+        .routes(routes!(message::list, message::create))
+        .routes(routes!(message::get))
+        .routes(routes!(message::expunge))
+        .routes(routes!(schedule::patch, schedule::delete))
+        .routes(routes!(delivery::list_endpoints))
+        .routes(routes!(delivery::list))
+        .routes(routes!(delivery::resend))
+        .routes(routes!(delivery::skip))
+        .routes(routes!(attempt::get))
+        .routes(routes!(attempt::expunge))
+        .routes(routes!(attempt::list_by_endpoint))
+        .routes(routes!(attempt::list_by_message))
+        .routes(routes!(replay::list, replay::create))
+        .routes(routes!(replay::get, replay::delete))
+}
+
+/// What comes in, and what an application is.
+fn connections() -> OpenApiRouter<Door> {
+    OpenApiRouter::new()
+        .routes(routes!(usage::get))
+        .routes(routes!(usage::put_quota))
+        .routes(routes!(retention::get, retention::put))
+        .routes(routes!(limits::get, limits::put, limits::delete))
+        .routes(routes!(profile::list))
+        .routes(routes!(profile::get))
+        .routes(routes!(profile::get_default, profile::put_default))
+        .routes(routes!(binding::get_default_mapper, binding::put_default_mapper))
+        .routes(routes!(binding::get_default_reshaper, binding::put_default_reshaper))
+        .routes(routes!(source::list, source::create))
+        .routes(routes!(source::get, source::put, source::patch, source::delete))
+        .routes(routes!(source::rotate))
+        .routes(routes!(verification::get, verification::put, verification::delete))
+        .routes(routes!(verification::rotate))
+        .routes(routes!(binding::get_mapper, binding::put_mapper))
+        .routes(routes!(rule::list, rule::create))
+        .routes(routes!(dry_run::run))
+        .routes(routes!(rule::get, rule::put, rule::patch, rule::delete))
+        .routes(routes!(inbound::list))
+        .routes(routes!(inbound::get))
+        .routes(routes!(inbound::reprocess))
+        .routes(routes!(key::list, key::create))
+        .routes(routes!(key::get, key::delete))
+        .routes(routes!(audit_log::list))
+}
+
+/// Plugins and what they did.
+fn plugins(component_bytes_max: usize) -> OpenApiRouter<Door> {
+    OpenApiRouter::new()
+        .routes(routes!(plugin::list, plugin::create))
+        .routes(routes!(plugin::get, plugin::put, plugin::patch, plugin::delete))
+        .routes(routes!(rollout::rollback))
+        .routes(routes!(rollout::history))
+        .routes(routes!(version::list))
+        .routes(routes!(version::upload).layer(DefaultBodyLimit::max(component_bytes_max)))
+        .routes(routes!(version::get, version::delete))
+        .routes(routes!(version::activate))
+        .routes(routes!(trial::run))
+        .routes(routes!(export::component))
+        .routes(routes!(backtest::list, backtest::create))
+        .routes(routes!(backtest::get, backtest::delete))
+        .routes(routes!(rollout::resume))
+        .routes(routes!(rollout::get_shadow, rollout::start_shadow, rollout::end_shadow))
+        .routes(routes!(rollout::get_canary, rollout::start_canary, rollout::end_canary))
+        .routes(routes!(call::list))
+        .routes(routes!(call::get))
+        .routes(routes!(export::call))
+        .routes(routes!(dead_letter::list))
+        .routes(routes!(dead_letter::reprocess_all))
+        .routes(routes!(dead_letter::get))
+        .routes(routes!(dead_letter::reprocess))
 }
 
 /// Whether the store can commit: a gateway that lives but can't is to get no requests.
+#[utoipa::path(
+    get, path = "/ready", operation_id = "v1.health.ready", tag = "Health", summary = "Ready",
+    responses((status = 204)),
+)]
 async fn ready(State(door): State<Door>) -> Result<StatusCode, ApiError> {
     door.gateway().store.ready().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn healthy() -> StatusCode {
+/// Whether the process lives.
+#[utoipa::path(
+    method(get, head), path = "/health", operation_id = "v1.health.get", tag = "Health", summary = "Health",
+    responses((status = 204)),
+)]
+async fn health() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// The same as `health`, for older clients.
+#[utoipa::path(
+    method(get, head), path = "/health/ping", operation_id = "v1.health.ping", tag = "Health", summary = "Ping",
+    responses((status = 204)),
+)]
+async fn health_ping() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 

@@ -61,7 +61,7 @@ pub struct Backtest {
 }
 
 /// How far a backtest has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BacktestState {
     /// It waits for its turn.
@@ -77,8 +77,9 @@ pub enum BacktestState {
 }
 
 /// What the inputs of a backtest are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BacktestInputs)]
 pub enum Inputs {
     /// What the plugin was called with, exactly.
     RecordedCalls,
@@ -112,8 +113,9 @@ pub struct Progress {
 }
 
 /// One input that came to something else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = BacktestSample)]
 pub struct Sample {
     /// The recorded call, event or message.
     pub input: String,
@@ -123,7 +125,8 @@ pub struct Sample {
 }
 
 /// The fuel of many calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = BacktestFuel)]
 pub struct Fuel {
     /// Half of the calls used at most this.
     pub median: u64,

@@ -41,7 +41,7 @@ enum Command {
     Serve(ConfigArguments),
     /// Print the commented default configuration.
     Config,
-    /// Make API keys.
+    /// Make, list and revoke API keys.
     Key {
         #[command(subcommand)]
         command: key::KeyCommand,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::diff::{Bounds, Difference};
 
 /// What two answers to one input come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
     /// The same answer, byte for byte.
@@ -31,7 +31,8 @@ pub enum Change {
 }
 
 /// How many inputs came to what; each counts once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ComparisonCounts)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "each field counts the variant of `Change` with its name")]
 pub struct Counts {
@@ -58,7 +59,7 @@ pub enum Answer<'a> {
 }
 
 /// Two answers to one input, compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Comparison {
     /// What they come to.
     pub change: Change,

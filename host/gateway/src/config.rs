@@ -28,6 +28,7 @@ use crate::{
     },
     ingest::limit::OperatorLimits,
     keeper::Retention,
+    login::LoginConfig,
     profile::Profiles,
     rollout::ReturnPolicy,
     store::evidence::KeepBounds,
@@ -127,6 +128,7 @@ pub struct Config {
     pub store_anywhere: bool,
     /// Used instead of the path, if it is set.
     pub postgres: Option<Postgres>,
+    pub login: Option<LoginConfig>,
     pub secret_key_file: PathBuf,
     pub inbound_body_bytes_max: usize,
     pub json_depth_max: usize,
@@ -261,6 +263,7 @@ impl Check {
             store_path: self.path("store.path", &file.store.path),
             store_anywhere: file.store.dangerous_network_file_system,
             postgres: self.postgres(&file.store),
+            login: self.login(&file.oidc),
             secret_key_file: self.path("secrets.key_file", &file.secrets.key_file),
             inbound_body_bytes_max: self.count("inbound.body_bytes_max", file.inbound.body_bytes_max),
             json_depth_max: self.count("inbound.json_depth_max", file.inbound.json_depth_max).min(100),
@@ -314,6 +317,7 @@ impl Check {
             messages: hours("messages_days", file.messages_days, 24, 36_500),
             attempts: hours("attempts_days", file.attempts_days, 24, 36_500),
             calls: hours("calls_days", file.calls_days, 24, 36_500),
+            audit: hours("audit_days", file.audit_days, 24, 36_500),
             dead_letters: hours("dead_letters_days", file.dead_letters_days, 24, 36_500),
             idempotency: hours("idempotency_hours", file.idempotency_hours, 1, 876_000).max(IDEMPOTENCY_MIN),
         }
@@ -421,6 +425,32 @@ impl Check {
                 None
             }
         }
+    }
+
+    fn login(&mut self, file: &file::Oidc) -> Option<LoginConfig> {
+        let given = [&file.issuer, &file.audience, &file.jwks_url].map(|text| !text.is_empty());
+        if given == [false; 3] {
+            return None;
+        }
+        if given != [true; 3] {
+            self.problems.push("`oidc`: set issuer, audience and jwks_url, or none of them".to_owned());
+        }
+        if !file.jwks_url.is_empty() && url::Url::parse(&file.jwks_url).is_err() {
+            self.problems.push(format!("`oidc.jwks_url`: `{}` is no URL", file.jwks_url));
+        }
+        for (name, claim) in [("app_claim", &file.app_claim), ("role_claim", &file.role_claim)] {
+            if claim.is_empty() {
+                self.problems.push(format!("`oidc.{name}` must not be empty"));
+            }
+        }
+        Some(LoginConfig {
+            issuer: file.issuer.clone(),
+            audience: file.audience.clone(),
+            jwks_url: file.jwks_url.clone(),
+            app_claim: file.app_claim.clone(),
+            role_claim: file.role_claim.clone(),
+            operators: file.operators,
+        })
     }
 
     fn postgres(&mut self, file: &file::Store) -> Option<Postgres> {

@@ -3,6 +3,7 @@
 use std::{panic::resume_unwind, sync::Arc};
 
 use crate::{
+    audit::{self, Entry, Refusals},
     clock::{Clock, DueClock, Minter, Timestamp},
     config::Config,
     delivery::{egress::proxy::Relay, operational::Restraint, policy::Policy},
@@ -10,6 +11,7 @@ use crate::{
     engine::Engine,
     id::AppId,
     ingest::limit::InboundLimits,
+    login::Login,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
     profile::Profile,
@@ -17,7 +19,7 @@ use crate::{
     secret::SecretKeyring,
     store::{
         Store, StoreError, Write,
-        resource::{App, Endpoint, Resource, Source, Stored},
+        resource::{App, Endpoint, Resource, ResourceKind, Source, Stored},
     },
     timing::Timings,
 };
@@ -71,6 +73,10 @@ pub struct Gateway {
     pub restraint: Restraint,
     /// What tenants have of what they may have.
     pub quotas: Quotas,
+    /// Takes tokens of the platform's own login, if there is one.
+    pub login: Option<Login>,
+    /// Keeps refusals from filling the audit log.
+    pub refusals: Refusals,
 }
 
 /// A profile that something follows is not known here: the operator took its file away.
@@ -122,12 +128,47 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Store::write`].
-    pub async fn write(&self, writes: Vec<Write>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn write(&self, mut writes: Vec<Write>, now: Timestamp) -> Result<(), StoreError> {
+        if audit::is_asked_for() {
+            let entries = self.entries(&writes, now).await?;
+            writes.extend(entries.into_iter().map(|entry| Write::Audit(Box::new(entry))));
+        }
         let changed: Vec<Option<AppId>> = writes.iter().filter_map(Write::configures).collect();
         let written = self.store.write(writes, now).await;
         // Also after an error: it may have been the answer that was lost.
         changed.iter().for_each(|app| self.directory.forget(app.as_ref()));
         written
+    }
+
+    /// What the audit log is to tell of these changes. What is replaced has the revision that was read, or the commit fails: so
+    /// what is read here is what was before.
+    async fn entries(&self, writes: &[Write], now: Timestamp) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        for write in writes {
+            let (kind, id, app) = match write {
+                Write::Insert(document) | Write::Update(document) => {
+                    (document.kind, document.id.as_str(), document.app.as_ref())
+                }
+                Write::Delete { kind, id, app } => (*kind, id.as_str(), app.as_ref()),
+                Write::DeleteApp(app) => (ResourceKind::App, app.as_str(), None),
+                _ => continue,
+            };
+            let after =
+                if let Write::Insert(document) | Write::Update(document) = write { Some(document) } else { None };
+            let before = match write {
+                Write::Insert(_) => None,
+                _ => self.store.document(kind, app, id).await?,
+            };
+            // A tenant's log goes with the tenant, so its end stands in the instance's.
+            let owner = match (kind, write) {
+                (ResourceKind::App, Write::DeleteApp(_)) => None,
+                (ResourceKind::App, _) => id.parse().ok(),
+                _ => app.cloned(),
+            };
+            let entry = audit::record(self.minter.mint(), owner, now);
+            entries.extend(entry.map(|entry| audit::changed(entry, before.as_ref(), after)));
+        }
+        Ok(entries)
     }
 
     /// The tenant's resource with this id or uid, as [`Directory::find`].

@@ -30,7 +30,7 @@ pub trait TypedId: Sized {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -121,6 +121,8 @@ ids! {
     ReplayId = "replay_";
     /// Counts of a watch, a canary or a shadow.
     RolloutId = "roll_";
+    /// An entry of the audit log.
+    AuditId = "audit_";
     /// Something that is held until somebody acts.
     DeadLetterId = "dead_";
 }

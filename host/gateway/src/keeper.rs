@@ -32,10 +32,11 @@ pub struct Retention {
     pub calls: Duration,
     pub dead_letters: Duration,
     pub idempotency: Duration,
+    pub audit: Duration,
 }
 
 /// How long a tenant's things are kept, in days, where an operator set that for it; else as the process's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TenantRetention {
     /// Inbound events with their matches and calls.
@@ -81,6 +82,8 @@ impl TenantRetention {
             (Expiry::DeadLetters(app.clone()), age(all.dead_letters_days)),
             (Expiry::Events(app.clone()), age(all.events_days)),
             (Expiry::Messages(app.clone()), age(all.messages_days)),
+            (Expiry::Contents(app.clone()), Duration::ZERO),
+            (Expiry::Audit(Some(app.clone())), process.audit),
         ]
     }
 }
@@ -88,7 +91,7 @@ impl TenantRetention {
 /// Rows that one commit removes.
 const STEP: usize = 100;
 /// Kinds of things of a tenant.
-const KINDS: usize = 5;
+const KINDS: usize = 7;
 /// How long it goes on before others have their turn.
 const SLICE: Duration = Duration::from_millis(500);
 /// A rest after a commit, as many times as long as the commit took.
@@ -132,9 +135,14 @@ struct Place {
 pub async fn slice(gateway: &Gateway, now: Timestamp) -> Result<bool, StoreError> {
     let begun = Instant::now();
     let kept = &gateway.config.retention;
-    let idempotency = (Expiry::Idempotency, now.before(kept.idempotency));
-    if !clear(gateway, &idempotency, &mut None, begun).await? {
-        return Ok(false);
+    for (expiry, age) in [
+        (Expiry::Idempotency, kept.idempotency),
+        (Expiry::Answers, kept.idempotency),
+        (Expiry::Audit(None), kept.audit),
+    ] {
+        if !clear(gateway, &(expiry, now.before(age)), &mut None, begun).await? {
+            return Ok(false);
+        }
     }
     let mut place: Place = match gateway.store.meta(PLACE).await? {
         Some(place) => serde_json::from_slice(&place).unwrap_or_default(),
@@ -212,7 +220,7 @@ mod tests {
         let app = AppId::from_ulid(ulid::Ulid::nil());
         let own = TenantRetention { events_days: Some(1), calls_days: Some(0), ..TenantRetention::default() };
         let ages = own.ages(&app, &process).map(|(_, age)| age.as_secs() / 86_400);
-        assert_eq!(ages, [30, 1, 90, 1, 90]);
+        assert_eq!(ages, [30, 1, 90, 1, 90, 0, 365]);
         assert_eq!(ages.len(), KINDS);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What is lowered for a tenant, by the names of [`FIELDS`]; what is missing is the process's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct TenantLimits(pub BTreeMap<String, u64>);
 

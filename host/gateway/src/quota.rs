@@ -43,7 +43,7 @@ const AGAIN_MAX_S: u32 = 3_600;
 const TENANTS_MAX: usize = 10_000;
 
 /// What a tenant may use; none: no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Quota {
     /// Inbound events.
@@ -81,7 +81,7 @@ pub struct Exceeded {
 }
 
 /// What a tenant has configured, as far as it is bounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Owned {
     /// Endpoints.

@@ -36,7 +36,7 @@ pub const SUSPENDED_CODE: &str = "plugin_suspended";
 pub const PERMILLE: u16 = 1000;
 
 /// When a version that fails too often is returned from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReturnPolicy {
     /// Whether that happens by itself at all.
@@ -196,12 +196,14 @@ pub struct Suspension {
 pub enum Actor {
     /// The holder of this key.
     Key(KeyId),
+    /// Somebody whom the platform's own login knows; the audit log says who.
+    Login,
     /// The gateway, by the policy.
     Gateway,
 }
 
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A version was activated.
@@ -418,7 +420,7 @@ impl Plugin {
     fn note(&mut self, action: Action, version: &VersionId, from: Option<VersionId>, act: &Act) {
         let by = match &act.by {
             Actor::Key(id) => Some(id.clone()),
-            Actor::Gateway => None,
+            Actor::Login | Actor::Gateway => None,
         };
         let reason = act.reason.clone();
         self.rollout.history.push(Entry { at: act.at, action, version: version.clone(), from, by, reason });

@@ -25,6 +25,8 @@ pub enum Place<'a> {
     SourceToken(&'a SourceId),
     /// A secret that a source's senders sign with.
     SourceSecret(&'a SourceId),
+    /// What a request was answered, under this key.
+    Answer(&'a str),
     /// The key of the cache of compiled plugins, among what the store keeps about the gateway.
     CacheKey,
 }
@@ -36,6 +38,7 @@ impl Place<'_> {
             Self::EndpointHeader(id, name) => format!("endpoint-header:{id}:{name}"),
             Self::SourceToken(id) => format!("source-token:{id}"),
             Self::SourceSecret(id) => format!("source-secret:{id}"),
+            Self::Answer(key) => format!("answer:{key}"),
             Self::CacheKey => "cache-key".to_owned(),
         }
     }

@@ -19,6 +19,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     api::{self, respond::ApiError},
+    audit::Refusals,
     clock::{Clock, DueClock, Minter},
     config::Config,
     delivery::{
@@ -32,6 +33,7 @@ use crate::{
     gateway::Gateway,
     ingest::{self, limit::InboundLimits},
     keeper::{self, Keep},
+    login::Login,
     pipeline::{
         backtest::RunBacktest,
         conditions::Conditions,
@@ -146,6 +148,8 @@ impl Server {
             restraint: Restraint::default(),
             quotas: Quotas::default(),
             inbound_limits: InboundLimits::new(config.operator_limits),
+            refusals: Refusals::default(),
+            login: config.login.clone().map(Login::new),
             clock,
             config,
         });

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod query;
 pub mod resource;
 pub mod sqlite;
+pub mod trail;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::{
+    audit::Entry,
     clock::Timestamp,
     id::{
         AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId,
@@ -37,12 +39,13 @@ use crate::{
 };
 use evidence::{OutputParts, RecordedCall, RecordedFilter};
 use flow::{
-    Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState, EndpointHealth,
-    Event, EventState, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead, MappingEnd, MatchRow,
-    Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
+    Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryCounts, DeliveryState,
+    EndpointHealth, Event, EventState, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead,
+    MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
 };
 use key::{Key, Lane, Subject};
 use resource::{Document, Resource, ResourceKind, Stored};
+use trail::{Answer, Begun, Question};
 
 /// Lanes that one look for work finds at most.
 const LANES_MAX: usize = 1_000;
@@ -164,6 +167,8 @@ pub enum Write {
         /// When.
         due: Timestamp,
     },
+    /// Adds an entry to the audit log.
+    Audit(Box<Entry>),
     /// Publishes a message of the gateway's own, with the work to fan it out.
     Message(Box<Message>),
     /// Keeps exactly these counts of a plugin: new ones begin at zero, others go.
@@ -204,6 +209,7 @@ impl Write {
             | Self::ExpireHandles { .. }
             | Self::Component { .. }
             | Self::Work { .. }
+            | Self::Audit(_)
             | Self::Message(_)
             | Self::Counting { .. }
             | Self::ForgetHealth(_)
@@ -418,6 +424,8 @@ pub trait Store: Send + Sync {
         idempotency: Option<Idempotency>,
         hot: bool,
     ) -> Result<Admitted<MessageId>>;
+    /// Accepts a message that one endpoint gets, whatever it subscribes to, and no other.
+    async fn accept_message_for(&self, message: Message, endpoint: &EndpointId) -> Result<Admitted<MessageId>>;
     /// Moves a message that waits for its time to another one, or cancels it (`at` none), while none of its deliveries was
     /// ever claimed.
     async fn reschedule(
@@ -530,6 +538,18 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         next: Timestamp,
     ) -> Result<Replayed>;
+    /// Removes a message's content and every copy of it; what still waits of it is cancelled. False if there is no such
+    /// message.
+    async fn expunge_message(&self, app: &AppId, message: &MessageId, now: Timestamp) -> Result<bool>;
+    /// Removes what a receiver answered to an attempt. False if there is no such attempt.
+    async fn expunge_attempt(&self, app: &AppId, message: &MessageId, attempt: &AttemptId) -> Result<bool>;
+    /// Begins to carry out a request that may be repeated, unless that was begun or done before. Another request under the
+    /// same key is [`StoreError::KeyReused`].
+    async fn begin_answer(&self, question: &Question, now: Timestamp) -> Result<Begun>;
+    /// Keeps what a request was answered; none: it may be tried anew.
+    async fn end_answer(&self, question: &Question, answer: Option<Answer>) -> Result<()>;
+    /// A page of the audit log of a tenant (none: of the instance).
+    async fn audit(&self, app: Option<&AppId>, page: PageRequest) -> Result<Page<Entry>>;
     /// Looks at a few times `limit` rows that are older than `before`, from behind `after` on, and removes at most about `limit`,
     /// in one small commit. Nothing that still waits is removed: it is passed over.
     async fn expire(&self, what: Expiry, before: Timestamp, after: Option<Key>, limit: usize) -> Result<Expired>;
@@ -554,6 +574,13 @@ pub trait Store: Send + Sync {
         page: PageRequest,
         content: bool,
     ) -> Result<Page<Message>>;
+    /// How many deliveries an endpoint has in each state, of messages published from the first time on and before the second.
+    async fn delivery_counts(
+        &self,
+        app: &AppId,
+        endpoint: &EndpointId,
+        between: (Timestamp, Timestamp),
+    ) -> Result<DeliveryCounts>;
     /// A message's deliveries.
     async fn deliveries(&self, app: &AppId, message: &MessageId) -> Result<Vec<Delivery>>;
     /// One attempt at a message.
@@ -657,6 +684,11 @@ pub fn require<T: Resource>(id: &(impl ToString + ?Sized)) -> Write {
 /// The removal of a resource.
 pub fn delete<T: Resource>(value: &T) -> Write {
     Write::Delete { kind: T::KIND, id: value.id().to_owned(), app: value.app().cloned() }
+}
+
+/// A resource as the store sees a new one.
+pub fn document_of<T: Resource>(value: &T) -> Document {
+    document(value, 1)
 }
 
 fn document<T: Resource>(value: &T, revision: i64) -> Document {

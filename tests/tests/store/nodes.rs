@@ -57,6 +57,7 @@ impl Nodes {
             event: None,
             operational: false,
             ordering_key: None,
+            content_until: None,
             payload: "{}".into(),
         }
     }

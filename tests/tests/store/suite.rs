@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hookloom::{
+    audit::{Actor, Entry, Request},
     clock::{ManualClock, Minter, Timestamp},
     comparison::{Change, Comparison},
     id::{AppId, CallId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId, VersionId},
@@ -22,6 +23,7 @@ use hookloom::{
         },
         key::{Lane, Subject},
         resource::{App, Plugin, Resource as _, ResourceKind, RuleRow, Version},
+        trail::{Answer, Begun, Question},
     },
 };
 use hookloom_runtime::{
@@ -112,6 +114,7 @@ impl Kit {
             event: None,
             operational: false,
             ordering_key: None,
+            content_until: None,
             payload: "{\"n\": 1.10}".into(),
         }
     }
@@ -1707,4 +1710,122 @@ async fn what_the_gateway_keeps_about_itself_is_kept_once_if_asked() {
     let kit = kit.reopen(at(1)).await;
     assert_eq!(kit.store.meta("k").await.unwrap().as_deref(), Some(&b"3"[..]));
     kit.store.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_content_is_removed_with_every_copy_and_nothing_of_it_is_sent() {
+    let kit = Kit::new().await;
+    let (message, endpoint, claim) = kit.delivering().await;
+    let before = kit.store.usage(&kit.app).await.unwrap().message_bytes;
+    assert!(kit.store.expunge_message(&kit.app, &message.id, at(1)).await.unwrap());
+    let found = kit.store.message(&kit.app, message.id.as_str()).await.unwrap().unwrap();
+    assert_eq!((found.payload.as_str(), found.event_type), ("", message.event_type.clone()));
+    let deliveries = kit.store.deliveries(&kit.app, &message.id).await.unwrap();
+    assert_eq!(deliveries[0].state, DeliveryState::Cancelled);
+    let usage = kit.store.usage(&kit.app).await.unwrap();
+    assert_eq!((usage.messages, before - usage.message_bytes), (1, message.payload.len() as u64));
+    // Whoever has it in hand finds the work gone, and it can't be sent again.
+    let end = attempt_end(DeliveryState::Waiting, Some(at(5)));
+    assert!(matches!(kit.store.finish_attempt(&claim, None, end, at(2)).await, Err(StoreError::LeaseLost { .. })));
+    assert_eq!(kit.store.resend(&kit.app, &message.id, &endpoint, at(3)).await.unwrap(), None);
+    let other: AppId = kit.minter.mint();
+    assert!(!kit.store.expunge_message(&other, &message.id, at(3)).await.unwrap(), "another tenant's");
+}
+
+#[tokio::test]
+async fn a_content_goes_before_its_fan_out_or_when_its_own_time_is_over() {
+    let kit = Kit::new().await;
+    let (first, second) = (kit.message(None), kit.message(None));
+    let second = Message { content_until: Some(at(10)), ..second };
+    for message in [&first, &second] {
+        kit.store.accept_message(message.clone(), None, false).await.unwrap();
+    }
+    kit.store.expunge_message(&kit.app, &first.id, at(1)).await.unwrap();
+    let claims = kit.store.claim_due(WorkKind::FanOut, at(1), 10).await.unwrap();
+    assert_eq!(claims.len(), 1, "nothing of the first is fanned out");
+    let expire = async |now| kit.store.expire(Expiry::Contents(kit.app.clone()), now, None, 10).await.unwrap().removed;
+    assert_eq!(expire(at(10)).await, 0);
+    assert_eq!(expire(at(11)).await, 1);
+    assert_eq!(expire(at(12)).await, 0);
+    assert_eq!(kit.store.message(&kit.app, second.id.as_str()).await.unwrap().unwrap().payload, "");
+}
+
+#[tokio::test]
+async fn deliveries_are_counted_by_state_and_time_and_an_answer_can_be_removed() {
+    let kit = Kit::new().await;
+    let (message, endpoint, claim) = kit.delivering().await;
+    let attempt = kit.attempt(&message.id, &endpoint);
+    let end = attempt_end(DeliveryState::Delivered, None);
+    kit.store.finish_attempt(&claim, Some(attempt.clone()), end, at(1)).await.unwrap();
+    let counts = async |from, to| kit.store.delivery_counts(&kit.app, &endpoint, (at(from), at(to))).await.unwrap();
+    assert_eq!(counts(0, 10).await, [(DeliveryState::Delivered, 1)].into());
+    assert_eq!(counts(1, 10).await, [].into());
+    assert_eq!(counts(0, 0).await, [].into());
+    assert!(kit.store.expunge_attempt(&kit.app, &message.id, &attempt.id).await.unwrap());
+    let found = kit.store.attempt(&kit.app, &message.id, &attempt.id).await.unwrap().unwrap();
+    assert_eq!(found.response, "EXPUNGED");
+    assert!(!kit.store.expunge_attempt(&kit.minter.mint(), &message.id, &attempt.id).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_message_for_one_endpoint_waits_for_its_fan_out_with_that_delivery() {
+    let kit = Kit::new().await;
+    let (message, endpoint) = (kit.message(None), kit.minter.mint::<EndpointId>());
+    kit.store.accept_message_for(message.clone(), &endpoint).await.unwrap();
+    let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
+    let Job::Message(_, known) = kit.store.jobs(std::slice::from_ref(&claim)).await.unwrap().remove(0) else {
+        panic!()
+    };
+    let known: Vec<_> = known.into_iter().map(|delivery| (delivery.endpoint, delivery.state)).collect();
+    assert_eq!(known, [(endpoint, DeliveryState::Held)]);
+}
+
+#[tokio::test]
+async fn a_request_with_a_key_is_carried_out_once_and_its_answer_kept_for_a_day() {
+    let kit = Kit::new().await;
+    let question = Question { app: Some(kit.app.clone()), key: "k".into(), request: [1; 32] };
+    let begin = async |question: &Question, now| kit.store.begin_answer(question, now).await;
+    assert_eq!(begin(&question, at(0)).await.unwrap(), Begun::First);
+    assert_eq!(begin(&question, at(1)).await.unwrap(), Begun::Unanswered { since: at(0) });
+    let another = Question { request: [2; 32], ..question.clone() };
+    assert!(matches!(begin(&another, at(1)).await, Err(StoreError::KeyReused)));
+    let instances = Question { app: None, ..question.clone() };
+    assert_eq!(begin(&instances, at(1)).await.unwrap(), Begun::First, "another owner's key is another key");
+    let answer = Answer { status: 201, body: b"sealed".to_vec() };
+    kit.store.end_answer(&question, Some(answer.clone())).await.unwrap();
+    let kit = kit.reopen(at(2)).await;
+    let begin = async |question: &Question, now| kit.store.begin_answer(question, now).await;
+    assert_eq!(begin(&question, at(2)).await.unwrap(), Begun::Answered(answer));
+    const DAY: i64 = 24 * 60 * 60 * 1000;
+    assert_eq!(begin(&question, at(DAY)).await.unwrap(), Begun::First, "it is forgotten after a day");
+    // Whoever worked on it may have died.
+    assert_eq!(begin(&question, at(DAY + 60_000)).await.unwrap(), Begun::First);
+    kit.store.end_answer(&question, None).await.unwrap();
+    assert_eq!(begin(&another, at(DAY + 60_001)).await.unwrap(), Begun::First, "it may be tried anew");
+    let expired = kit.store.expire(Expiry::Answers, at(DAY + 60_001), None, 10).await.unwrap();
+    assert_eq!(expired.removed, 1, "the instance's is old");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_kept_by_owner_and_leaves_with_its_tenant() {
+    let kit = Kit::new().await;
+    let entry = |app: Option<AppId>, action: &str| -> Entry {
+        Request::new(Actor::command_line(), action.into(), None).entry(kit.minter.mint(), app, at(0))
+    };
+    let own = entry(Some(kit.app.clone()), "own");
+    let instances = entry(None, "instance's");
+    for entry in [&own, &instances] {
+        kit.store.write(vec![Write::Audit(Box::new(entry.clone()))], at(0)).await.unwrap();
+    }
+    let read = async |app| kit.store.audit(app, PageRequest::newest(10)).await.unwrap().rows;
+    assert_eq!(read(Some(&kit.app)).await, std::slice::from_ref(&own));
+    assert_eq!(read(None).await, std::slice::from_ref(&instances));
+    let expire = async |app| kit.store.expire(Expiry::Audit(app), at(1), None, 10).await.unwrap().removed;
+    assert_eq!(expire(None).await, 1);
+    let question = Question { app: Some(kit.app.clone()), key: "k".into(), request: [1; 32] };
+    kit.store.begin_answer(&question, at(0)).await.unwrap();
+    kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
+    kit.erase().await;
+    assert_eq!(read(Some(&kit.app)).await, []);
+    assert_eq!(kit.store.begin_answer(&question, at(0)).await.unwrap(), Begun::First);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Instance, Operate, Prospect, Read, Tenant},
@@ -19,6 +20,7 @@ use crate::{
     gateway::Gateway,
     id::AppId,
     limits::TenantLimits,
+    schema,
     store::{
         Order, StoreError, Write,
         flow::WorkKind,
@@ -28,12 +30,20 @@ use crate::{
 };
 
 /// A new application, or all that a full update sets.
-#[derive(Clone)]
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct ApplicationIn {
+    /// Its name.
+    #[schema(value_type = schema::Text)]
     name: String,
     /// The platform's own id for it.
+    #[schema(value_type = Option<schema::Uid>)]
     pub uid: Option<String>,
+    /// Messages a second over all its endpoints.
+    #[schema(minimum = 1)]
     throttle_rate: Option<u16>,
+    /// Free-form notes.
+    #[schema(required = false)]
     metadata: BTreeMap<String, String>,
 }
 
@@ -50,9 +60,14 @@ impl FromFields for ApplicationIn {
 }
 
 /// A partial update.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct ApplicationPatch {
+    #[schema(value_type = Option<schema::Text>)]
     name: Option<String>,
+    #[schema(value_type = Option<schema::Uid>)]
     uid: Patch<String>,
+    #[schema(value_type = Option<u16>, minimum = 1)]
     throttle_rate: Patch<u16>,
     metadata: Option<BTreeMap<String, String>>,
 }
@@ -71,7 +86,7 @@ impl FromFields for ApplicationPatch {
 }
 
 /// An application on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplicationOut {
     id: AppId,
@@ -81,7 +96,9 @@ pub struct ApplicationOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle_rate: Option<u16>,
     metadata: BTreeMap<String, String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
@@ -99,6 +116,12 @@ impl From<App> for ApplicationOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app", operation_id = "v1.application.list", tag = "Application", summary = "List Applications",
+    params(page::Paging),
+    responses((status = 200, body = List<ApplicationOut>)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn list(caller: Instance<Operate>, mut query: Query) -> Result<Json<List<ApplicationOut>>, ApiError> {
     let request = page::request::<AppId>(&mut query, Order::Ascending);
     query.finish()?;
@@ -106,6 +129,13 @@ pub async fn list(caller: Instance<Operate>, mut query: Query) -> Result<Json<Li
     Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
 }
 
+#[utoipa::path(
+    post, path = "/app", operation_id = "v1.application.create", tag = "Application", summary = "Create Application",
+    params(("get_if_exists" = Option<bool>, Query, description = "Answer 200 with the application of this uid where there is one, instead of 409")),
+    request_body = ApplicationIn,
+    responses((status = 201, body = ApplicationOut), (status = 200, body = ApplicationOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn create(
     caller: Instance<Operate>,
     mut query: Query,
@@ -121,10 +151,21 @@ pub async fn create(
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(app.into())))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}", operation_id = "v1.application.get", tag = "Application", summary = "Get Application",
+    responses((status = 200, body = ApplicationOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>) -> Json<ApplicationOut> {
     Json(tenant.app.into())
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}", operation_id = "v1.application.update", tag = "Application", summary = "Update Application",
+    request_body = ApplicationIn,
+    responses((status = 200, body = ApplicationOut), (status = 201, body = ApplicationOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn put(
     prospect: Prospect<Operate>,
     Path(name): Path<String>,
@@ -144,6 +185,12 @@ pub async fn put(
     }
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}", operation_id = "patch_application", tag = "Application", summary = "Patch Application",
+    request_body = ApplicationPatch,
+    responses((status = 200, body = ApplicationOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn patch(tenant: Tenant<Operate>, In(input): In<ApplicationPatch>) -> Result<Json<ApplicationOut>, ApiError> {
     let now = tenant.gateway.clock.now();
     let edit = |app: &mut App| {
@@ -159,6 +206,11 @@ pub async fn patch(tenant: Tenant<Operate>, In(input): In<ApplicationPatch>) -> 
     Ok(Json(app.into()))
 }
 
+#[utoipa::path(
+    delete, path = "/app/{app_id}", operation_id = "v1.application.delete", tag = "Application", summary = "Delete Application",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn delete(tenant: Tenant<Operate>) -> Result<StatusCode, ApiError> {
     tenant.gateway.write(vec![Write::DeleteApp(tenant.app.id)], tenant.gateway.clock.now()).await?;
     tenant.gateway.engine.ring(WorkKind::Erase);

@@ -1,10 +1,11 @@
 //! Attempts: each HTTP try of a delivery.
 
-use axum::{Json, extract::Path};
+use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
-    auth::{ReadTraffic, Tenant},
+    auth::{Change, ReadTraffic, Tenant},
     check::{self, Problem},
     edit,
     extract::Query,
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     gateway::Gateway,
     id::{AppId, AttemptId, EndpointId, MessageId},
+    schema::{self, params},
     store::{
         AttemptFilter, Order, Page, PageRequest,
         flow::{Attempt, Trigger},
@@ -24,8 +26,9 @@ use crate::{
 };
 
 /// An attempt on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = MessageAttemptOut)]
 pub struct AttemptOut {
     id: AttemptId,
     endpoint_id: EndpointId,
@@ -37,7 +40,9 @@ pub struct AttemptOut {
     response_duration_ms: u64,
     #[serde(flatten)]
     status: StatusOut,
+    #[schema(value_type = schema::MessageAttemptTriggerType)]
     trigger_type: u8,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
@@ -79,6 +84,12 @@ enum StatusClass {
     From(u16),
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", operation_id = "v1.message-attempt.list-by-endpoint", tag = "Message Attempt", summary = "List Attempts By Endpoint",
+    params(page::Paging, message::Filters, Filters, ("with_content" = Option<bool>, Query, description = "Whether payloads and answers are shown; `{}` or an empty text stands for them otherwise")),
+    responses((status = 200, body = List<AttemptOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list_by_endpoint(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -91,6 +102,12 @@ pub async fn list_by_endpoint(
     list(&tenant.gateway, &tenant.app.id, wanted).await
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/attempt/msg/{msg_id}", operation_id = "v1.message-attempt.list-by-msg", tag = "Message Attempt", summary = "List Attempts By Msg",
+    params(page::Paging, message::Filters, Filters, ("with_content" = Option<bool>, Query, description = "Whether payloads and answers are shown; `{}` or an empty text stands for them otherwise"), ("endpoint_id" = Option<String>, Query, description = "Only attempts at this endpoint: its id or uid")),
+    responses((status = 200, body = List<AttemptOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list_by_message(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -107,6 +124,11 @@ pub async fn list_by_message(
     list(&tenant.gateway, &tenant.app.id, wanted).await
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}", operation_id = "v1.message-attempt.get", tag = "Message Attempt", summary = "Get Attempt",
+    responses((status = 200, body = AttemptOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn get(
     tenant: Tenant<ReadTraffic>,
     Path((_, name, attempt)): Path<(String, String, String)>,
@@ -116,6 +138,25 @@ pub async fn get(
     let id: AttemptId = attempt.parse().map_err(|_| no_such())?;
     let attempt = tenant.gateway.store.attempt(&tenant.app.id, &message.id, &id).await?.ok_or_else(no_such)?;
     Ok(Json(AttemptOut::new(attempt, true)))
+}
+
+/// Removes what the receiver answered.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content", operation_id = "v1.message-attempt.expunge-content", tag = "Message Attempt", summary = "Delete Attempt Content",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
+pub async fn expunge(
+    tenant: Tenant<Change>,
+    Path((_, name, attempt)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let message = message::find(gateway, app, &name).await?.id;
+    let id: AttemptId = attempt.parse().map_err(|_| ApiError::no_such("attempt"))?;
+    if gateway.store.expunge_attempt(app, &message, &id).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::no_such("attempt"))
 }
 
 async fn list(gateway: &Gateway, app: &AppId, wanted: Wanted) -> Result<Json<List<AttemptOut>>, ApiError> {
@@ -140,6 +181,14 @@ async fn list(gateway: &Gateway, app: &AppId, wanted: Wanted) -> Result<Json<Lis
         return Ok(Json(List::new(page, id, out)?.resuming(stopped_at)));
     }
     Ok(Json(List::new(read(request).await?, id, out)?))
+}
+
+params! {
+    /// By what lists of attempts are filtered, besides their messages, see [`wanted`].
+    pub struct Filters {
+        "status": schema::MessageStatus = "Only attempts that came to this",
+        "status_code_class": schema::StatusCodeClass = "Only attempts that were answered with such a status code",
+    }
 }
 
 fn wanted(query: &mut Query) -> Wanted {

@@ -1,6 +1,8 @@
 //! Who calls, and what they may do. A handler reaches the gateway only through [`Tenant`], [`Prospect`] or [`Instance`],
 //! and each of them names a [`Permission`]: a route can't forget to ask.
 //!
+//! Who calls is found out once a request, by [`super::gate`] before any of them is asked; see [`Caller`].
+//!
 //! A key is looked up by its SHA-256. That needs no comparison in constant time: the time of the look-up can tell
 //! something about digests at most, and nobody can choose a key with 256 random bits to have a certain digest.
 //!
@@ -16,20 +18,22 @@ use std::{
 use axum::{
     body::Bytes,
     extract::{FromRequestParts, RawPathParams},
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::respond::ApiError;
 use crate::{
+    audit::{self, Actor, ActorKind},
     clock::{Minter, Timestamp},
     config::Config,
     gateway::Gateway,
-    id::AppId,
+    id::{AppId, KeyId},
+    login::Identity,
     secret::random_token,
     store::{
-        Store, StoreError, Write, insert,
+        Write, insert,
         resource::{ApiKey, App, Resource, Role},
     },
 };
@@ -67,8 +71,8 @@ struct Slots {
 
 /// Something that a role may do or not.
 pub trait Permission: Send + Sync + 'static {
-    /// Whether this role may do it.
-    fn granted(role: Role) -> bool;
+    /// Whether they may do it, where they reach.
+    fn granted(caller: &Caller) -> bool;
 }
 
 macro_rules! permissions {
@@ -77,8 +81,8 @@ macro_rules! permissions {
         pub struct $name;
 
         impl Permission for $name {
-            fn granted(role: Role) -> bool {
-                matches!(role, $(Role::$role)|+)
+            fn granted(caller: &Caller) -> bool {
+                matches!(caller.role, $(Role::$role)|+)
             }
         }
     )*};
@@ -97,14 +101,72 @@ permissions! {
     Operate = Operator;
 }
 
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// How they are known.
+    pub kind: ActorKind,
+    /// The key, if it is one.
+    pub key_id: Option<KeyId>,
+    /// The key's name, or who the platform's login says it is.
+    pub name: String,
+    /// What they may.
+    pub role: Role,
+    /// The only tenant that they reach; none for operators.
+    pub app: Option<AppId>,
+    /// Event types behind these flags are shown to them.
+    pub feature_flags: Vec<String>,
+}
+
+impl Caller {
+    /// As the audit log names them.
+    pub fn actor(&self) -> Actor {
+        let (kind, key_id, name) = (self.kind, self.key_id.clone(), Some(self.name.clone()));
+        Actor { kind, key_id, name, role: Some(self.role) }
+    }
+
+    /// Whether they reach this application at all.
+    fn reaches(&self, app: &AppId) -> bool {
+        self.role == Role::Operator || self.app.as_ref() == Some(app)
+    }
+}
+
+impl From<ApiKey> for Caller {
+    fn from(key: ApiKey) -> Self {
+        let kind = if key.portal { ActorKind::Portal } else { ActorKind::Key };
+        let (key_id, feature_flags) = (Some(key.id), key.feature_flags);
+        Self { kind, key_id, name: key.name, role: key.role, app: key.app, feature_flags }
+    }
+}
+
+/// Why somebody is not let in, and who they may be.
+#[derive(Clone, Debug)]
+pub struct Stranger {
+    /// What they are told.
+    pub error: ApiError,
+    /// What the audit log is told.
+    pub actor: Actor,
+    /// In whose log.
+    pub app: Option<AppId>,
+}
+
+/// To make and revoke keys. A portal's token may not: what it makes would outlive it.
+pub struct Keys;
+
+impl Permission for Keys {
+    fn granted(caller: &Caller) -> bool {
+        Change::granted(caller) && caller.kind != ActorKind::Portal
+    }
+}
+
 /// A caller who may do `P` in the application that the path names.
 pub struct Tenant<P> {
     /// The gateway.
     pub gateway: Arc<Gateway>,
     /// The application.
     pub app: App,
-    /// The caller's key.
-    pub key: ApiKey,
+    /// Who calls.
+    pub caller: Caller,
     permission: PhantomData<P>,
 }
 
@@ -112,8 +174,8 @@ pub struct Tenant<P> {
 pub struct Instance<P> {
     /// The gateway.
     pub gateway: Arc<Gateway>,
-    /// The caller's key.
-    pub key: ApiKey,
+    /// Who calls.
+    pub caller: Caller,
     permission: PhantomData<P>,
 }
 
@@ -213,15 +275,52 @@ impl Door {
         Self { gateway, uploads, exports }
     }
 
-    async fn caller(&self, parts: &Parts) -> Result<ApiKey, ApiError> {
-        let text = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, key) = text.and_then(|text| text.split_once(' ')).ok_or(ApiError::Unauthorized)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(ApiError::Unauthorized);
+    /// Finds out who calls.
+    ///
+    /// # Errors
+    /// [`Stranger`]: they show nothing that opens this gateway, or the store can't be asked.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Caller, Box<Stranger>> {
+        let unknown = |error, hint| Box::new(Stranger { error, actor: Actor::unknown(hint), app: None });
+        let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let (scheme, token) = text.and_then(|text| text.split_once(' ')).unwrap_or_default();
+        let token = token.trim();
+        if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+            return Err(unknown(ApiError::Unauthorized, None));
         }
         let now = self.gateway.clock.now();
-        let found = self.gateway.store.find_by_handle::<ApiKey>(digest(key.trim()), now).await?;
-        found.map(|stored| stored.value).filter(is_sound).ok_or(ApiError::Unauthorized)
+        let found = self.gateway.store.find_by_handle::<ApiKey>(digest(token), now).await;
+        match found.map_err(|error| unknown(error.into(), None))?.map(|stored| stored.value) {
+            Some(key) if key.is_sound() && key.is_valid(now) => Ok(key.into()),
+            Some(key) => {
+                let app = key.app.clone();
+                Err(Box::new(Stranger { error: ApiError::Unauthorized, actor: Caller::from(key).actor(), app }))
+            }
+            None if token.starts_with(KEY_PREFIX) => Err(unknown(ApiError::Unauthorized, Some(hint(token)))),
+            None => self.known_by_login(token, now).await,
+        }
+    }
+
+    /// Somebody whom the platform's own login knows.
+    async fn known_by_login(&self, token: &str, now: Timestamp) -> Result<Caller, Box<Stranger>> {
+        let unknown = |error| Box::new(Stranger { error, actor: Actor::unknown(None), app: None });
+        let Some(login) = &self.gateway.login else { return Err(unknown(ApiError::Unauthorized)) };
+        let identity = match login.verify(&self.gateway.client, token, now).await {
+            Ok(identity) => identity,
+            Err(error) => {
+                tracing::info!(error = &error as &dyn std::error::Error, "a token of the platform's login was refused");
+                return Err(unknown(ApiError::Unauthorized));
+            }
+        };
+        let app = match &identity.app {
+            None => None,
+            Some(name) => {
+                let found = self.gateway.store.find::<App>(None, name).await.map_err(|error| unknown(error.into()))?;
+                // A tenant that is not there is reached by nobody.
+                Some(found.ok_or_else(|| unknown(ApiError::Unauthorized))?.value.id)
+            }
+        };
+        let Identity { subject: name, role, .. } = identity;
+        Ok(Caller { kind: ActorKind::Login, key_id: None, name, role, app, feature_flags: Vec::new() })
     }
 
     /// The configuration, which the checks of bodies need; it opens nothing.
@@ -229,20 +328,35 @@ impl Door {
         &self.gateway.config
     }
 
-    async fn tenant<P: Permission>(&self, key: ApiKey, name: &str) -> Result<Result<Tenant<P>, ApiKey>, ApiError> {
+    async fn tenant<P: Permission>(&self, caller: Caller, name: &str) -> Result<Result<Tenant<P>, Caller>, ApiError> {
         let found = self.gateway.store.find::<App>(None, name).await?.map(|stored| stored.value);
-        let Some(app) = found.filter(|app| reaches(&key, &app.id)) else { return Ok(Err(key)) };
-        if !P::granted(key.role) {
+        let Some(app) = found.filter(|app| caller.reaches(&app.id)) else {
+            if caller.role != Role::Operator {
+                audit::out_of_reach();
+            }
+            return Ok(Err(caller));
+        };
+        audit::about(&app.id);
+        if !P::granted(&caller) {
             return Err(ApiError::Forbidden);
         }
-        Ok(Ok(Tenant { gateway: self.gateway.clone(), app, key, permission: PhantomData }))
+        Ok(Ok(Tenant { gateway: self.gateway.clone(), app, caller, permission: PhantomData }))
     }
 
-    fn instance<P: Permission>(&self, key: ApiKey) -> Result<Instance<P>, ApiError> {
-        if !P::granted(key.role) {
+    fn instance<P: Permission>(&self, caller: Caller) -> Result<Instance<P>, ApiError> {
+        if !P::granted(&caller) {
             return Err(ApiError::Forbidden);
         }
-        Ok(Instance { gateway: self.gateway.clone(), key, permission: PhantomData })
+        Ok(Instance { gateway: self.gateway.clone(), caller, permission: PhantomData })
+    }
+}
+
+/// Who calls, as the gate has found out.
+fn caller(parts: &Parts) -> Result<Caller, ApiError> {
+    match parts.extensions.get::<Result<Caller, Box<Stranger>>>() {
+        Some(Ok(caller)) => Ok(caller.clone()),
+        Some(Err(stranger)) => Err(stranger.error.clone()),
+        None => Err(ApiError::Bug { detail: "a route stands outside the gate".into() }),
     }
 }
 
@@ -250,9 +364,9 @@ impl<P: Permission> FromRequestParts<Door> for Tenant<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        let key = door.caller(parts).await?;
+        let caller = caller(parts)?;
         let name = app_name(parts, door).await?;
-        let tenant = door.tenant(key, &name).await?.map_err(|_| ApiError::no_such("application"))?;
+        let tenant = door.tenant(caller, &name).await?.map_err(|_| ApiError::no_such("application"))?;
         parts.extensions.insert(tenant.app.id.clone());
         Ok(tenant)
     }
@@ -262,10 +376,10 @@ impl<P: Permission> FromRequestParts<Door> for Own<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        let key = door.caller(parts).await?;
+        let caller = caller(parts)?;
         // An operator's key is no tenant's.
-        let app = key.app.clone().ok_or(ApiError::Forbidden)?;
-        let tenant = door.tenant(key, app.as_str()).await?.map_err(|_| ApiError::no_such("application"))?;
+        let app = caller.app.clone().ok_or(ApiError::Forbidden)?;
+        let tenant = door.tenant(caller, app.as_str()).await?.map_err(|_| ApiError::no_such("application"))?;
         Ok(Self(tenant))
     }
 }
@@ -274,11 +388,11 @@ impl<P: Permission> FromRequestParts<Door> for Prospect<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        let key = door.caller(parts).await?;
+        let caller = caller(parts)?;
         let name = app_name(parts, door).await?;
-        match door.tenant(key, &name).await? {
+        match door.tenant(caller, &name).await? {
             Ok(tenant) => Ok(Self::Present(Box::new(tenant))),
-            Err(key) if Operate::granted(key.role) => Ok(Self::Absent(door.instance(key)?, name)),
+            Err(caller) if Operate::granted(&caller) => Ok(Self::Absent(door.instance(caller)?, name)),
             Err(_) => Err(ApiError::no_such("application")),
         }
     }
@@ -288,8 +402,8 @@ impl<P: Permission> FromRequestParts<Door> for Instance<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        let key = door.caller(parts).await?;
-        door.instance(key)
+        let caller = caller(parts)?;
+        door.instance(caller)
     }
 }
 
@@ -311,41 +425,50 @@ impl FromRequestParts<Door> for Exports {
     }
 }
 
-/// Makes a key and answers it with its text, which is nowhere else: it can't be shown again.
-///
-/// An operator's key has no `app`; every other role's has one.
-///
-/// # Errors
-/// As [`Store::write`].
-pub async fn create_key(
-    store: &dyn Store,
-    minter: &Minter,
-    now: Timestamp,
-    app: Option<AppId>,
-    role: Role,
-    name: &str,
-) -> Result<(ApiKey, String), StoreError> {
-    let text = format!("{KEY_PREFIX}{}", random_token());
-    let hint = text.chars().take(HINT_CHARS).collect();
-    let key = ApiKey { id: minter.mint(), app, name: name.to_owned(), role, hint, created_at: now };
-    let handle = Write::Handle { digest: digest(&text), kind: ApiKey::KIND, id: key.id.to_string() };
-    store.write(vec![insert(&key), handle], now).await?;
-    Ok((key, text))
+/// A key to be made.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// The tenant; an operator's key has none, every other role's has one.
+    pub app: Option<AppId>,
+    /// What it may.
+    pub role: Role,
+    /// What it is for.
+    pub name: String,
+    /// When it stops to work.
+    pub expires_at: Option<Timestamp>,
+    /// It is the token of a portal link.
+    pub portal: bool,
+    /// Event types behind these flags are shown to it.
+    pub feature_flags: Vec<String>,
+}
+
+impl NewKey {
+    /// A key that works until it is revoked.
+    pub fn lasting(app: Option<AppId>, role: Role, name: &str) -> Self {
+        Self { app, role, name: name.to_owned(), expires_at: None, portal: false, feature_flags: Vec::new() }
+    }
+
+    /// The key with its text, which is nowhere else and can't be shown again, and what keeps it.
+    pub fn make(self, minter: &Minter, now: Timestamp) -> (ApiKey, String, Vec<Write>) {
+        let text = format!("{KEY_PREFIX}{}", random_token());
+        let Self { app, role, name, expires_at, portal, feature_flags } = self;
+        let (id, hint) = (minter.mint(), hint(&text));
+        let key =
+            ApiKey { id, app, name, role, hint, created_at: now, expires_at, revoked_at: None, portal, feature_flags };
+        let handle = Write::Handle { digest: digest(&text), kind: ApiKey::KIND, id: key.id.to_string() };
+        let writes = vec![insert(&key), handle];
+        (key, text, writes)
+    }
+}
+
+/// What may be told of a key, for people to recognize it by.
+fn hint(text: &str) -> String {
+    text.chars().take(HINT_CHARS).collect()
 }
 
 /// By what a secret is found in the store.
 pub(super) fn digest(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
-}
-
-/// Whether a key's role and application fit together: operators' keys have none, all others have one.
-fn is_sound(key: &ApiKey) -> bool {
-    (key.role == Role::Operator) == key.app.is_none()
-}
-
-/// Whether a key opens this application at all.
-fn reaches(key: &ApiKey, app: &AppId) -> bool {
-    key.role == Role::Operator || key.app.as_ref() == Some(app)
 }
 
 /// The `{app_id}` of the path: an id or a uid.
@@ -362,24 +485,32 @@ mod tests {
     use super::*;
     use crate::id::TypedId;
 
+    fn caller(role: Role, app: Option<AppId>, portal: bool) -> Caller {
+        let new = NewKey { portal, ..NewKey::lasting(app, role, "test") };
+        new.make(&Minter::new(Arc::new(crate::clock::SystemClock)), Timestamp::from_millis(0)).0.into()
+    }
+
     #[test]
     fn each_role_may_what_the_table_says() {
-        let roles = [Role::Operator, Role::Admin, Role::Manager, Role::User];
-        assert_eq!(roles.map(ReadTraffic::granted), [true, true, true, true]);
-        assert_eq!(roles.map(Read::granted), [true, true, true, false]);
-        assert_eq!(roles.map(Replay::granted), [true, true, true, false]);
-        assert_eq!(roles.map(Change::granted), [true, true, false, false]);
-        assert_eq!(roles.map(Operate::granted), [true, false, false, false]);
+        let roles = [Role::Operator, Role::Admin, Role::Manager, Role::User].map(|role| caller(role, None, false));
+        let each = |granted: fn(&Caller) -> bool| roles.each_ref().map(granted);
+        assert_eq!(each(ReadTraffic::granted), [true, true, true, true]);
+        assert_eq!(each(Read::granted), [true, true, true, false]);
+        assert_eq!(each(Replay::granted), [true, true, true, false]);
+        assert_eq!(each(Change::granted), [true, true, false, false]);
+        assert_eq!(each(Keys::granted), [true, true, false, false]);
+        assert_eq!(each(Operate::granted), [true, false, false, false]);
+        assert!(Change::granted(&caller(Role::Admin, None, true)) && !Keys::granted(&caller(Role::Admin, None, true)));
     }
 
     #[test]
     fn a_key_opens_its_own_application_only() {
         let app = |number| AppId::from_ulid(ulid::Ulid::from_parts(number, 0));
         let check = |role, own: Option<AppId>, expected| {
-            let created_at = Timestamp::from_millis(0);
-            let id = crate::id::KeyId::from_ulid(ulid::Ulid::nil());
-            let key = ApiKey { id, app: own, name: String::new(), role, hint: String::new(), created_at };
-            assert_eq!(is_sound(&key) && reaches(&key, &app(1)), expected, "{key:?}");
+            let key = NewKey::lasting(own, role, "test");
+            let minter = Minter::new(Arc::new(crate::clock::SystemClock));
+            let key = key.make(&minter, Timestamp::from_millis(0)).0;
+            assert_eq!(key.is_sound() && Caller::from(key.clone()).reaches(&app(1)), expected, "{key:?}");
         };
         check(Role::Operator, None, true);
         check(Role::Operator, Some(app(1)), false);

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Read, Replay, Tenant},
@@ -31,10 +32,16 @@ use crate::{
 };
 
 /// What to test on.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct BacktestIn {
+    /// Inputs at most.
+    #[schema(value_type = Option<usize>, minimum = 1, maximum = 10000)]
     limit: usize,
+    /// Only what is from after.
+    #[schema(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
-    /// Id or digest of a version.
+    /// Id or digest of the version to compare with. Missing: the active one.
     baseline: Option<String>,
 }
 
@@ -51,7 +58,7 @@ impl FromFields for BacktestIn {
 }
 
 /// A backtest on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BacktestOut {
     id: BacktestId,
@@ -62,6 +69,7 @@ pub struct BacktestOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     limit: usize,
+    #[schema(format = DateTime)]
     since: Option<String>,
     /// What the inputs are; null before it began.
     inputs: Option<Inputs>,
@@ -74,13 +82,16 @@ pub struct BacktestOut {
     counts: Counts,
     fuel: FuelOut,
     samples: Vec<Sample>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
+    #[schema(format = DateTime)]
     ended_at: Option<String>,
 }
 
 /// The fuel of both versions, in units; null before there was a call.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct FuelOut {
     baseline: Option<Fuel>,
     candidate: Option<Fuel>,
@@ -116,6 +127,12 @@ impl From<Backtest> for BacktestOut {
 }
 
 /// 202: the backtest and the work to run it are committed together. A tenant has one at a time.
+#[utoipa::path(
+    post, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/backtest", operation_id = "v1.backtest.create", tag = "Backtest", summary = "Create Backtest",
+    request_body = BacktestIn,
+    responses((status = 202, body = BacktestOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn create(
     tenant: Tenant<Replay>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -175,6 +192,12 @@ pub async fn create(
     Ok((StatusCode::ACCEPTED, Json(backtest.into())))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/backtest", operation_id = "v1.backtest.list", tag = "Backtest", summary = "List Backtests",
+    params(page::Paging),
+    responses((status = 200, body = List<BacktestOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(
     tenant: Tenant<Read>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -190,6 +213,11 @@ pub async fn list(
     Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?.resuming(stopped_at)))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/backtest/{backtest_id}", operation_id = "v1.backtest.get", tag = "Backtest", summary = "Get Backtest",
+    responses((status = 200, body = BacktestOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(
     tenant: Tenant<Read>,
     Path((_, plugin, version, id)): Path<(String, String, String, String)>,
@@ -198,6 +226,11 @@ pub async fn get(
 }
 
 /// Cancels one that runs: it stays with what it found. Removes one that has ended.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/backtest/{backtest_id}", operation_id = "v1.backtest.delete", tag = "Backtest", summary = "Delete Backtest",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn delete(
     tenant: Tenant<Replay>,
     Path((_, plugin, version, id)): Path<(String, String, String, String)>,

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::Path};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Read, Tenant},
@@ -20,9 +21,14 @@ use crate::{
 pub use crate::pipeline::binding::{Task, uses};
 
 /// A binding as it is asked for; without a plugin it is removed.
-#[derive(Clone)]
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct BindingIn {
+    /// Id or uid of the plugin. Missing or null: the binding is removed.
+    #[schema(rename = "pluginId")]
     plugin: Option<String>,
+    /// What happens to an event or message when the plugin fails. Missing: `hold`.
+    #[schema(value_type = Option<FailurePolicy>)]
     on_failure: FailurePolicy,
 }
 
@@ -37,7 +43,7 @@ impl FromFields for BindingIn {
 }
 
 /// A binding on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BindingOut {
     /// Null: there is no binding.
@@ -55,6 +61,11 @@ impl From<Option<PluginBinding>> for BindingOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/source/{source_id}/mapper", operation_id = "v1.source.get-mapper", tag = "Source", summary = "Get Source Mapper",
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_mapper(
     tenant: Tenant<Read>,
     Path((_, name)): Path<(String, String)>,
@@ -63,6 +74,12 @@ pub async fn get_mapper(
     Ok(Json(source.mapper.into()))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/source/{source_id}/mapper", operation_id = "v1.source.update-mapper", tag = "Source", summary = "Update Source Mapper",
+    request_body = BindingIn,
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put_mapper(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -79,6 +96,11 @@ pub async fn put_mapper(
     Ok(Json(edit::change(gateway, Some(app), &name, edit).await?.mapper.into()))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/reshaper", operation_id = "v1.endpoint.get-reshaper", tag = "Endpoint", summary = "Get Endpoint Reshaper",
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_reshaper(
     tenant: Tenant<Read>,
     Path((_, name)): Path<(String, String)>,
@@ -86,6 +108,12 @@ pub async fn get_reshaper(
     Ok(Json(endpoint::find(&tenant, &name).await?.reshaper.into()))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}/reshaper", operation_id = "v1.endpoint.update-reshaper", tag = "Endpoint", summary = "Update Endpoint Reshaper",
+    request_body = BindingIn,
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put_reshaper(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -102,14 +130,30 @@ pub async fn put_reshaper(
     Ok(Json(edit::change(gateway, Some(app), &name, edit).await?.reshaper.into()))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/default-mapper", operation_id = "v1.application.get-default-mapper", tag = "Application", summary = "Get Default Mapper",
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_default_mapper(tenant: Tenant<Read>) -> Json<BindingOut> {
     Json(tenant.app.default_mapper.into())
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/default-reshaper", operation_id = "v1.application.get-default-reshaper", tag = "Application", summary = "Get Default Reshaper",
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_default_reshaper(tenant: Tenant<Read>) -> Json<BindingOut> {
     Json(tenant.app.default_reshaper.into())
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/default-mapper", operation_id = "v1.application.update-default-mapper", tag = "Application", summary = "Update Default Mapper",
+    request_body = BindingIn,
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put_default_mapper(
     tenant: Tenant<Change>,
     In(input): In<BindingIn>,
@@ -117,6 +161,12 @@ pub async fn put_default_mapper(
     put_default(tenant, input, Task::Map, |app| &mut app.default_mapper).await
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/default-reshaper", operation_id = "v1.application.update-default-reshaper", tag = "Application", summary = "Update Default Reshaper",
+    request_body = BindingIn,
+    responses((status = 200, body = BindingOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put_default_reshaper(
     tenant: Tenant<Change>,
     In(input): In<BindingIn>,

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::Path};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Read, Tenant},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// A call on the wire: how it ended, what it used, and what it was about.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallOut {
     id: CallId,
@@ -35,6 +36,7 @@ pub struct CallOut {
     message_id: Option<MessageId>,
     #[serde(flatten)]
     record: CallRecord,
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -54,6 +56,12 @@ impl CallOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/call", operation_id = "v1.call.list", tag = "Plugin Call", summary = "List Calls",
+    params(page::Paging, ("plugin" = Option<String>, Query, description = "Only calls of this plugin: its id or uid"), ("inbound_event" = Option<EventId>, Query, description = "Only calls for this event"), ("message" = Option<MessageId>, Query, description = "Only calls for this message"), ("failed" = Option<bool>, Query, description = "Only those that failed")),
+    responses((status = 200, body = List<CallOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<CallOut>>, ApiError> {
     let request = page::request::<CallId>(&mut query, Order::Descending);
     let plugin = query.optional("plugin", Ok);
@@ -73,6 +81,11 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<Ca
     Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(CallOut::new(row, &known)))?))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/call/{call_id}", operation_id = "v1.call.get", tag = "Plugin Call", summary = "Get Call",
+    responses((status = 200, body = CallOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, id)): Path<(String, String)>) -> Result<Json<CallOut>, ApiError> {
     let no_such = || ApiError::no_such("call");
     let id: CallId = id.parse().map_err(|_| no_such())?;

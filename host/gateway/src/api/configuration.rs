@@ -99,7 +99,7 @@ async fn wrong_method() -> ApiError {
 }
 
 async fn list(Extension(system): Extension<System>, Own(tenant): Own<Read>) -> Result<Json<Vec<Value>>, ApiError> {
-    if !reaches(&system.profile, tenant.key.role) {
+    if !reaches(&system.profile, tenant.caller.role) {
         return Err(ApiError::Forbidden);
     }
     let all = tenant.gateway.store.all::<Endpoint>(&tenant.app.id).await?;
@@ -173,7 +173,7 @@ impl System {
     async fn find<P: Permission>(&self, tenant: &Tenant<P>, id: &str) -> Result<Endpoint, ApiError> {
         let found = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, id).await?;
         let is_own = found.profile_in(&tenant.app) == self.profile.name
-            && may_configure(&tenant.gateway, &tenant.app, &found, tenant.key.role);
+            && may_configure(&tenant.gateway, &tenant.app, &found, tenant.caller.role);
         if is_own { Ok(found) } else { Err(ApiError::no_such("endpoint")) }
     }
 

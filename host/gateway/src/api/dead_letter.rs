@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Read, Replay, Tenant},
@@ -25,7 +25,7 @@ const REPROCESSED_MAX: usize = 5_000;
 const PAGE: usize = 250;
 
 /// A dead letter on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterOut {
     id: DeadLetterId,
@@ -39,6 +39,7 @@ pub struct DeadLetterOut {
     code: String,
     detail: String,
     failures: u32,
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -60,7 +61,11 @@ impl From<DeadLetter> for DeadLetterOut {
 }
 
 /// Which dead letters to reprocess.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct ReprocessIn {
+    /// Only what this plugin holds: its id or uid.
+    #[schema(rename = "pluginId")]
     plugin: Option<String>,
 }
 
@@ -72,6 +77,28 @@ impl FromFields for ReprocessIn {
     }
 }
 
+/// What is processed again.
+#[derive(Serialize, ToSchema)]
+pub struct LetterReprocessOut {
+    /// The dead letter.
+    id: DeadLetterId,
+}
+
+/// How many are processed again.
+#[derive(Serialize, ToSchema)]
+pub struct ReprocessAllOut {
+    /// Set in motion.
+    count: usize,
+    /// False: there are more, ask again.
+    done: bool,
+}
+
+#[utoipa::path(
+    get, path = "/app/{app_id}/dead-letter", operation_id = "v1.dead-letter.list", tag = "Dead Letter", summary = "List Dead Letters",
+    params(page::Paging, ("plugin" = Option<String>, Query, description = "Only what this plugin holds: its id or uid")),
+    responses((status = 200, body = List<DeadLetterOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<DeadLetterOut>>, ApiError> {
     let request = page::request::<DeadLetterId>(&mut query, Order::Descending);
     let plugin = query.optional("plugin", Ok);
@@ -82,29 +109,45 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<De
     Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(row.into()))?))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/dead-letter/{dead_letter_id}", operation_id = "v1.dead-letter.get", tag = "Dead Letter", summary = "Get Dead Letter",
+    responses((status = 200, body = DeadLetterOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, id)): Path<(String, String)>) -> Result<Json<DeadLetterOut>, ApiError> {
     Ok(Json(find(&tenant.gateway, &tenant.app.id, &id).await?.into()))
 }
 
 /// Runs what is held once more, by what is active now.
+#[utoipa::path(
+    post, path = "/app/{app_id}/dead-letter/{dead_letter_id}/reprocess", operation_id = "v1.dead-letter.reprocess", tag = "Dead Letter", summary = "Reprocess Dead Letter",
+    responses((status = 202, body = LetterReprocessOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn reprocess(
     tenant: Tenant<Replay>,
     Path((_, id)): Path<(String, String)>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<LetterReprocessOut>), ApiError> {
     let letter = find(&tenant.gateway, &tenant.app.id, &id).await?;
     if !set_in_motion(&tenant.gateway, &letter).await? {
         let detail = "it is being reprocessed already".into();
         return Err(ApiError::Conflict { code: "not_held", detail });
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({ "id": letter.id }))))
+    Ok((StatusCode::ACCEPTED, Json(LetterReprocessOut { id: letter.id })))
 }
 
 /// Runs all that is held once more, or all that one plugin holds; the oldest first. `done` is false where
 /// [`REPROCESSED_MAX`] was reached: ask again when those have gone on.
+#[utoipa::path(
+    post, path = "/app/{app_id}/dead-letter/reprocess", operation_id = "v1.dead-letter.reprocess-all", tag = "Dead Letter", summary = "Reprocess Dead Letters",
+    request_body = ReprocessIn,
+    responses((status = 202, body = ReprocessAllOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn reprocess_all(
     tenant: Tenant<Replay>,
     In(input): In<ReprocessIn>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<ReprocessAllOut>), ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let plugin = find_plugin(gateway, app, input.plugin).await?;
     let mut request = PageRequest::oldest(PAGE);
@@ -122,7 +165,7 @@ pub async fn reprocess_all(
             _ => break page.done,
         }
     };
-    Ok((StatusCode::ACCEPTED, Json(json!({ "count": count, "done": done }))))
+    Ok((StatusCode::ACCEPTED, Json(ReprocessAllOut { count, done })))
 }
 
 /// False if it isn't held any more.

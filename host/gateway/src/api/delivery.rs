@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::{
     auth::{ReadTraffic, Replay, Tenant},
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     id::{EndpointId, MessageId, VersionId},
+    schema,
     store::{
         Order, Page,
         flow::{Delivery, DeliveryState, Message, WorkKind},
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// An endpoint that a message goes to, and how far it has come.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct MessageEndpointOut {
     #[serde(flatten)]
     endpoint: EndpointOut,
@@ -36,7 +37,7 @@ pub struct MessageEndpointOut {
 }
 
 /// A message that goes to an endpoint, and how far it has come.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct EndpointMessageOut {
     #[serde(flatten)]
     message: MessageOut,
@@ -45,7 +46,7 @@ pub struct EndpointMessageOut {
 }
 
 /// A delivery with what only Hookloom tells.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryOut {
     endpoint_id: EndpointId,
@@ -59,10 +60,21 @@ pub struct DeliveryOut {
     plugin_version: Option<VersionId>,
     #[serde(flatten)]
     digests: DigestsOut,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
+/// Nothing to say.
+#[derive(Serialize, ToSchema)]
+pub struct EmptyResponse {}
+
 /// The endpoints that a message goes to; deleted ones stand in the list of deliveries only.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/endpoint", operation_id = "v1.message-attempt.list-attempted-destinations", tag = "Message Attempt", summary = "List Attempted Destinations",
+    params(page::Paging),
+    responses((status = 200, body = List<MessageEndpointOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list_endpoints(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -80,7 +92,7 @@ pub async fn list_endpoints(
         }
     }
     let may_see =
-        |(_, endpoint): &(_, Endpoint)| profile::may_configure(gateway, &tenant.app, endpoint, tenant.key.role);
+        |(_, endpoint): &(_, Endpoint)| profile::may_configure(gateway, &tenant.app, endpoint, tenant.caller.role);
     if !rows.iter().all(may_see) {
         return Err(ApiError::Forbidden);
     }
@@ -94,6 +106,12 @@ pub async fn list_endpoints(
 }
 
 /// The messages that go to an endpoint.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", operation_id = "v1.message-attempt.list-attempted-messages", tag = "Message Attempt", summary = "List Attempted Messages",
+    params(page::Paging, message::Filters, ("status" = Option<schema::MessageStatus>, Query, description = "Only what is in this state"), ("with_content" = Option<bool>, Query, description = "Whether payloads and answers are shown; `{}` or an empty text stands for them otherwise")),
+    responses((status = 200, body = List<EndpointMessageOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list_messages(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -129,6 +147,12 @@ pub async fn list_messages(
 }
 
 /// All deliveries of a message.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/delivery", operation_id = "v1.message-attempt.list-deliveries", tag = "Message Attempt", summary = "List Deliveries",
+    params(page::Paging),
+    responses((status = 200, body = List<DeliveryOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -150,16 +174,21 @@ pub async fn list(
 }
 
 /// Sends a delivery's bytes once more, whatever came of it before.
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend", operation_id = "v1.message-attempt.resend", tag = "Message Attempt", summary = "Resend Webhook",
+    responses((status = 202, body = EmptyResponse)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn resend(
     tenant: Tenant<Replay>,
     Path((_, message, endpoint)): Path<(String, String, String)>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<EmptyResponse>), ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let message = message::find(gateway, app, &message).await?;
     let endpoint = edit::find::<Endpoint>(gateway, app, &endpoint).await?.id;
     if gateway.store.resend(app, &message.id, &endpoint, gateway.clock.now()).await?.is_some() {
         gateway.engine.ring(WorkKind::Deliver);
-        return Ok((StatusCode::ACCEPTED, Json(json!({}))));
+        return Ok((StatusCode::ACCEPTED, Json(EmptyResponse {})));
     }
     let deliveries = gateway.store.deliveries(app, &message.id).await?;
     match deliveries.iter().find(|delivery| delivery.endpoint == endpoint) {
@@ -169,6 +198,11 @@ pub async fn resend(
 }
 
 /// Takes a delivery that is dead or held out of its endpoint's order, so that the messages behind it go on.
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/skip", operation_id = "v1.message-attempt.skip", tag = "Message Attempt", summary = "Skip Delivery",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn skip(
     tenant: Tenant<Replay>,
     Path((_, message, endpoint)): Path<(String, String, String)>,

@@ -4,6 +4,7 @@
 pub mod headers;
 pub mod policy;
 pub mod secret;
+pub mod stats;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,7 @@ use std::{
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Read, Tenant},
@@ -28,6 +30,7 @@ use crate::{
     delivery::{operational, policy::PolicyPatch, signature},
     gateway::Gateway,
     id::EndpointId,
+    schema,
     store::{
         Order, Write, delete as removal,
         flow::WorkKind,
@@ -37,21 +40,48 @@ use crate::{
     },
 };
 
-/// A new endpoint, or all that a full update sets.
-#[derive(Clone)]
+/// A new endpoint.
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct EndpointIn {
-    url: String,
-    description: String,
-    uid: Option<String>,
-    disabled: bool,
-    event_types: Option<Vec<String>>,
-    channels: Option<Vec<String>>,
-    throttle_rate: Option<u16>,
-    metadata: BTreeMap<String, String>,
-    /// Only at its creation.
+    #[serde(flatten)]
+    rest: EndpointUpdate,
+    /// The key that signs: `whsec_` and 24 to 75 bytes in base64, or `whsk_` and an ed25519 seed. Made if it is missing.
+    #[schema(value_type = Option<String>)]
     secret: Option<signature::SigningKey>,
-    /// Only at its creation.
+    /// Headers that it gets with each delivery.
+    #[schema(required = false)]
     headers: BTreeMap<String, String>,
+}
+
+/// All that a full update sets.
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct EndpointUpdate {
+    /// Where messages go.
+    #[schema(value_type = schema::Url)]
+    url: String,
+    /// A note for people.
+    #[schema(required = false, max_length = 1024)]
+    description: String,
+    /// The tenant's own id for it.
+    #[schema(value_type = Option<schema::Uid>)]
+    uid: Option<String>,
+    /// Off: no new message goes there.
+    #[schema(required = false)]
+    disabled: bool,
+    /// The event types that it wants; `*` and `prefix.*` are wildcards. Missing: all.
+    #[schema(value_type = Option<Vec<schema::EventTypeFilter>>, min_items = 1)]
+    event_types: Option<Vec<String>>,
+    /// The channels that it wants. Missing: all.
+    #[schema(value_type = Option<Vec<schema::Channel>>, min_items = 1, max_items = 10)]
+    channels: Option<Vec<String>>,
+    /// Deliveries a second.
+    #[schema(minimum = 1)]
+    throttle_rate: Option<u16>,
+    /// Free-form notes.
+    #[schema(required = false)]
+    metadata: BTreeMap<String, String>,
 }
 
 /// What official clients before 2.0 call the event types.
@@ -66,6 +96,17 @@ impl FromFields for EndpointIn {
     const STRICT: bool = false;
 
     fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
+        let rest = EndpointUpdate::read(fields, config);
+        let secret = fields.optional("secret", secret::parse);
+        let headers = fields.optional("headers", check::headers).unwrap_or_default();
+        Some(Self { rest: rest?, secret, headers })
+    }
+}
+
+impl FromFields for EndpointUpdate {
+    const STRICT: bool = false;
+
+    fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
         let url = fields.required("url", check::url(&config.egress));
         let rest = Self {
             url: String::new(),
@@ -76,21 +117,27 @@ impl FromFields for EndpointIn {
             channels: fields.optional("channels", check::endpoint_channels),
             throttle_rate: fields.optional("throttleRate", check::throttle_rate),
             metadata: fields.optional("metadata", check::metadata).unwrap_or_default(),
-            secret: fields.optional("secret", secret::parse),
-            headers: fields.optional("headers", check::headers).unwrap_or_default(),
         };
         Some(Self { url: url?, ..rest })
     }
 }
 
 /// A partial update.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct EndpointPatch {
+    #[schema(value_type = Option<schema::Url>)]
     url: Option<String>,
+    #[schema(max_length = 1024)]
     description: Option<String>,
+    #[schema(value_type = Option<schema::Uid>)]
     uid: Patch<String>,
     disabled: Option<bool>,
+    #[schema(value_type = Option<Vec<schema::EventTypeFilter>>, min_items = 1)]
     event_types: Patch<Vec<String>>,
+    #[schema(value_type = Option<Vec<schema::Channel>>, min_items = 1, max_items = 10)]
     channels: Patch<Vec<String>>,
+    #[schema(value_type = Option<u16>, minimum = 1)]
     throttle_rate: Patch<u16>,
     metadata: Option<BTreeMap<String, String>>,
 }
@@ -116,7 +163,7 @@ impl FromFields for EndpointPatch {
 }
 
 /// An endpoint on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointOut {
     id: EndpointId,
@@ -132,7 +179,9 @@ pub struct EndpointOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle_rate: Option<u16>,
     metadata: BTreeMap<String, String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
@@ -155,7 +204,7 @@ impl From<Endpoint> for EndpointOut {
 }
 
 /// A new endpoint on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct NewEndpointOut {
     #[serde(flatten)]
     about: EndpointOut,
@@ -186,17 +235,23 @@ impl NewEndpointOut {
 /// [`ApiError::NotFound`], [`ApiError::Forbidden`], or as the store.
 pub async fn find<P>(tenant: &Tenant<P>, name: &str) -> Result<Endpoint, ApiError> {
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, name).await?;
-    match profile::may_configure(&tenant.gateway, &tenant.app, &endpoint, tenant.key.role) {
+    match profile::may_configure(&tenant.gateway, &tenant.app, &endpoint, tenant.caller.role) {
         true => Ok(endpoint),
         false => Err(ApiError::Forbidden),
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint", operation_id = "v1.endpoint.list", tag = "Endpoint", summary = "List Endpoints",
+    params(page::Paging),
+    responses((status = 200, body = List<EndpointOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<EndpointOut>>, ApiError> {
     let request = page::request::<EndpointId>(&mut query, Order::Ascending);
     query.finish()?;
     let page = tenant.gateway.store.list::<Endpoint>(Some(&tenant.app.id), request).await?;
-    let (gateway, role) = (&tenant.gateway, tenant.key.role);
+    let (gateway, role) = (&tenant.gateway, tenant.caller.role);
     let default = gateway.config.profiles.find(tenant.app.default_profile());
     let kept_from = default.is_some_and(|profile| !profile::reaches(profile, role))
         || page.rows.iter().any(|row| !profile::may_configure(gateway, &tenant.app, &row.value, role));
@@ -206,6 +261,12 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<En
     Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
 }
 
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint", operation_id = "v1.endpoint.create", tag = "Endpoint", summary = "Create Endpoint",
+    request_body = EndpointIn,
+    responses((status = 201, body = NewEndpointOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn create(
     tenant: Tenant<Change>,
     In(input): In<EndpointIn>,
@@ -214,14 +275,25 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(NewEndpointOut::new(made))))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}", operation_id = "v1.endpoint.get", tag = "Endpoint", summary = "Get Endpoint",
+    responses((status = 200, body = EndpointOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<EndpointOut>, ApiError> {
     Ok(Json(find(&tenant, &name).await?.into()))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}", operation_id = "v1.endpoint.update", tag = "Endpoint", summary = "Update Endpoint",
+    request_body = EndpointUpdate,
+    responses((status = 200, body = EndpointOut), (status = 201, body = NewEndpointOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
-    In(mut input): In<EndpointIn>,
+    In(mut input): In<EndpointUpdate>,
 ) -> Result<(StatusCode, Json<NewEndpointOut>), ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app);
     input.uid = edit::uid_of_put::<EndpointId>(&name, input.uid);
@@ -232,12 +304,19 @@ pub async fn put(
         }
         None => {
             edit::check_new_name::<EndpointId>("endpoint_id", &name, "endpoint")?;
+            let input = EndpointIn { rest: input, secret: None, headers: BTreeMap::new() };
             let made = insert_new(gateway, app, input, ProfileChoice::default()).await?;
             Ok((StatusCode::CREATED, Json(NewEndpointOut::new(made))))
         }
     }
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}/endpoint/{endpoint_id}", operation_id = "patch_endpoint", tag = "Endpoint", summary = "Patch Endpoint",
+    request_body = EndpointPatch,
+    responses((status = 200, body = EndpointOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn patch(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -260,6 +339,11 @@ pub async fn patch(
 }
 
 /// Deliveries that wait for it are cancelled.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/endpoint/{endpoint_id}", operation_id = "v1.endpoint.delete", tag = "Endpoint", summary = "Delete Endpoint",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
     remove(&tenant.gateway, &endpoint).await?;
@@ -280,7 +364,7 @@ pub async fn remove(gateway: &Gateway, endpoint: &Endpoint) -> Result<(), ApiErr
 impl EndpointIn {
     /// An endpoint of which only this is known.
     pub fn new(url: String, event_types: Option<Vec<String>>) -> Self {
-        Self {
+        let rest = EndpointUpdate {
             url,
             description: String::new(),
             uid: None,
@@ -289,9 +373,8 @@ impl EndpointIn {
             channels: None,
             throttle_rate: None,
             metadata: BTreeMap::new(),
-            secret: None,
-            headers: BTreeMap::new(),
-        }
+        };
+        Self { rest, secret: None, headers: BTreeMap::new() }
     }
 }
 
@@ -307,7 +390,8 @@ pub async fn insert_new(
 ) -> Result<Made, ApiError> {
     let now = gateway.clock.now();
     let id: EndpointId = gateway.minter.mint();
-    let secret = input.secret.unwrap_or_else(|| secret::KeyType::Secret.generate());
+    let EndpointIn { rest: input, secret, headers } = input;
+    let secret = secret.unwrap_or_else(|| secret::KeyType::Secret.generate());
     let mut endpoint = Endpoint {
         app: app.id.clone(),
         uid: input.uid,
@@ -318,7 +402,7 @@ pub async fn insert_new(
         channels: input.channels,
         metadata: input.metadata,
         throttle_rate: input.throttle_rate,
-        headers: headers::seal(gateway, &id, input.headers),
+        headers: headers::seal(gateway, &id, headers),
         secrets: vec![secret::seal(gateway, &id, &secret)],
         reshaper: None,
         policy: PolicyPatch::default(),
@@ -336,7 +420,7 @@ pub async fn insert_new(
     Ok(Made { endpoint, secret: secret.to_receiver().expose().to_owned() })
 }
 
-async fn replace(gateway: &Gateway, app: &App, id: &str, input: &EndpointIn) -> Result<Endpoint, ApiError> {
+async fn replace(gateway: &Gateway, app: &App, id: &str, input: &EndpointUpdate) -> Result<Endpoint, ApiError> {
     let now = gateway.clock.now();
     let edit = |endpoint: &mut Endpoint| {
         let input = input.clone();

@@ -1,13 +1,14 @@
 //! The catalogue of event types. The platform keeps it; everybody with a key reads it.
 //!
-//! An event type behind a feature flag is shown to operators only: the keys of tenants carry no flags.
+//! An event type behind a feature flag is shown to operators, and to portal links that carry the flag.
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{
-    auth::{Instance, Operate, Permission, ReadTraffic},
+    auth::{Caller, Instance, Operate, Permission, ReadTraffic},
     check::{self, Problem},
     edit,
     extract::{In, Query},
@@ -19,23 +20,35 @@ use crate::{
     config::Config,
     gateway::Gateway,
     id::EventTypeId,
+    schema,
     store::{
         Order, delete as removal, insert,
-        resource::{EventType, Resource, Role, Stored},
+        resource::{EventType, Resource, Stored},
     },
 };
 
-/// A new event type, or all that a full update sets.
-#[derive(Clone)]
-pub struct EventTypeIn {
+/// All that a full update sets.
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct EventTypeUpdate {
+    /// What it means.
+    #[schema(max_length = 1024)]
     description: String,
+    /// Out of the catalogue.
+    #[schema(required = false)]
     archived: bool,
+    /// Still sent, no longer advised.
+    #[schema(required = false)]
     deprecated: bool,
+    /// Shown to operators only.
+    #[schema(value_type = Option<schema::EventTypeName>)]
     feature_flag: Option<String>,
+    /// JSON Schemas by version.
+    #[schema(value_type = Option<BTreeMap<String, Object>>)]
     schemas: Option<Value>,
 }
 
-impl FromFields for EventTypeIn {
+impl FromFields for EventTypeUpdate {
     const STRICT: bool = false;
 
     fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
@@ -51,28 +64,37 @@ impl FromFields for EventTypeIn {
     }
 }
 
-/// A new event type with its name.
-pub struct NamedEventTypeIn {
+/// A new event type.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct EventTypeIn {
+    /// Its name.
+    #[schema(value_type = schema::EventTypeName)]
     name: String,
-    rest: EventTypeIn,
+    #[serde(flatten)]
+    rest: EventTypeUpdate,
 }
 
-impl FromFields for NamedEventTypeIn {
+impl FromFields for EventTypeIn {
     const STRICT: bool = false;
 
     fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
         let name = fields.required("name", check::event_type);
-        let rest = EventTypeIn::read(fields, config);
+        let rest = EventTypeUpdate::read(fields, config);
         Some(Self { name: name?, rest: rest? })
     }
 }
 
 /// A partial update.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct EventTypePatch {
     description: Option<String>,
     archived: Option<bool>,
     deprecated: Option<bool>,
+    #[schema(value_type = Option<schema::EventTypeName>)]
     feature_flag: Patch<String>,
+    #[schema(value_type = Option<BTreeMap<String, Object>>)]
     schemas: Patch<Value>,
 }
 
@@ -91,7 +113,7 @@ impl FromFields for EventTypePatch {
 }
 
 /// An event type on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventTypeOut {
     name: String,
@@ -101,8 +123,11 @@ pub struct EventTypeOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     feature_flag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Object>>)]
     schemas: Option<Value>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
@@ -121,13 +146,19 @@ impl From<EventType> for EventTypeOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/event-type", operation_id = "v1.event-type.list", tag = "Event Type", summary = "List Event Types",
+    params(page::Paging, ("include_archived" = Option<bool>, Query, description = "Archived ones too"), ("with_content" = Option<bool>, Query, description = "With their schemas")),
+    responses((status = 200, body = List<EventTypeOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list(caller: Instance<ReadTraffic>, mut query: Query) -> Result<Json<List<EventTypeOut>>, ApiError> {
     let request = page::request::<EventTypeId>(&mut query, Order::Ascending);
     let archived = query.flag("include_archived", false);
     let content = query.flag("with_content", false);
     query.finish()?;
     let read = |request| caller.gateway.store.list::<EventType>(None, request);
-    let keep = |row: &Stored<EventType>| (archived || !row.value.archived) && is_visible(&row.value, caller.key.role);
+    let keep = |row: &Stored<EventType>| (archived || !row.value.archived) && is_visible(&row.value, &caller.caller);
     let (page, stopped_at) = page::filtered(request, read, |row| row.value.id(), keep).await?;
     let out = |row: Stored<EventType>| {
         let schemas = row.value.schemas.clone().filter(|_| content);
@@ -137,9 +168,15 @@ pub async fn list(caller: Instance<ReadTraffic>, mut query: Query) -> Result<Jso
 }
 
 /// Makes an event type, or takes an archived one back into the catalogue.
+#[utoipa::path(
+    post, path = "/event-type", operation_id = "v1.event-type.create", tag = "Event Type", summary = "Create Event Type",
+    request_body = EventTypeIn,
+    responses((status = 201, body = EventTypeOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn create(
     caller: Instance<Operate>,
-    In(input): In<NamedEventTypeIn>,
+    In(input): In<EventTypeIn>,
 ) -> Result<(StatusCode, Json<EventTypeOut>), ApiError> {
     let gateway = &caller.gateway;
     let event_type = match gateway.store.find::<EventType>(None, &input.name).await? {
@@ -153,16 +190,25 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(event_type.into())))
 }
 
+#[utoipa::path(
+    get, path = "/event-type/{event_type_name}", operation_id = "v1.event-type.get", tag = "Event Type", summary = "Get Event Type",
+    responses((status = 200, body = EventTypeOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn get(caller: Instance<ReadTraffic>, Path(name): Path<String>) -> Result<Json<EventTypeOut>, ApiError> {
-    let found = caller.gateway.store.find::<EventType>(None, &name).await?.map(|stored| stored.value);
-    let visible = found.filter(|event_type| is_visible(event_type, caller.key.role));
-    Ok(Json(visible.ok_or_else(|| ApiError::no_such("event type"))?.into()))
+    Ok(Json(visible(&caller.gateway, &caller.caller, &name).await?.into()))
 }
 
+#[utoipa::path(
+    put, path = "/event-type/{event_type_name}", operation_id = "v1.event-type.update", tag = "Event Type", summary = "Update Event Type",
+    request_body = EventTypeUpdate,
+    responses((status = 200, body = EventTypeOut), (status = 201, body = EventTypeOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn put(
     caller: Instance<Operate>,
     Path(name): Path<String>,
-    In(input): In<EventTypeIn>,
+    In(input): In<EventTypeUpdate>,
 ) -> Result<(StatusCode, Json<EventTypeOut>), ApiError> {
     let gateway = &caller.gateway;
     if gateway.store.find::<EventType>(None, &name).await?.is_some() {
@@ -172,6 +218,12 @@ pub async fn put(
     Ok((StatusCode::CREATED, Json(insert_new(gateway, name, input).await?.into())))
 }
 
+#[utoipa::path(
+    patch, path = "/event-type/{event_type_name}", operation_id = "patch_event_type", tag = "Event Type", summary = "Patch Event Type",
+    request_body = EventTypePatch,
+    responses((status = 200, body = EventTypeOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn patch(
     caller: Instance<Operate>,
     Path(name): Path<String>,
@@ -191,6 +243,12 @@ pub async fn patch(
 }
 
 /// Archives an event type; with `expunge` it is removed. Endpoints that name it go on getting it.
+#[utoipa::path(
+    delete, path = "/event-type/{event_type_name}", operation_id = "v1.event-type.delete", tag = "Event Type", summary = "Delete Event Type",
+    params(("expunge" = Option<bool>, Query, description = "Remove it instead of archiving it")),
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn delete(
     caller: Instance<Operate>,
     Path(name): Path<String>,
@@ -215,7 +273,7 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn insert_new(gateway: &Gateway, name: String, input: EventTypeIn) -> Result<EventType, ApiError> {
+async fn insert_new(gateway: &Gateway, name: String, input: EventTypeUpdate) -> Result<EventType, ApiError> {
     let now = gateway.clock.now();
     let event_type = EventType {
         id: gateway.minter.mint(),
@@ -232,7 +290,7 @@ async fn insert_new(gateway: &Gateway, name: String, input: EventTypeIn) -> Resu
     Ok(event_type)
 }
 
-async fn replace(gateway: &Gateway, name: &str, input: &EventTypeIn) -> Result<EventType, ApiError> {
+async fn replace(gateway: &Gateway, name: &str, input: &EventTypeUpdate) -> Result<EventType, ApiError> {
     let now = gateway.clock.now();
     let edit = |event_type: &mut EventType| {
         let input = input.clone();
@@ -247,8 +305,18 @@ async fn replace(gateway: &Gateway, name: &str, input: &EventTypeIn) -> Result<E
     edit::change(gateway, None, name, edit).await
 }
 
-fn is_visible(event_type: &EventType, role: Role) -> bool {
-    event_type.feature_flag.is_none() || Operate::granted(role)
+/// The event type of this name, if it is shown to the caller.
+///
+/// # Errors
+/// [`ApiError::NotFound`], or as the store.
+pub async fn visible(gateway: &Gateway, caller: &Caller, name: &str) -> Result<EventType, ApiError> {
+    let found = gateway.store.find::<EventType>(None, name).await?.map(|stored| stored.value);
+    found.filter(|event_type| is_visible(event_type, caller)).ok_or_else(|| ApiError::no_such("event type"))
+}
+
+fn is_visible(event_type: &EventType, caller: &Caller) -> bool {
+    let shown = |flag: &String| Operate::granted(caller) || caller.feature_flags.contains(flag);
+    event_type.feature_flag.as_ref().is_none_or(shown)
 }
 
 fn schemas(map: Map<String, Value>) -> Result<Value, Problem> {

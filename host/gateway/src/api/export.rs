@@ -17,7 +17,7 @@ use hookloom_runtime::{Recorded, Replay, ReplayComponent, Request};
 use super::{
     auth::{Exports, Read, Tenant},
     extract::Query,
-    respond::ApiError,
+    respond::{ApiError, HttpErrorOut},
     version,
 };
 use crate::{
@@ -31,6 +31,12 @@ use crate::{
 };
 
 /// A past call as a replay file; with `?component=true` it carries the component too.
+#[utoipa::path(
+    get, path = "/app/{app_id}/call/{call_id}/export", operation_id = "v1.call.export", tag = "Plugin Call", summary = "Export Call",
+    params(("component" = Option<bool>, Query, description = "With the component in the file")),
+    responses((status = 200, body = serde_json::Value), (status = 410, body = HttpErrorOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn call(
     tenant: Tenant<Read>,
     exports: Exports,
@@ -67,6 +73,11 @@ pub async fn call(
 }
 
 /// The bytes of a version's component, as they were uploaded.
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/component", operation_id = "v1.version.get-component", tag = "Plugin Version", summary = "Download Component",
+    responses((status = 200, body = Vec<u8>, content_type = "application/wasm"), (status = 410, body = HttpErrorOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn component(
     tenant: Tenant<Read>,
     exports: Exports,

@@ -94,11 +94,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 /// Why a body could not be read.
 pub(super) fn body_error(rejection: &BytesRejection, bytes_max: usize) -> ApiError {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::TooLarge { detail: format!("the body is larger than {bytes_max} bytes") }
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(bytes_max),
         _ => ApiError::Invalid { code: "body_incomplete", detail: "the body broke off".into() },
     }
+}
+
+/// What a body over the limit is told.
+pub(super) fn too_large(bytes_max: usize) -> ApiError {
+    ApiError::TooLarge { detail: format!("the body is larger than {bytes_max} bytes") }
 }
 
 /// The content type without its parameters, in lower case; empty if there is none.

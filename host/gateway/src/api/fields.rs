@@ -141,6 +141,12 @@ impl Fields {
         value
     }
 
+    /// The fields that were asked for.
+    #[cfg(test)]
+    pub fn taken(&self) -> &[&'static str] {
+        &self.taken
+    }
+
     /// Notes what is wrong with a field.
     pub fn refuse(&mut self, name: &str, problem: Problem) {
         let path: Vec<&str> =
@@ -169,7 +175,9 @@ impl Fields {
     }
 
     fn take(&mut self, name: &'static str) -> Option<Box<RawValue>> {
-        self.taken.push(name);
+        if !self.taken.contains(&name) {
+            self.taken.push(name);
+        }
         self.values.remove(name)
     }
 

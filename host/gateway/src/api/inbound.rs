@@ -3,7 +3,8 @@
 use axum::{Json, extract::Path, http::StatusCode};
 use hookloom_runtime::{Contact, Header};
 use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Read, Replay, Tenant},
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     gateway::Gateway,
     id::{AppId, EventId, MessageId, SourceId, VersionId},
+    schema,
     store::{
         CallFilter, EventFilter, Order, PageRequest,
         flow::{Event, EventState, MatchRow, MatchState, WorkKind},
@@ -29,11 +31,12 @@ use crate::{
 const CALLS_MAX: usize = 50;
 
 /// An event in a list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventOut {
     id: EventId,
     source_id: SourceId,
+    #[schema(format = DateTime)]
     received_at: String,
     state: EventState,
     reason: Option<String>,
@@ -43,23 +46,28 @@ pub struct EventOut {
 }
 
 /// An event with everything that is known of it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventDetailOut {
     #[serde(flatten)]
     event: EventOut,
+    #[schema(value_type = Vec<schema::Header>)]
     headers: Vec<Header>,
+    /// As it arrived.
+    #[schema(value_type = serde_json::Value)]
     payload: Box<RawValue>,
     matches: Vec<MatchOut>,
     calls: Vec<CallOut>,
 }
 
 /// What one rule match came to.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MatchOut {
     rule: String,
+    #[schema(value_type = schema::Contact)]
     contact: Contact,
+    #[schema(value_type = Object)]
     variables: Box<RawValue>,
     state: MatchState,
     reason_code: Option<String>,
@@ -84,6 +92,19 @@ impl EventOut {
     }
 }
 
+/// What is processed again.
+#[derive(Serialize, ToSchema)]
+pub struct EventReprocessOut {
+    /// The event.
+    id: EventId,
+}
+
+#[utoipa::path(
+    get, path = "/app/{app_id}/inbound", operation_id = "v1.inbound.list", tag = "Inbound Event", summary = "List Inbound Events",
+    params(page::Paging, ("source" = Option<String>, Query, description = "Only events of this source: its id or uid"), ("state" = Option<EventState>, Query, description = "Only events in this state"), ("before" = Option<schema::DateTime>, Query, description = "Only events that arrived before"), ("after" = Option<schema::DateTime>, Query, description = "Only events that arrived after")),
+    responses((status = 200, body = List<EventOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<EventOut>>, ApiError> {
     let request = page::request::<EventId>(&mut query, Order::Descending);
     let source = query.optional("source", Ok);
@@ -103,6 +124,11 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<Ev
     Ok(Json(List::new(page, |row| row.id.as_str(), |row| Ok(EventOut::new(row, &known)))?))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/inbound/{event_id}", operation_id = "v1.inbound.get", tag = "Inbound Event", summary = "Get Inbound Event",
+    responses((status = 200, body = EventDetailOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(
     tenant: Tenant<Read>,
     Path((_, id)): Path<(String, String)>,
@@ -126,10 +152,15 @@ pub async fn get(
 }
 
 /// Maps a held event again, by what is active now.
+#[utoipa::path(
+    post, path = "/app/{app_id}/inbound/{event_id}/reprocess", operation_id = "v1.inbound.reprocess", tag = "Inbound Event", summary = "Reprocess Inbound Event",
+    responses((status = 202, body = EventReprocessOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn reprocess(
     tenant: Tenant<Replay>,
     Path((_, id)): Path<(String, String)>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<EventReprocessOut>), ApiError> {
     let gateway = &tenant.gateway;
     let event = find(gateway, &tenant.app.id, &id).await?;
     if gateway.store.reprocess_event(&tenant.app.id, &event.id, gateway.clock.now()).await?.is_none() {
@@ -137,7 +168,7 @@ pub async fn reprocess(
         return Err(ApiError::Conflict { code: "not_held", detail });
     }
     gateway.engine.ring(WorkKind::Map);
-    Ok((StatusCode::ACCEPTED, Json(json!({ "id": event.id }))))
+    Ok((StatusCode::ACCEPTED, Json(EventReprocessOut { id: event.id })))
 }
 
 /// The tenant's event with this id.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Operate, Tenant},
@@ -45,7 +46,7 @@ impl FromFields for LimitsIn {
 }
 
 /// The limits on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct LimitsOut {
     /// What is lowered for this tenant.
     own: BTreeMap<String, u64>,
@@ -66,15 +67,31 @@ impl LimitsOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/limits", operation_id = "v1.application.get-limits", tag = "Application", summary = "Get Plugin Limits",
+    responses((status = 200, body = LimitsOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn get(tenant: Tenant<Operate>) -> Json<LimitsOut> {
     Json(LimitsOut::new(&tenant.gateway, tenant.app))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/limits", operation_id = "v1.application.update-limits", tag = "Application", summary = "Update Plugin Limits",
+    request_body = TenantLimits,
+    responses((status = 200, body = LimitsOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn put(tenant: Tenant<Operate>, In(LimitsIn(input)): In<LimitsIn>) -> Result<Json<LimitsOut>, ApiError> {
     let app = set(&tenant, &input).await?;
     Ok(Json(LimitsOut::new(&tenant.gateway, app)))
 }
 
+#[utoipa::path(
+    delete, path = "/app/{app_id}/limits", operation_id = "v1.application.delete-limits", tag = "Application", summary = "Delete Plugin Limits",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn delete(tenant: Tenant<Operate>) -> Result<StatusCode, ApiError> {
     set(&tenant, &TenantLimits::default()).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -3,7 +3,10 @@
 //! A payload is kept and answered as the text that was sent: no number is ever parsed. The message and the work to fan it
 //! out are committed together before the answer.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -14,6 +17,7 @@ use hookloom_runtime::Origin;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     application::{self, ApplicationIn},
@@ -22,6 +26,7 @@ use super::{
     edit,
     extract::{JsonBytes, Query},
     fields::{self, Fields, FromFields},
+    gate,
     page::{self, List},
     respond::ApiError,
 };
@@ -32,6 +37,7 @@ use crate::{
     id::{AppId, EventId, MessageId},
     json::{self, Kind},
     quota,
+    schema::{self, params},
     store::{
         MessageFilter, Order, StoreError,
         flow::{Accepted, Idempotency, Job, LaneHead, Message, WorkKind},
@@ -40,20 +46,44 @@ use crate::{
     timing::Stage,
 };
 
-/// Longest `Idempotency-Key` in bytes.
-const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// What stands for a payload that was removed.
+const EXPIRED: &str = r#"{"expired":true}"#;
+/// Days that a payload may be kept by its own wish.
+const RETENTION_DAYS: std::ops::RangeInclusive<u64> = 5..=90;
 
 /// A message to publish.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct MessageIn {
+    /// Its event type.
+    #[schema(value_type = schema::EventTypeName)]
     event_type: String,
+    /// The platform's own id for it: a second one with it is refused.
+    #[schema(value_type = Option<schema::Uid>)]
     event_id: Option<String>,
+    /// The channels that it goes out on.
+    #[schema(value_type = Option<Vec<schema::Channel>>, min_items = 1, max_items = 5)]
     channels: Vec<String>,
+    /// What is sent, byte for byte as it stands here.
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
+    /// Made if the application in the path does not exist. Operators only.
     application: Option<ApplicationIn>,
+    /// Who wrote it. Missing: `system`.
+    #[schema(value_type = Option<schema::Origin>)]
     origin: Origin,
+    /// How it reached the tenant, for example `sms`.
+    #[schema(value_type = Option<schema::Channel>)]
     medium: Option<String>,
+    /// Not before this time.
+    #[schema(value_type = Option<String>, format = DateTime)]
     deliver_at: Option<Timestamp>,
+    /// Messages with the same key do not overtake each other at endpoints that ask for order.
+    #[schema(min_length = 1, max_length = 256)]
     ordering_key: Option<String>,
+    /// Days after which its content is removed. Missing: as long as the message is kept.
+    #[schema(rename = "payloadRetentionPeriod", value_type = Option<u64>, minimum = 5, maximum = 90)]
+    retention: Option<Duration>,
 }
 
 impl FromFields for MessageIn {
@@ -69,13 +99,25 @@ impl FromFields for MessageIn {
         let medium = fields.optional("medium", check::channel);
         let deliver_at = fields.optional("deliverAt", check::time);
         let ordering_key = fields.optional("orderingKey", check::ordering_key);
+        let retention = fields.optional("payloadRetentionPeriod", retention);
         let (event_type, payload) = (event_type?, payload?);
-        Some(Self { event_type, event_id, channels, payload, application, origin, medium, deliver_at, ordering_key })
+        Some(Self {
+            event_type,
+            event_id,
+            channels,
+            payload,
+            application,
+            origin,
+            medium,
+            deliver_at,
+            ordering_key,
+            retention,
+        })
     }
 }
 
 /// A message on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageOut {
     id: MessageId,
@@ -83,13 +125,18 @@ pub struct MessageOut {
     event_id: Option<String>,
     event_type: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     channels: Vec<String>,
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
+    #[schema(format = DateTime)]
     timestamp: String,
+    #[schema(value_type = schema::Origin)]
     origin: Origin,
     #[serde(skip_serializing_if = "Option::is_none")]
     medium: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     deliver_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ordering_key: Option<String>,
@@ -103,7 +150,11 @@ impl MessageOut {
     /// # Errors
     /// [`ApiError::Bug`] if what was accepted is no JSON.
     pub fn new(message: Message, content: bool) -> Result<Self, ApiError> {
-        let payload = if content { message.payload } else { "{}".to_owned() };
+        let payload = match (content, message.payload.is_empty()) {
+            (false, _) => "{}".to_owned(),
+            (true, true) => EXPIRED.to_owned(),
+            (true, false) => message.payload,
+        };
         Ok(Self {
             id: message.id,
             event_id: message.uid,
@@ -120,6 +171,13 @@ impl MessageOut {
     }
 }
 
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg", operation_id = "v1.message.create", tag = "Message", summary = "Create Message",
+    params(("with_content" = Option<bool>, Query, description = "Whether payloads and answers are shown; `{}` or an empty text stands for them otherwise")),
+    request_body = MessageIn,
+    responses((status = 202, body = MessageOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn create(
     prospect: Prospect<Change>,
     headers: HeaderMap,
@@ -143,6 +201,12 @@ pub async fn create(
     Ok((StatusCode::ACCEPTED, Json(MessageOut::new(message, content)?)))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg", operation_id = "v1.message.list", tag = "Message", summary = "List Messages",
+    params(page::Paging, Filters, ("with_content" = Option<bool>, Query, description = "Whether payloads and answers are shown; `{}` or an empty text stands for them otherwise")),
+    responses((status = 200, body = List<MessageOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list(tenant: Tenant<ReadTraffic>, mut query: Query) -> Result<Json<List<MessageOut>>, ApiError> {
     let request = page::request::<MessageId>(&mut query, Order::Descending);
     let filter = filter(&mut query);
@@ -152,6 +216,12 @@ pub async fn list(tenant: Tenant<ReadTraffic>, mut query: Query) -> Result<Json<
     Ok(Json(List::new(page, |row| row.id.as_str(), |row| MessageOut::new(row, content))?))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}", operation_id = "v1.message.get", tag = "Message", summary = "Get Message",
+    params(("with_content" = Option<bool>, Query, description = "Whether payloads and answers are shown; `{}` or an empty text stands for them otherwise")),
+    responses((status = 200, body = MessageOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn get(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -162,12 +232,41 @@ pub async fn get(
     Ok(Json(MessageOut::new(find(&tenant.gateway, &tenant.app.id, &name).await?, content)?))
 }
 
+/// Removes what the message says, and every copy of it: what plugins made of it and were called with, and what is held. What
+/// still waits of it is cancelled.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/msg/{msg_id}/content", operation_id = "v1.message.expunge-content", tag = "Message", summary = "Delete Message Content",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
+pub async fn expunge(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
+    let message = find(gateway, app, &name).await?.id;
+    if !gateway.store.expunge_message(app, &message, gateway.clock.now()).await? {
+        return Err(ApiError::no_such("message"));
+    }
+    // Messages behind it in its line may go on.
+    gateway.engine.ring(WorkKind::FanOut);
+    gateway.engine.ring(WorkKind::Deliver);
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The message with this id or `eventId`.
 ///
 /// # Errors
 /// [`ApiError::NotFound`], or as the store.
 pub async fn find(gateway: &Gateway, app: &AppId, name: &str) -> Result<Message, ApiError> {
     gateway.store.message(app, name).await?.ok_or_else(|| ApiError::no_such("message"))
+}
+
+params! {
+    /// By what lists of messages are filtered, see [`filter`].
+    pub struct Filters {
+        "channel": schema::Channel = "Only messages with this channel",
+        "event_types": schema::EventTypeNames = "Only messages of these event types, separated by commas or repeated",
+        "before": schema::DateTime = "Only what is from before",
+        "after": schema::DateTime = "Only what is from after",
+    }
 }
 
 /// Reads the parameters by which lists of messages are filtered.
@@ -198,6 +297,8 @@ async fn accept(
     let bytes = input.payload.get().len();
     let taken = gateway.quotas.take(&*gateway.store, &app, (quota::Kind::Message, bytes), gateway.clock.now()).await?;
     taken.map_err(ApiError::QuotaExceeded)?;
+    let now = gateway.clock.now();
+    let sent = input.deliver_at.map_or(now, |at| at.max(now));
     let message = Message {
         id: gateway.minter.mint(),
         app,
@@ -206,11 +307,12 @@ async fn accept(
         channels: input.channels,
         origin: input.origin,
         medium: input.medium,
-        created_at: gateway.clock.now(),
+        created_at: now,
         deliver_at: input.deliver_at,
         event: None,
         operational: false,
         ordering_key: input.ordering_key,
+        content_until: input.retention.map(|period| sent.after(period)),
         payload: String::from(Box::<str>::from(input.payload)),
     };
     let (admitting, new) = (gateway.clone(), message.clone());
@@ -239,8 +341,11 @@ async fn admit(
     Ok(admitted.accepted)
 }
 
-/// Makes the application that a message brings along.
-async fn make_application(gateway: &Gateway, name: &str, input: Option<ApplicationIn>) -> Result<AppId, ApiError> {
+/// Makes the application that a message or a portal link brings along.
+///
+/// # Errors
+/// [`ApiError::NotFound`] if it brings none, [`ApiError::Validation`], or as the store.
+pub async fn make_application(gateway: &Gateway, name: &str, input: Option<ApplicationIn>) -> Result<AppId, ApiError> {
     let Some(mut input) = input else { return Err(ApiError::no_such("application")) };
     edit::check_new_name::<AppId>("app_id", name, "application")?;
     if input.uid.as_deref().is_some_and(|uid| uid != name) {
@@ -263,14 +368,13 @@ fn read_payload(fields: &mut Fields, depth_max: usize) -> Option<Box<RawValue>> 
 }
 
 fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<Idempotency>, ApiError> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    match key.to_str() {
-        Ok(key) if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) => {
-            Ok(Some(Idempotency { key: key.to_owned(), request: Sha256::digest(body).into() }))
-        }
-        _ => Err(ApiError::Invalid {
-            code: "invalid_idempotency_key",
-            detail: format!("Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"),
-        }),
+    let key = gate::idempotency_key(headers)?;
+    Ok(key.map(|key| Idempotency { key: key.to_owned(), request: Sha256::digest(body).into() }))
+}
+
+fn retention(days: u64) -> Result<Duration, Problem> {
+    if RETENTION_DAYS.contains(&days) {
+        return Ok(Duration::from_secs(days * 24 * 60 * 60));
     }
+    Err(format!("must lie between {} and {} days", RETENTION_DAYS.start(), RETENTION_DAYS.end()).into())
 }

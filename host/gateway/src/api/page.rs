@@ -6,9 +6,13 @@
 use std::{cmp::Ordering, future::Future, str::FromStr};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{check::Problem, extract::Query, respond::ApiError};
-use crate::store::{Order, Page, PageRequest, Position, StoreError};
+use crate::{
+    schema::{self, params},
+    store::{Order, Page, PageRequest, Position, StoreError},
+};
 
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 250;
@@ -17,7 +21,7 @@ const LIMIT_MAX: usize = 250;
 const SCANNED_MAX: usize = 5_000;
 
 /// A page of a list on the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct List<T> {
     /// The rows.
@@ -56,6 +60,15 @@ impl<T> List<T> {
             None => {}
         }
         self
+    }
+}
+
+params! {
+    /// Which part of a list is wanted, see [`request`].
+    pub struct Paging {
+        "limit": schema::Limit = "At most this many rows; never more than 250",
+        "iterator": String = "The `iterator` or `prevIterator` of another page",
+        "order": schema::Ordering = "By the time of creation",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Read, Tenant},
@@ -19,6 +20,7 @@ use crate::{
     gateway::Gateway,
     id::{AppId, PluginId, VersionId},
     rollout::{ReturnPolicy, Rollout},
+    schema,
     store::{
         Order, delete as removal, insert,
         resource::{Plugin, Resource},
@@ -26,11 +28,20 @@ use crate::{
 };
 
 /// A new plugin, or all that a full update sets.
-#[derive(Clone)]
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct PluginIn {
+    /// Its name.
+    #[schema(value_type = schema::Text)]
     name: String,
+    /// The tenant's own id for it.
+    #[schema(value_type = Option<schema::Uid>)]
     uid: Option<String>,
+    /// A note for people.
+    #[schema(required = false, max_length = 1024)]
     description: String,
+    /// When a version that fails too often is returned from. Missing: as the process's.
+    #[schema(value_type = Option<ReturnPolicyIn>)]
     automatic_return: Option<ReturnPolicy>,
 }
 
@@ -47,10 +58,15 @@ impl FromFields for PluginIn {
 }
 
 /// A partial update.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct PluginPatch {
+    #[schema(value_type = Option<schema::Text>)]
     name: Option<String>,
+    #[schema(value_type = Option<schema::Uid>)]
     uid: Patch<String>,
     description: Option<String>,
+    #[schema(value_type = Option<ReturnPolicyIn>)]
     automatic_return: Patch<ReturnPolicy>,
 }
 
@@ -68,7 +84,7 @@ impl FromFields for PluginPatch {
 }
 
 /// A plugin on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginOut {
     id: PluginId,
@@ -82,12 +98,14 @@ pub struct PluginOut {
     shadow: Option<CandidateOut>,
     /// None: as the process's.
     automatic_return: Option<ReturnPolicy>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
 /// A version that runs beside the active one.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct CandidateOut {
     version_id: VersionId,
@@ -119,6 +137,12 @@ impl From<Plugin> for PluginOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin", operation_id = "v1.plugin.list", tag = "Plugin", summary = "List Plugins",
+    params(page::Paging),
+    responses((status = 200, body = List<PluginOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<PluginOut>>, ApiError> {
     let request = page::request::<PluginId>(&mut query, Order::Ascending);
     query.finish()?;
@@ -126,6 +150,12 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<Pl
     Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
 }
 
+#[utoipa::path(
+    post, path = "/app/{app_id}/plugin", operation_id = "v1.plugin.create", tag = "Plugin", summary = "Create Plugin",
+    request_body = PluginIn,
+    responses((status = 201, body = PluginOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn create(
     tenant: Tenant<Change>,
     In(input): In<PluginIn>,
@@ -134,10 +164,21 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(plugin.into())))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}", operation_id = "v1.plugin.get", tag = "Plugin", summary = "Get Plugin",
+    responses((status = 200, body = PluginOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<PluginOut>, ApiError> {
     Ok(Json(edit::find::<Plugin>(&tenant.gateway, &tenant.app.id, &name).await?.into()))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/plugin/{plugin_id}", operation_id = "v1.plugin.update", tag = "Plugin", summary = "Update Plugin",
+    request_body = PluginIn,
+    responses((status = 200, body = PluginOut), (status = 201, body = PluginOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -158,6 +199,12 @@ pub async fn put(
     Ok((StatusCode::CREATED, Json(insert_new(gateway, app, input).await?.into())))
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}/plugin/{plugin_id}", operation_id = "v1.plugin.patch", tag = "Plugin", summary = "Patch Plugin",
+    request_body = PluginPatch,
+    responses((status = 200, body = PluginOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn patch(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -176,6 +223,11 @@ pub async fn patch(
 }
 
 /// Removes a plugin that nothing is bound to, with its versions.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/plugin/{plugin_id}", operation_id = "v1.plugin.delete", tag = "Plugin", summary = "Delete Plugin",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let gateway = &tenant.gateway;
     let plugin = edit::find::<Plugin>(gateway, &tenant.app.id, &name).await?;

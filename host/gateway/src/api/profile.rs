@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use axum::{Json, extract::Path};
 use serde::Serialize;
 use url::{Host, Url};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Read, ReadTraffic, Tenant},
@@ -25,6 +26,7 @@ use crate::{
     gateway::Gateway,
     id::{AppId, EndpointId},
     profile::{EventType, Outbound, Profile},
+    schema,
     sealing::{self, Place},
     store::{
         PageRequest, Position, Write,
@@ -39,7 +41,7 @@ const SCOPE_BYTES_MAX: usize = 256;
 const PAGE: usize = 500;
 
 /// A profile in the list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileOut {
     name: String,
@@ -58,17 +60,19 @@ pub struct ProfileOut {
 }
 
 /// An entry of a catalogue on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProfileEventTypeOut)]
 pub struct EventTypeOut {
     name: String,
     title: String,
     description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     example: Option<Box<serde_json::value::RawValue>>,
 }
 
 /// All profiles; there are few.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ProfilesOut {
     data: Vec<ProfileOut>,
 }
@@ -77,8 +81,9 @@ pub struct ProfilesOut {
 pub struct ChoiceIn(ProfileChoice);
 
 /// The same on the wire, and what follows.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ProfileChoiceOut)]
 pub struct ChoiceOut {
     /// Null: the tenant's.
     profile: Option<String>,
@@ -92,7 +97,8 @@ pub struct ChoiceOut {
 pub struct DefaultIn(Option<String>);
 
 /// The same on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DefaultProfileOut)]
 pub struct DefaultOut {
     /// Null: `standard`.
     profile: Option<String>,
@@ -161,11 +167,21 @@ impl TryFrom<&Profile> for ProfileOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/profile", operation_id = "v1.profile.list", tag = "Profile", summary = "List Profiles",
+    responses((status = 200, body = ProfilesOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list(tenant: Tenant<ReadTraffic>) -> Result<Json<ProfilesOut>, ApiError> {
     let all = tenant.gateway.config.profiles.iter();
     Ok(Json(ProfilesOut { data: all.map(|profile| profile.as_ref().try_into()).collect::<Result<_, ApiError>>()? }))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/profile/{profile_name}", operation_id = "v1.profile.get", tag = "Profile", summary = "Get Profile",
+    responses((status = 200, body = ProfileOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn get(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -174,6 +190,11 @@ pub async fn get(
     Ok(Json(profile.as_ref().try_into()?))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/profile", operation_id = "v1.endpoint.get-profile", tag = "Profile", summary = "Get Endpoint Profile",
+    responses((status = 200, body = ChoiceOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_choice(
     tenant: Tenant<Read>,
     Path((_, name)): Path<(String, String)>,
@@ -182,6 +203,12 @@ pub async fn get_choice(
     Ok(Json(ChoiceOut::new(&tenant.app, &endpoint)))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}/profile", operation_id = "v1.endpoint.update-profile", tag = "Profile", summary = "Update Endpoint Profile",
+    request_body = schema::ProfileChoice,
+    responses((status = 200, body = ChoiceOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put_choice(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -204,11 +231,22 @@ pub async fn put_choice(
     Ok(Json(ChoiceOut::new(app, &endpoint)))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/default-profile", operation_id = "v1.application.get-default-profile", tag = "Profile", summary = "Get Default Profile",
+    responses((status = 200, body = DefaultOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_default(tenant: Tenant<Read>) -> Json<DefaultOut> {
     Json(DefaultOut { effective: tenant.app.default_profile().to_owned(), profile: tenant.app.profile })
 }
 
 /// Sets the profile of all that name none; all of them must be able to follow it.
+#[utoipa::path(
+    put, path = "/app/{app_id}/default-profile", operation_id = "v1.application.update-default-profile", tag = "Profile", summary = "Update Default Profile",
+    request_body = schema::DefaultProfile,
+    responses((status = 200, body = DefaultOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put_default(
     tenant: Tenant<Change>,
     In(DefaultIn(profile)): In<DefaultIn>,

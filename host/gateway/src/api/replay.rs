@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Read, Replay as MayReplay, Tenant},
@@ -23,8 +23,9 @@ use crate::{
     clock::Timestamp,
     config::Config,
     gateway::Gateway,
-    id::{AppId, ReplayId},
+    id::{AppId, EndpointId, ReplayId},
     replay::{KEPT_MAX, Replay, ReplayState},
+    schema,
     store::{
         Order, StoreError, Write, delete as removal,
         flow::{DeliveryState, ReplayFilter, WorkKind},
@@ -40,15 +41,32 @@ const COUNT_MAX: usize = 10_000;
 const ENDED: [DeliveryState; 3] = [DeliveryState::Delivered, DeliveryState::Dead, DeliveryState::Cancelled];
 
 /// What is to be sent again.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct ReplayIn {
-    /// Id or uid.
+    /// Only of this endpoint: its id or uid.
+    #[schema(rename = "endpointId")]
     endpoint: Option<String>,
+    /// Only deliveries in these states. Missing: `dead`.
+    #[schema(value_type = Option<Vec<schema::EndedState>>, min_items = 1)]
     states: Vec<DeliveryState>,
+    /// Instead: messages that have no delivery for the endpoint, though it would have got them.
+    #[schema(required = false)]
     missing: bool,
+    /// Only of messages of these event types; `prefix.*` is a wildcard.
+    #[schema(value_type = Option<Vec<schema::EventTypeFilter>>, min_items = 1)]
     event_types: Vec<String>,
+    /// Only of messages with one of these channels.
+    #[schema(value_type = Option<Vec<schema::Channel>>, min_items = 1, max_items = 10)]
     channels: Vec<String>,
+    /// Of messages published at this time or later.
+    #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
+    /// Of messages published before.
+    #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
+    /// Only count.
+    #[schema(required = false)]
     dry_run: bool,
 }
 
@@ -72,8 +90,14 @@ impl FromFields for ReplayIn {
 }
 
 /// Svix's wish that what died at an endpoint is sent again.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct RecoverIn {
+    /// Of messages published at this time or later.
+    #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
+    /// Of messages published before.
+    #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
 }
 
@@ -87,17 +111,20 @@ impl FromFields for RecoverIn {
 }
 
 /// A replay on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplayOut {
     id: ReplayId,
     status: ReplayState,
     task: &'static str,
-    filter: ReplayFilter,
+    filter: ReplayFilterOut,
     /// Deliveries set in motion so far.
     moved: usize,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
+    #[schema(format = DateTime)]
     ended_at: Option<String>,
 }
 
@@ -107,7 +134,7 @@ impl From<Replay> for ReplayOut {
             id: replay.id,
             status: replay.state,
             task: "replay",
-            filter: replay.filter,
+            filter: replay.filter.into(),
             moved: replay.moved,
             created_at: replay.created_at.to_string(),
             updated_at: replay.updated_at.to_string(),
@@ -116,23 +143,78 @@ impl From<Replay> for ReplayOut {
     }
 }
 
+/// What a replay takes, on the wire.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplayFilterOut {
+    endpoint: Option<EndpointId>,
+    states: Vec<DeliveryState>,
+    missing: bool,
+    event_types: Vec<String>,
+    channels: Vec<String>,
+    #[schema(format = DateTime)]
+    since: String,
+    #[schema(format = DateTime)]
+    until: Option<String>,
+}
+
+impl From<ReplayFilter> for ReplayFilterOut {
+    fn from(filter: ReplayFilter) -> Self {
+        let ReplayFilter { endpoint, states, missing, event_types, channels, since, until } = filter;
+        let (since, until) = (since.to_string(), until.map(|until| until.to_string()));
+        Self { endpoint, states, missing, event_types, channels, since, until }
+    }
+}
+
+/// What a replay would take.
+#[derive(Serialize, ToSchema)]
+pub struct ReplayCountOut {
+    /// Deliveries, or messages that are missing.
+    count: usize,
+    /// There may be more: it was counted no further.
+    capped: bool,
+}
+
+/// A recovery on the wire.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoverOut {
+    id: ReplayId,
+    status: ReplayState,
+    task: &'static str,
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
 /// 200 with the count for a dry run, else 202: the replay and its work are committed together. A tenant has one at a time.
+#[utoipa::path(
+    post, path = "/app/{app_id}/replay", operation_id = "v1.replay.create", tag = "Replay", summary = "Create Replay",
+    request_body = ReplayIn,
+    responses((status = 202, body = ReplayOut), (status = 200, body = ReplayCountOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn create(tenant: Tenant<MayReplay>, In(input): In<ReplayIn>) -> Result<Response, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let filter = filter(&tenant, &input).await?;
     if input.dry_run {
         let count = gateway.store.count_replay(app, &filter, COUNT_MAX).await?;
-        return Ok(Json(json!({ "count": count, "capped": count >= COUNT_MAX })).into_response());
+        return Ok(Json(ReplayCountOut { count, capped: count >= COUNT_MAX }).into_response());
     }
     let replay = start(&tenant, filter).await?;
     Ok((StatusCode::ACCEPTED, Json(ReplayOut::from(replay))).into_response())
 }
 
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/recover", operation_id = "v1.endpoint.recover", tag = "Endpoint", summary = "Recover Failed Webhooks",
+    request_body = RecoverIn,
+    responses((status = 202, body = RecoverOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn recover(
     tenant: Tenant<MayReplay>,
     Path((_, endpoint)): Path<(String, String)>,
     In(input): In<RecoverIn>,
-) -> Result<Response, ApiError> {
+) -> Result<(StatusCode, Json<RecoverOut>), ApiError> {
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &endpoint).await?.id;
     let filter = ReplayFilter {
         endpoint: Some(endpoint),
@@ -144,15 +226,47 @@ pub async fn recover(
         until: input.until,
     };
     let replay = start(&tenant, filter).await?;
-    let answer = json!({
-        "id": replay.id,
-        "status": replay.state,
-        "task": "endpoint.recover",
-        "updatedAt": replay.updated_at.to_string(),
-    });
-    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+    let Replay { id, state: status, updated_at, .. } = replay;
+    let answer = RecoverOut { id, status, task: "endpoint.recover", updated_at: updated_at.to_string() };
+    Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
+/// Sends what the endpoint would have got and has no delivery of.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/replay-missing", operation_id = "v1.endpoint.replay-missing",
+    tag = "Endpoint", summary = "Replay Missing Webhooks",
+    request_body = RecoverIn,
+    responses((status = 202, body = RecoverOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
+pub async fn replay_missing(
+    tenant: Tenant<MayReplay>,
+    Path((_, endpoint)): Path<(String, String)>,
+    In(input): In<RecoverIn>,
+) -> Result<(StatusCode, Json<RecoverOut>), ApiError> {
+    let input = ReplayIn {
+        endpoint: Some(endpoint),
+        states: Vec::new(),
+        missing: true,
+        event_types: Vec::new(),
+        channels: Vec::new(),
+        since: input.since,
+        until: input.until,
+        dry_run: false,
+    };
+    let filter = filter(&tenant, &input).await?;
+    let replay = start(&tenant, filter).await?;
+    let Replay { id, state: status, updated_at, .. } = replay;
+    let answer = RecoverOut { id, status, task: "endpoint.replay", updated_at: updated_at.to_string() };
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+#[utoipa::path(
+    get, path = "/app/{app_id}/replay", operation_id = "v1.replay.list", tag = "Replay", summary = "List Replays",
+    params(page::Paging),
+    responses((status = 200, body = List<ReplayOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<ReplayOut>>, ApiError> {
     let request = page::request::<ReplayId>(&mut query, Order::Descending);
     query.finish()?;
@@ -160,11 +274,21 @@ pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<Re
     Ok(Json(List::new(page, |row| row.value.id.as_str(), |row| Ok(row.value.into()))?))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/replay/{replay_id}", operation_id = "v1.replay.get", tag = "Replay", summary = "Get Replay",
+    responses((status = 200, body = ReplayOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, id)): Path<(String, String)>) -> Result<Json<ReplayOut>, ApiError> {
     Ok(Json(find(&tenant.gateway, &tenant.app.id, &id).await?.into()))
 }
 
 /// Stops one that runs: what is in motion goes on. Removes one that has ended.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/replay/{replay_id}", operation_id = "v1.replay.delete", tag = "Replay", summary = "Delete Replay",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn delete(tenant: Tenant<MayReplay>, Path((_, id)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let replay = find(gateway, app, &id).await?;
@@ -178,7 +302,7 @@ pub async fn delete(tenant: Tenant<MayReplay>, Path((_, id)): Path<(String, Stri
         Ok(())
     };
     edit::change(gateway, Some(app), replay.id.as_str(), stop).await?;
-    tracing::info!(%app, replay = %replay.id, key = %tenant.key.id, "a replay was stopped");
+    tracing::info!(%app, replay = %replay.id, by = tenant.caller.name, "a replay was stopped");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -237,7 +361,7 @@ async fn start(tenant: &Tenant<MayReplay>, filter: ReplayFilter) -> Result<Repla
         }
         Err(error) => return Err(error.into()),
     }
-    tracing::info!(%app, replay = %replay.id, key = %tenant.key.id, filter = ?replay.filter, "a replay begins");
+    tracing::info!(%app, replay = %replay.id, by = tenant.caller.name, filter = ?replay.filter, "a replay begins");
     gateway.engine.ring(WorkKind::Replay);
     Ok(replay)
 }

@@ -10,6 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::{gateway::UnknownProfile, quota::Exceeded, secret::SecretError, store::StoreError};
 
@@ -109,8 +110,41 @@ pub enum ApiError {
     },
 }
 
+/// Every refusal but that of fields.
+#[derive(Serialize, ToSchema)]
+pub struct HttpErrorOut {
+    /// Names the reason, for programs.
+    code: &'static str,
+    /// Tells it, for people.
+    detail: String,
+}
+
+/// The refusal of fields, parameters or parts of the path.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HTTPValidationError)]
+pub struct ValidationErrorOut<'a> {
+    /// All that is wrong.
+    detail: &'a [ValidationItem],
+}
+
+/// The refusal of what is over a quota.
+#[derive(Serialize, ToSchema)]
+pub struct QuotaExceededOut {
+    /// `quota_exceeded`
+    code: &'static str,
+    /// Tells it, for people.
+    detail: String,
+    /// Which quota.
+    quota: &'static str,
+    /// How much of it is used.
+    used: u64,
+    /// How much the operator allows.
+    allowed: u64,
+}
+
 /// One field that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ValidationErrorItem)]
 pub struct ValidationItem {
     /// Where: `body`, `query` or `path`, then the names and indexes that lead to it.
     pub loc: Vec<String>,
@@ -183,9 +217,9 @@ impl ApiError {
     }
 
     fn body(&self) -> Value {
-        let told = |code: &str, detail: &str| json!({ "code": code, "detail": detail });
+        let told = |code: &'static str, detail: &str| json!(HttpErrorOut { code, detail: detail.to_owned() });
         match self {
-            Self::Validation(items) => json!({ "detail": items }),
+            Self::Validation(detail) => json!(ValidationErrorOut { detail }),
             Self::Invalid { code, detail }
             | Self::Unprocessable { code, detail }
             | Self::Gone { code, detail }
@@ -202,12 +236,12 @@ impl ApiError {
             Self::TooMany { .. } | Self::RateLimited { .. } => {
                 told("too_many_requests", "too many requests at once: try again later")
             }
-            Self::QuotaExceeded(exceeded) => json!({
-                "code": "quota_exceeded",
-                "detail": exceeded.to_string(),
-                "quota": exceeded.what,
-                "used": exceeded.used,
-                "allowed": exceeded.allowed,
+            Self::QuotaExceeded(exceeded) => json!(QuotaExceededOut {
+                code: "quota_exceeded",
+                detail: exceeded.to_string(),
+                quota: exceeded.what,
+                used: exceeded.used,
+                allowed: exceeded.allowed,
             }),
             Self::Unavailable { .. } => told("unavailable", "the gateway can't do this now: try again later"),
             Self::Bug { .. } => told("internal_error", "an internal error, which is logged"),

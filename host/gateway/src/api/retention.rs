@@ -2,6 +2,7 @@
 
 use axum::Json;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Operate, ReadTraffic, Tenant},
@@ -40,7 +41,7 @@ fn days(days: u32) -> Result<u32, Problem> {
 }
 
 /// Retention on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct RetentionOut {
     /// What is set for this tenant.
     own: TenantRetention,
@@ -54,10 +55,21 @@ impl RetentionOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/retention", operation_id = "v1.application.get-retention", tag = "Application", summary = "Get Retention",
+    responses((status = 200, body = RetentionOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn get(tenant: Tenant<ReadTraffic>) -> Json<RetentionOut> {
     Json(RetentionOut::new(*tenant.app.retention, &tenant.gateway.config.retention))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/retention", operation_id = "v1.application.update-retention", tag = "Application", summary = "Update Retention",
+    request_body = TenantRetention,
+    responses((status = 200, body = RetentionOut)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn put(
     tenant: Tenant<Operate>,
     In(RetentionIn(retention)): In<RetentionIn>,

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Read, Tenant},
     edit,
     extract::In,
     fields::{Fields, FromFields},
+    page::List,
     plugin::PluginOut,
     respond::ApiError,
     version::{self, VersionOut},
@@ -37,7 +39,7 @@ use crate::{
 pub type Digests = BTreeMap<VersionId, VersionDigests>;
 
 /// A policy as it is asked for: what is missing is as the process's, or the plugin's.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ReturnPolicyIn {
     enabled: Option<bool>,
@@ -68,9 +70,18 @@ impl ReturnPolicyIn {
 }
 
 /// A canary as it is asked for.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct CanaryIn {
-    share_permille: u16,
-    policy: ReturnPolicyIn,
+    /// The share of events and messages, in percent; or give `sharePermille`.
+    #[schema(minimum = 1, maximum = 100)]
+    share_percent: Option<u16>,
+    /// The share in thousandths.
+    #[schema(minimum = 1, maximum = 1000)]
+    share_permille: Option<u16>,
+    /// When it is returned from.
+    #[schema(required = false)]
+    automatic_return: ReturnPolicyIn,
 }
 
 impl FromFields for CanaryIn {
@@ -86,20 +97,21 @@ impl FromFields for CanaryIn {
         let percent = fields.optional("sharePercent", within(100));
         let permille = fields.optional("sharePermille", within(PERMILLE));
         let policy = fields.optional("automaticReturn", Ok).unwrap_or_default();
-        let share_permille = match (percent, permille) {
-            (Some(percent), None) => Some(percent * (PERMILLE / 100)),
-            (None, Some(permille)) => Some(permille),
-            _ => {
-                fields.refuse("sharePercent", "give either sharePercent or sharePermille".into());
-                None
-            }
-        };
-        Some(Self { share_permille: share_permille?, policy })
+        if percent.is_some() == permille.is_some() {
+            fields.refuse("sharePercent", "give either sharePercent or sharePermille".into());
+        }
+        Some(Self { share_percent: percent, share_permille: permille, automatic_return: policy })
+    }
+}
+
+impl CanaryIn {
+    fn permille(&self) -> u16 {
+        self.share_permille.or_else(|| Some(self.share_percent? * (PERMILLE / 100))).unwrap_or_default()
     }
 }
 
 /// A canary on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryOut {
     version_id: VersionId,
@@ -107,29 +119,34 @@ pub struct CanaryOut {
     digests: DigestsOut,
     share_permille: u16,
     automatic_return: ReturnPolicy,
+    #[schema(format = DateTime)]
     started_at: String,
+    #[schema(format = DateTime)]
     ended_at: Option<String>,
     end_reason: Option<String>,
     counts: TallyOut,
 }
 
 /// A shadow on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ShadowOut {
     version_id: VersionId,
     #[serde(flatten)]
     digests: DigestsOut,
+    #[schema(format = DateTime)]
     started_at: String,
+    #[schema(format = DateTime)]
     ended_at: Option<String>,
     end_reason: Option<String>,
+    #[schema(value_type = ShadowCounts)]
     counts: Value,
 }
 
 /// Counts on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct TallyOut {
+pub struct TallyOut {
     calls: u64,
     failures: u64,
     window_calls: usize,
@@ -140,18 +157,19 @@ struct TallyOut {
 }
 
 /// A failure on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct FaultOut {
+pub struct FaultOut {
     code: String,
     detail: String,
     call_id: crate::id::CallId,
 }
 
 /// A suspension on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SuspensionOut {
+    #[schema(format = DateTime)]
     suspended_at: String,
     code: String,
     detail: String,
@@ -160,7 +178,7 @@ pub struct SuspensionOut {
 }
 
 /// What names a version for ever, beside its id.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DigestsOut {
     /// Of component, contract and settings.
@@ -170,9 +188,10 @@ pub struct DigestsOut {
 }
 
 /// One entry of a plugin's history on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct EntryOut {
+pub struct EntryOut {
+    #[schema(format = DateTime)]
     at: String,
     action: Action,
     version_id: VersionId,
@@ -242,7 +261,7 @@ pub async fn digests<'a>(
 
 /// The tenant's doing, now.
 pub fn act(tenant: &Tenant<Change>, reason: Option<&str>) -> Act {
-    let by = Actor::Key(tenant.key.id.clone());
+    let by = tenant.caller.key_id.clone().map_or(Actor::Login, Actor::Key);
     Act { by, at: tenant.gateway.clock.now(), reason: reason.map(str::to_owned) }
 }
 
@@ -294,6 +313,11 @@ pub async fn change(
 }
 
 /// 201 for a shadow that begins, 200 for one that runs already.
+#[utoipa::path(
+    put, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/shadow", operation_id = "v1.version.start-shadow", tag = "Plugin Version", summary = "Start Shadow",
+    responses((status = 201, body = ShadowOut), (status = 200, body = ShadowOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn start_shadow(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -317,6 +341,11 @@ pub async fn start_shadow(
 }
 
 /// A shadow's counts, also after its end, until the plugin's next one begins.
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/shadow", operation_id = "v1.version.get-shadow", tag = "Plugin Version", summary = "Get Shadow",
+    responses((status = 200, body = ShadowOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_shadow(
     tenant: Tenant<Read>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -325,6 +354,11 @@ pub async fn get_shadow(
     Ok(Json(shadow_out(&tenant.gateway, &plugin, &version.id).await?))
 }
 
+#[utoipa::path(
+    delete, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/shadow", operation_id = "v1.version.end-shadow", tag = "Plugin Version", summary = "End Shadow",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn end_shadow(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -343,6 +377,12 @@ pub async fn end_shadow(
 }
 
 /// 201 for a canary that begins; 200 for one that runs already and now has this share and policy.
+#[utoipa::path(
+    put, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/canary", operation_id = "v1.version.start-canary", tag = "Plugin Version", summary = "Start Canary",
+    request_body = CanaryIn,
+    responses((status = 201, body = CanaryOut), (status = 200, body = CanaryOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn start_canary(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -352,7 +392,11 @@ pub async fn start_canary(
     let (plugin, version) = version::find(gateway, &tenant.app.id, &plugin, &version).await?;
     check_exports(&tenant, &version).await?;
     let default = plugin.rollout.policy.unwrap_or(gateway.config.versions.automatic_return);
-    let policy = input.policy.over(default).map_err(|problem| ApiError::field(&["automaticReturn"], problem))?;
+    let policy = input
+        .automatic_return
+        .clone()
+        .over(default)
+        .map_err(|problem| ApiError::field(&["automaticReturn"], problem))?;
     let runs = plugin.canary().is_some_and(|canary| canary.version == version.id);
     let (act, id) = (act(&tenant, None), gateway.minter.mint::<crate::id::RolloutId>());
     let edit = |plugin: &mut Plugin| {
@@ -362,7 +406,7 @@ pub async fn start_canary(
             let detail = format!("version {} is the plugin's canary: end that first", other.version);
             return Err(ApiError::Conflict { code: "canary_running", detail });
         }
-        plugin.start_canary(&version.id, input.share_permille, policy, &act, id.clone());
+        plugin.start_canary(&version.id, input.permille(), policy, &act, id.clone());
         Ok(())
     };
     let mut also = vec![require::<Version>(&version.id)];
@@ -373,6 +417,11 @@ pub async fn start_canary(
 }
 
 /// A canary's counts, also after its end, until the plugin's next one begins.
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/canary", operation_id = "v1.version.get-canary", tag = "Plugin Version", summary = "Get Canary",
+    responses((status = 200, body = CanaryOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get_canary(
     tenant: Tenant<Read>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -382,6 +431,11 @@ pub async fn get_canary(
 }
 
 /// Ends a canary; what it held goes on with the active version.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/canary", operation_id = "v1.version.end-canary", tag = "Plugin Version", summary = "End Canary",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn end_canary(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -400,6 +454,11 @@ pub async fn end_canary(
 }
 
 /// Goes back to the last good version, and lets go on what is held.
+#[utoipa::path(
+    post, path = "/app/{app_id}/plugin/{plugin_id}/rollback", operation_id = "v1.plugin.rollback", tag = "Plugin", summary = "Roll Back Plugin",
+    responses((status = 200, body = PluginOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn rollback(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -425,6 +484,11 @@ pub async fn rollback(
 }
 
 /// Lets a suspended version run again; if it is the active one, what is held goes on.
+#[utoipa::path(
+    post, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/resume", operation_id = "v1.version.resume", tag = "Plugin Version", summary = "Resume Version",
+    responses((status = 200, body = VersionOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn resume(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -445,7 +509,15 @@ pub async fn resume(
 }
 
 /// What was changed, the newest first; bounded, so there is one page.
-pub async fn history(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/history", operation_id = "v1.plugin.history", tag = "Plugin", summary = "Get Plugin History",
+    responses((status = 200, body = List<EntryOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
+pub async fn history(
+    tenant: Tenant<Read>,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<Json<List<EntryOut>>, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let plugin = edit::find::<Plugin>(gateway, app, &name).await?;
     let history = plugin.rollout.history;
@@ -463,7 +535,7 @@ pub async fn history(tenant: Tenant<Read>, Path((_, name)): Path<(String, String
             reason: entry.reason,
         })
         .collect();
-    Ok(Json(json!({ "data": out, "iterator": null, "prevIterator": null, "done": true })))
+    Ok(Json(List { data: out, iterator: None, prev_iterator: None, done: true }))
 }
 
 /// A candidate runs beside an active version that is another one.

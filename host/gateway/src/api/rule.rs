@@ -3,6 +3,7 @@
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, ReadTraffic, Tenant},
@@ -22,6 +23,7 @@ use crate::{
         condition::Condition,
         rule::{Need, RuleKey},
     },
+    schema,
     store::{
         Order, delete as removal, insert,
         resource::{Resource, RuleRow},
@@ -33,21 +35,59 @@ const EVENT_TYPE: &str = "automation.triggered";
 /// Longest template in bytes.
 const TEMPLATE_BYTES_MAX: usize = 65_536;
 
-/// A new rule, or all that a full update sets.
-#[derive(Clone)]
+/// A new rule.
+#[derive(ToSchema)]
 pub struct RuleIn {
-    key: Option<String>,
-    name: Option<String>,
-    trigger: String,
-    condition: Option<String>,
-    needs: Vec<String>,
-    enabled: bool,
-    event_type: String,
-    channels: Vec<String>,
-    template: Option<Value>,
+    /// What a match names; unique within the tenant.
+    #[schema(value_type = schema::Uid)]
+    key: String,
+    #[serde(flatten)]
+    rest: RuleUpdate,
 }
 
 impl FromFields for RuleIn {
+    const STRICT: bool = true;
+
+    fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
+        let key = fields.required("key", key);
+        let rest = RuleUpdate::read(fields, config);
+        Some(Self { key: key?, rest: rest? })
+    }
+}
+
+/// All that a full update sets.
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct RuleUpdate {
+    /// What a match names. Missing: it stays, or is the one in the path.
+    #[schema(value_type = Option<schema::Uid>)]
+    key: Option<String>,
+    /// Its name. Missing: the key.
+    #[schema(value_type = Option<schema::Text>)]
+    name: Option<String>,
+    /// The event type that it waits for.
+    #[schema(value_type = schema::EventTypeName)]
+    trigger: String,
+    /// A CEL expression over `event`, `source`, `contact` and `vars`. Missing: always true.
+    condition: Option<String>,
+    /// What the contact must have: `phone`, `email`.
+    #[schema(value_type = Option<Vec<schema::Need>>)]
+    needs: Vec<String>,
+    /// Off: a match is recorded and sends nothing.
+    #[schema(required = false)]
+    enabled: bool,
+    /// The event type of the message that a match sends. Missing: `automation.triggered`.
+    #[schema(value_type = Option<schema::EventTypeName>)]
+    event_type: String,
+    /// The channels of that message.
+    #[schema(value_type = Option<Vec<schema::Channel>>, min_items = 1, max_items = 5)]
+    channels: Vec<String>,
+    /// The payload of that message, with `{{path}}` places.
+    #[schema(value_type = Option<Object>)]
+    template: Option<Value>,
+}
+
+impl FromFields for RuleUpdate {
     const STRICT: bool = true;
 
     fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
@@ -70,15 +110,25 @@ impl FromFields for RuleIn {
 }
 
 /// A partial update.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct RulePatch {
+    #[schema(value_type = Option<schema::Uid>)]
     key: Option<String>,
+    #[schema(value_type = Option<schema::Text>)]
     name: Option<String>,
+    #[schema(value_type = Option<schema::EventTypeName>)]
     trigger: Option<String>,
+    #[schema(value_type = Option<String>)]
     condition: Patch<String>,
+    #[schema(value_type = Option<Vec<schema::Need>>)]
     needs: Option<Vec<String>>,
     enabled: Option<bool>,
+    #[schema(value_type = Option<schema::EventTypeName>)]
     event_type: Option<String>,
+    #[schema(value_type = Option<Vec<schema::Channel>>, min_items = 1, max_items = 5)]
     channels: Patch<Vec<String>>,
+    #[schema(value_type = Option<Object>)]
     template: Patch<Value>,
 }
 
@@ -101,7 +151,7 @@ impl FromFields for RulePatch {
 }
 
 /// A rule on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleOut {
     id: RuleId,
@@ -113,8 +163,11 @@ pub struct RuleOut {
     enabled: bool,
     event_type: String,
     channels: Vec<String>,
+    #[schema(value_type = Option<Object>)]
     template: Option<Value>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
@@ -137,6 +190,12 @@ impl From<RuleRow> for RuleOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/rule", operation_id = "v1.rule.list", tag = "Rule", summary = "List Rules",
+    params(page::Paging),
+    responses((status = 200, body = List<RuleOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn list(tenant: Tenant<ReadTraffic>, mut query: Query) -> Result<Json<List<RuleOut>>, ApiError> {
     let request = page::request::<RuleId>(&mut query, Order::Ascending);
     query.finish()?;
@@ -144,15 +203,22 @@ pub async fn list(tenant: Tenant<ReadTraffic>, mut query: Query) -> Result<Json<
     Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
 }
 
-pub async fn create(
-    tenant: Tenant<Change>,
-    In(mut input): In<RuleIn>,
-) -> Result<(StatusCode, Json<RuleOut>), ApiError> {
-    let Some(key) = input.key.take() else { return Err(ApiError::field(&["key"], "this field is required")) };
-    let rule = insert_new(&tenant.gateway, &tenant.app.id, key, input).await?;
+#[utoipa::path(
+    post, path = "/app/{app_id}/rule", operation_id = "v1.rule.create", tag = "Rule", summary = "Create Rule",
+    request_body = RuleIn,
+    responses((status = 201, body = RuleOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
+pub async fn create(tenant: Tenant<Change>, In(input): In<RuleIn>) -> Result<(StatusCode, Json<RuleOut>), ApiError> {
+    let rule = insert_new(&tenant.gateway, &tenant.app.id, input.key, input.rest).await?;
     Ok((StatusCode::CREATED, Json(rule.into())))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/rule/{rule_id}", operation_id = "v1.rule.get", tag = "Rule", summary = "Get Rule",
+    responses((status = 200, body = RuleOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn get(
     tenant: Tenant<ReadTraffic>,
     Path((_, name)): Path<(String, String)>,
@@ -160,10 +226,16 @@ pub async fn get(
     Ok(Json(edit::find::<RuleRow>(&tenant.gateway, &tenant.app.id, &name).await?.into()))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/rule/{rule_id}", operation_id = "v1.rule.update", tag = "Rule", summary = "Update Rule",
+    request_body = RuleUpdate,
+    responses((status = 200, body = RuleOut), (status = 201, body = RuleOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
-    In(mut input): In<RuleIn>,
+    In(mut input): In<RuleUpdate>,
 ) -> Result<(StatusCode, Json<RuleOut>), ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let key = edit::uid_of_put::<RuleId>(&name, input.key.take());
@@ -182,6 +254,12 @@ pub async fn put(
     }
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}/rule/{rule_id}", operation_id = "v1.rule.patch", tag = "Rule", summary = "Patch Rule",
+    request_body = RulePatch,
+    responses((status = 200, body = RuleOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn patch(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -206,20 +284,31 @@ pub async fn patch(
     Ok(Json(edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?.into()))
 }
 
+#[utoipa::path(
+    delete, path = "/app/{app_id}/rule/{rule_id}", operation_id = "v1.rule.delete", tag = "Rule", summary = "Delete Rule",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let rule = edit::find::<RuleRow>(&tenant.gateway, &tenant.app.id, &name).await?;
     tenant.gateway.write(vec![removal(&rule)], tenant.gateway.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn insert_new(gateway: &Gateway, app: &AppId, key: String, input: RuleIn) -> Result<RuleRow, ApiError> {
+async fn insert_new(gateway: &Gateway, app: &AppId, key: String, input: RuleUpdate) -> Result<RuleRow, ApiError> {
     let now = gateway.clock.now();
     let rule = filled(gateway.minter.mint(), app.clone(), key, input, (now, now));
     gateway.write(vec![insert(&rule)], now).await?;
     Ok(rule)
 }
 
-async fn replace(gateway: &Gateway, app: &AppId, id: &RuleId, key: String, input: RuleIn) -> Result<RuleRow, ApiError> {
+async fn replace(
+    gateway: &Gateway,
+    app: &AppId,
+    id: &RuleId,
+    key: String,
+    input: RuleUpdate,
+) -> Result<RuleRow, ApiError> {
     let now = gateway.clock.now();
     let edit = |rule: &mut RuleRow| {
         *rule = filled(id.clone(), app.clone(), key.clone(), input.clone(), (rule.created_at, now));
@@ -229,7 +318,7 @@ async fn replace(gateway: &Gateway, app: &AppId, id: &RuleId, key: String, input
 }
 
 /// A rule as it is asked for; `times` are those of its creation and of this change.
-fn filled(id: RuleId, app: AppId, key: String, input: RuleIn, times: (Timestamp, Timestamp)) -> RuleRow {
+fn filled(id: RuleId, app: AppId, key: String, input: RuleUpdate, times: (Timestamp, Timestamp)) -> RuleRow {
     RuleRow {
         id,
         app,

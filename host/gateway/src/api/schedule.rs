@@ -1,6 +1,7 @@
 //! Scheduled messages: moved and cancelled while nothing of them was sent.
 
 use axum::{Json, extract::Path, http::StatusCode};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Tenant},
@@ -17,7 +18,11 @@ use crate::{
 };
 
 /// Another time for a message.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct ScheduleIn {
+    /// Not before this time.
+    #[schema(value_type = String, format = DateTime)]
     deliver_at: Timestamp,
 }
 
@@ -29,6 +34,12 @@ impl FromFields for ScheduleIn {
     }
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}/msg/{msg_id}/schedule", operation_id = "v1.message.reschedule", tag = "Message", summary = "Move Scheduled Message",
+    request_body = ScheduleIn,
+    responses((status = 200, body = MessageOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn patch(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -41,6 +52,11 @@ pub async fn patch(
 }
 
 /// Cancels the message: none of its deliveries is made.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/msg/{msg_id}/schedule", operation_id = "v1.message.cancel", tag = "Message", summary = "Cancel Scheduled Message",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     reschedule(&tenant, &name, None).await?;
     Ok(StatusCode::NO_CONTENT)

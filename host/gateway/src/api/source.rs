@@ -3,9 +3,10 @@
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
-    auth::{self, Change, Permission, Read, Tenant},
+    auth::{self, Caller, Change, Permission, Read, Tenant},
     binding::{self, BindingIn, BindingOut, Task},
     check, edit,
     extract::{In, Query},
@@ -19,11 +20,12 @@ use crate::{
     config::Config,
     gateway::Gateway,
     id::SourceId,
+    schema,
     sealing::{self, Place},
     secret::random_token,
     store::{
         Order, Write, delete as removal, insert,
-        resource::{App, PluginBinding, Resource, Role, Source},
+        resource::{App, PluginBinding, Resource, Source},
     },
 };
 
@@ -31,15 +33,27 @@ use crate::{
 const GRACE_PERIOD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 /// A new source, or all that a full update sets.
-#[derive(Clone)]
+#[derive(Clone, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct SourceIn {
+    /// Its name.
+    #[schema(value_type = schema::Text)]
     name: String,
+    /// The tenant's own id for it.
+    #[schema(value_type = Option<schema::Uid>)]
     uid: Option<String>,
-    /// None: the tenant's.
+    /// The webhook system that it follows. Missing: the tenant's.
     profile: Option<String>,
+    /// Off: its URL answers 404.
+    #[schema(required = false)]
     disabled: bool,
+    /// Headers that the mapper gets.
+    #[schema(required = false)]
     forward_headers: Vec<String>,
+    /// JSON Pointer to a value of the payload that marks a repeat.
+    #[schema(max_length = 256)]
     dedupe_pointer: Option<String>,
+    /// Its own mapper instead of the tenant's default.
     mapper: Option<BindingIn>,
 }
 
@@ -66,12 +80,18 @@ impl FromFields for SourceIn {
 }
 
 /// A partial update; the mapper has a path of its own.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct SourcePatch {
+    #[schema(value_type = Option<schema::Text>)]
     name: Option<String>,
+    #[schema(value_type = Option<schema::Uid>)]
     uid: Patch<String>,
+    #[schema(value_type = Option<String>)]
     profile: Patch<String>,
     disabled: Option<bool>,
     forward_headers: Option<Vec<String>>,
+    #[schema(value_type = Option<String>)]
     dedupe_pointer: Patch<String>,
 }
 
@@ -91,7 +111,11 @@ impl FromFields for SourcePatch {
 }
 
 /// A rotation of a source's URL.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", as = SourceRotateIn)]
 pub struct RotateIn {
+    /// How long the old URL goes on working.
+    #[schema(rename = "gracePeriodSeconds", value_type = Option<u32>, maximum = 604800)]
     grace_period: std::time::Duration,
 }
 
@@ -105,7 +129,7 @@ impl FromFields for RotateIn {
 }
 
 /// A source on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceOut {
     id: SourceId,
@@ -119,14 +143,16 @@ pub struct SourceOut {
     /// Where events are sent; only for those who may see secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
 impl SourceOut {
-    fn new(gateway: &Gateway, app: &App, source: Source, role: Role) -> Result<Self, ApiError> {
+    fn new(gateway: &Gateway, app: &App, source: Source, caller: &Caller) -> Result<Self, ApiError> {
         let profile = source.profile_in(app).to_owned();
-        let url = if Change::granted(role) { Some(url(gateway, &source)?) } else { None };
+        let url = if Change::granted(caller) { Some(url(gateway, &source)?) } else { None };
         Ok(Self {
             id: source.id,
             uid: source.uid,
@@ -143,29 +169,52 @@ impl SourceOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/source", operation_id = "v1.source.list", tag = "Source", summary = "List Sources",
+    params(page::Paging),
+    responses((status = 200, body = List<SourceOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(tenant: Tenant<Read>, mut query: Query) -> Result<Json<List<SourceOut>>, ApiError> {
     let request = page::request::<SourceId>(&mut query, Order::Ascending);
     query.finish()?;
     let page = tenant.gateway.store.list::<Source>(Some(&tenant.app.id), request).await?;
     let out = |row: crate::store::resource::Stored<Source>| {
-        SourceOut::new(&tenant.gateway, &tenant.app, row.value, tenant.key.role)
+        SourceOut::new(&tenant.gateway, &tenant.app, row.value, &tenant.caller)
     };
     Ok(Json(List::new(page, |row| row.value.id(), out)?))
 }
 
+#[utoipa::path(
+    post, path = "/app/{app_id}/source", operation_id = "v1.source.create", tag = "Source", summary = "Create Source",
+    request_body = SourceIn,
+    responses((status = 201, body = SourceOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn create(
     tenant: Tenant<Change>,
     In(input): In<SourceIn>,
 ) -> Result<(StatusCode, Json<SourceOut>), ApiError> {
     let source = insert_new(&tenant.gateway, &tenant.app, input).await?;
-    Ok((StatusCode::CREATED, Json(SourceOut::new(&tenant.gateway, &tenant.app, source, tenant.key.role)?)))
+    Ok((StatusCode::CREATED, Json(SourceOut::new(&tenant.gateway, &tenant.app, source, &tenant.caller)?)))
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/source/{source_id}", operation_id = "v1.source.get", tag = "Source", summary = "Get Source",
+    responses((status = 200, body = SourceOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<SourceOut>, ApiError> {
     let source = edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?;
-    Ok(Json(SourceOut::new(&tenant.gateway, &tenant.app, source, tenant.key.role)?))
+    Ok(Json(SourceOut::new(&tenant.gateway, &tenant.app, source, &tenant.caller)?))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/source/{source_id}", operation_id = "v1.source.update", tag = "Source", summary = "Update Source",
+    request_body = SourceIn,
+    responses((status = 200, body = SourceOut), (status = 201, body = SourceOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -180,9 +229,15 @@ pub async fn put(
             (StatusCode::CREATED, insert_new(gateway, app, input).await?)
         }
     };
-    Ok((status, Json(SourceOut::new(gateway, &tenant.app, source, tenant.key.role)?)))
+    Ok((status, Json(SourceOut::new(gateway, &tenant.app, source, &tenant.caller)?)))
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}/source/{source_id}", operation_id = "v1.source.patch", tag = "Source", summary = "Patch Source",
+    request_body = SourcePatch,
+    responses((status = 200, body = SourceOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn patch(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -200,10 +255,15 @@ pub async fn patch(
         profile::check_source(&tenant.gateway.config, &tenant.app, source)
     };
     let source = edit::change(&tenant.gateway, Some(&tenant.app.id), &name, edit).await?;
-    Ok(Json(SourceOut::new(&tenant.gateway, &tenant.app, source, tenant.key.role)?))
+    Ok(Json(SourceOut::new(&tenant.gateway, &tenant.app, source, &tenant.caller)?))
 }
 
 /// Its URL stops to work at once.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/source/{source_id}", operation_id = "v1.source.delete", tag = "Source", summary = "Delete Source",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     let source = edit::find::<Source>(&tenant.gateway, &tenant.app.id, &name).await?;
     tenant.gateway.write(vec![removal(&source)], tenant.gateway.clock.now()).await?;
@@ -211,6 +271,12 @@ pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, Strin
 }
 
 /// Gives a source a new URL; the old one works for the grace period.
+#[utoipa::path(
+    post, path = "/app/{app_id}/source/{source_id}/rotate", operation_id = "v1.source.rotate", tag = "Source", summary = "Rotate Source URL",
+    request_body = RotateIn,
+    responses((status = 200, body = SourceOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn rotate(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -229,7 +295,7 @@ pub async fn rotate(
         vec![expire, handle(&source.id, &token)]
     };
     let source = edit::change_with(gateway, Some(&tenant.app.id), &name, edit, handles).await?;
-    Ok(Json(SourceOut::new(gateway, &tenant.app, source, tenant.key.role)?))
+    Ok(Json(SourceOut::new(gateway, &tenant.app, source, &tenant.caller)?))
 }
 
 async fn insert_new(gateway: &Gateway, app: &App, input: SourceIn) -> Result<Source, ApiError> {

@@ -6,10 +6,12 @@
 //! `hookloomState`, which official clients pass over.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::check::Problem;
 use crate::{
     clock::Timestamp,
+    schema,
     store::flow::{Attempt, Delivery, DeliveryState},
 };
 
@@ -30,21 +32,25 @@ pub enum MessageStatus {
 }
 
 /// A state on the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusOut {
+    #[schema(value_type = schema::MessageStatus)]
     status: u8,
+    #[schema(value_type = schema::MessageStatusText)]
     status_text: &'static str,
 }
 
 /// A delivery's state on the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryStatusOut {
     #[serde(flatten)]
     status: StatusOut,
+    /// The true state: `waiting`, `scheduled`, `held`, `delivered`, `dropped`, `dead` or `cancelled`.
     hookloom_state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     next_attempt: Option<String>,
 }
 

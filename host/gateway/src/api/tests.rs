@@ -4,11 +4,14 @@ mod application;
 mod auth;
 mod automation;
 mod backtest;
+mod conformity;
 mod delivery;
+mod document;
 mod endpoint;
 mod event_type;
 mod inbound;
 mod limits;
+mod login;
 mod message;
 mod paging;
 mod plugin;
@@ -16,6 +19,7 @@ mod policy;
 mod replay;
 mod reseal;
 mod rollout;
+mod row_29;
 mod schedule;
 mod timings;
 mod usage;
@@ -35,7 +39,8 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use crate::{
-    api,
+    api::{self, auth::NewKey},
+    audit::Refusals,
     clock::{Clock, DueClock, ManualClock, Minter, Timestamp},
     config::Config,
     delivery::{egress, operational::Restraint},
@@ -44,6 +49,7 @@ use crate::{
     gateway::Gateway,
     id::EventId,
     ingest::limit::InboundLimits,
+    login::Login,
     pipeline::{conditions::Conditions, shadow::Shadows},
     plugins::Plugins,
     quota::Quotas,
@@ -128,6 +134,12 @@ impl Answer {
         if self.text.is_empty() { Value::Null } else { self.json() }
     }
 
+    /// An answer that is no JSON.
+    #[track_caller]
+    fn ok_text(&self) {
+        assert_eq!(self.status.as_u16(), 200, "{:?}", self.headers);
+    }
+
     /// Checks the status and the code of a refusal.
     #[track_caller]
     fn refused(&self, status: u16, code: &str) {
@@ -183,6 +195,8 @@ impl Api {
             restraint: Restraint::default(),
             quotas: Quotas::default(),
             inbound_limits: InboundLimits::new(config.operator_limits),
+            refusals: Refusals::default(),
+            login: config.login.clone().map(Login::new),
             clock: shared,
             config,
         });
@@ -194,16 +208,19 @@ impl Api {
 
     async fn make_key(&self, app: Option<&str>, role: Role) -> String {
         let app = app.map(|app| app.parse().unwrap());
-        let (store, minter) = (&*self.gateway.store, &self.gateway.minter);
         let now = Timestamp::from_millis(0);
-        api::auth::create_key(store, minter, now, app, role, "test").await.unwrap().1
+        let (_, text, writes) = NewKey::lasting(app, role, "test").make(&self.gateway.minter, now);
+        self.gateway.write(writes, now).await.unwrap();
+        text
     }
 
     async fn ask(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let text = String::from_utf8(bytes.into()).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        conformity::check(&method, &path, parts.status, &text);
         Answer { status: parts.status, headers: parts.headers, text }
     }
 

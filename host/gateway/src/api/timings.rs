@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Instance, Operate},
@@ -13,7 +14,7 @@ use super::{
 use crate::timing::{Percentiles, Stage};
 
 /// The times of one stage on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TimesOut {
     count: u64,
@@ -31,6 +32,12 @@ impl From<Percentiles> for TimesOut {
 }
 
 /// Each stage since the start or the last reset; `reset=true` forgets what was counted, once it is told.
+#[utoipa::path(
+    get, path = "/timings", operation_id = "v1.instance.timings", tag = "Instance", summary = "Get Timings",
+    params(("reset" = Option<bool>, Query, description = "Forget what was counted, once it is told")),
+    responses((status = 200, body = BTreeMap<String, TimesOut>)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn get(
     caller: Instance<Operate>,
     mut query: Query,

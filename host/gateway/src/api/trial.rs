@@ -5,6 +5,7 @@ use axum::{Json, extract::Path};
 use hookloom_runtime::{Contact, Header, InboundEvent, Input, MapInput, Message, Origin, Outcome, Rule, RuleMatch};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Replay, Tenant},
@@ -22,6 +23,7 @@ use crate::{
     json::{self, Kind},
     limits::limits_of,
     plugins::CallError,
+    schema,
     store::{
         flow::CallRecord,
         resource::{App, RuleRow, Source},
@@ -34,31 +36,49 @@ const EVENT_TYPE: &str = "test";
 const SOURCE_NAME: &str = "test";
 
 /// What to try.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum TrialKind {
+pub enum TrialKind {
     Map,
     Reshape,
 }
 
 /// A trial.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct TrialIn {
+    /// Which of its exports is called.
     kind: TrialKind,
+    /// The event or the message: an object, for `map` also an array.
+    #[schema(value_type = serde_json::Value)]
     payload: String,
-    /// For a mapper: the source that the event pretends to come from.
+    /// For a mapper: the source that the event pretends to come from, its id or uid.
+    #[schema(rename = "sourceId")]
     source: Option<String>,
+    /// For a mapper: the sender's headers.
+    #[schema(value_type = Option<Vec<schema::Header>>)]
     headers: Vec<Header>,
+    /// For a reshaper: the message's event type.
+    #[schema(value_type = Option<schema::EventTypeName>)]
     event_type: String,
+    /// For a reshaper: who wrote the message.
+    #[schema(value_type = Option<schema::Origin>)]
     origin: Origin,
+    /// For a reshaper: how the message reached the tenant.
+    #[schema(value_type = Option<schema::Channel>)]
     medium: Option<String>,
+    /// For a reshaper: the message's channels.
+    #[schema(value_type = Option<Vec<schema::Channel>>, min_items = 1, max_items = 5)]
     channels: Vec<String>,
 }
 
 /// What a trial came to.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct TrialOut {
     #[serde(flatten)]
     record: CallRecord,
+    /// What it answered: the matches of a mapper, the body of a reshaper.
+    #[schema(value_type = Option<serde_json::Value>)]
     output: Option<Box<RawValue>>,
 }
 
@@ -83,14 +103,7 @@ impl FromFields for TrialIn {
 
     fn read(fields: &mut Fields, config: &Config) -> Option<Self> {
         let kind = fields.required("kind", Ok);
-        let payload = fields.raw("payload");
-        let payload = payload.and_then(|raw| match check_payload(&raw, kind, config.json_depth_max) {
-            Ok(()) => Some(raw.get().to_owned()),
-            Err(problem) => {
-                fields.refuse("payload", problem);
-                None
-            }
-        });
+        let payload = payload(fields, kind, config);
         let rest = Self {
             kind: TrialKind::Map,
             payload: String::new(),
@@ -105,6 +118,12 @@ impl FromFields for TrialIn {
     }
 }
 
+#[utoipa::path(
+    post, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/try", operation_id = "v1.version.try", tag = "Plugin Version", summary = "Try Version",
+    request_body = TrialIn,
+    responses((status = 200, body = TrialOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn run(
     tenant: Tenant<Replay>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -174,6 +193,18 @@ fn message(gateway: &Gateway, input: TrialIn) -> Message {
     }
 }
 
+/// Takes the payload that is tried.
+pub fn payload(fields: &mut Fields, kind: Option<TrialKind>, config: &Config) -> Option<String> {
+    let raw = fields.raw("payload")?;
+    match check_payload(&raw, kind, config.json_depth_max) {
+        Ok(()) => Some(raw.get().to_owned()),
+        Err(problem) => {
+            fields.refuse("payload", problem);
+            None
+        }
+    }
+}
+
 /// An event's payload is an object or an array, a message's an object.
 fn check_payload(payload: &RawValue, kind: Option<TrialKind>, depth_max: usize) -> Result<(), Problem> {
     match json::check(payload.get().as_bytes(), depth_max) {
@@ -184,7 +215,8 @@ fn check_payload(payload: &RawValue, kind: Option<TrialKind>, depth_max: usize) 
     }
 }
 
-fn call_error(error: CallError) -> ApiError {
+/// A plugin that could not be called.
+pub fn call_error(error: CallError) -> ApiError {
     let detail = error.to_string();
     match error {
         CallError::Store { source, .. } => source.into(),

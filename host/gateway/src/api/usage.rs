@@ -2,6 +2,7 @@
 
 use axum::Json;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Operate, ReadTraffic, Tenant},
@@ -19,16 +20,16 @@ use crate::{
 };
 
 /// Usage and quota on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct UsageOut {
     used: UsedOut,
     quota: Quota,
 }
 
 /// What a tenant has and uses.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct UsedOut {
+pub struct UsedOut {
     events: u64,
     event_bytes: u64,
     messages: u64,
@@ -67,6 +68,11 @@ fn at_least_one(number: u32) -> Result<u32, Problem> {
     if number == 0 { Err("must be at least 1".into()) } else { Ok(number) }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/usage", operation_id = "v1.application.usage", tag = "Application", summary = "Get Usage",
+    responses((status = 200, body = UsageOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
+)]
 pub async fn get(tenant: Tenant<ReadTraffic>) -> Result<Json<UsageOut>, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let Usage { events, event_bytes, messages, message_bytes, fuel, fuel_day } = gateway.store.usage(app).await?;
@@ -82,6 +88,12 @@ pub async fn get(tenant: Tenant<ReadTraffic>) -> Result<Json<UsageOut>, ApiError
     Ok(Json(UsageOut { used, quota: *tenant.app.quota }))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/quota", operation_id = "v1.application.update-quota", tag = "Application", summary = "Update Quota",
+    request_body = Quota,
+    responses((status = 200, body = Quota)),
+    security(("HTTPBearer" = ["operator"])),
+)]
 pub async fn put_quota(tenant: Tenant<Operate>, In(QuotaIn(quota)): In<QuotaIn>) -> Result<Json<Quota>, ApiError> {
     let now = tenant.gateway.clock.now();
     let edit = |app: &mut App| {

@@ -3,6 +3,7 @@
 use axum::{Json, extract::Path, http::StatusCode};
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Read, Tenant},
@@ -17,6 +18,7 @@ use crate::{
     config::Config,
     gateway::Gateway,
     id::SourceId,
+    schema,
     sealing::{self, Place},
     store::resource::{SignatureEncoding, SignatureScheme, SigningSecret, Source, Verification},
 };
@@ -109,8 +111,13 @@ impl FromFields for VerificationIn {
 }
 
 /// One more secret.
+#[derive(ToSchema)]
+#[schema(as = SourceVerificationRotateIn)]
 pub struct RotateIn {
+    /// What the sender signs with from now on.
     secret: String,
+    /// How long the old secrets are good beside it.
+    #[schema(rename = "gracePeriodSeconds", value_type = Option<u32>, maximum = 604800)]
     grace_period: std::time::Duration,
 }
 
@@ -125,7 +132,7 @@ impl FromFields for RotateIn {
 }
 
 /// What a source demands, on the wire; `none` is nothing but the URL.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationOut {
     scheme: &'static str,
@@ -134,6 +141,7 @@ pub struct VerificationOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::SignatureEncoding>)]
     encoding: Option<SignatureEncoding>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tolerance_s: Option<u32>,
@@ -165,6 +173,11 @@ impl VerificationOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/source/{source_id}/verification", operation_id = "v1.source.get-verification", tag = "Source", summary = "Get Source Verification",
+    responses((status = 200, body = VerificationOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(
     tenant: Tenant<Read>,
     Path((_, name)): Path<(String, String)>,
@@ -173,6 +186,12 @@ pub async fn get(
     Ok(Json(VerificationOut::new(source.verification.as_ref(), tenant.gateway.clock.now())))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/source/{source_id}/verification", operation_id = "v1.source.update-verification", tag = "Source", summary = "Update Source Verification",
+    request_body = schema::SourceVerification,
+    responses((status = 200, body = VerificationOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -187,6 +206,12 @@ pub async fn put(
 }
 
 /// Puts a new secret before the others, which go on for the grace period at most.
+#[utoipa::path(
+    post, path = "/app/{app_id}/source/{source_id}/verification/rotate", operation_id = "v1.source.rotate-verification", tag = "Source", summary = "Rotate Source Verification",
+    request_body = RotateIn,
+    responses((status = 200, body = VerificationOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn rotate(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -216,6 +241,11 @@ pub async fn rotate(
 }
 
 /// From now on knowing the URL is enough.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/source/{source_id}/verification", operation_id = "v1.source.delete-verification", tag = "Source", summary = "Delete Source Verification",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn delete(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, ApiError> {
     set(&tenant, &name, |_, source| {
         source.verification = None;

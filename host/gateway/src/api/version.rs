@@ -13,6 +13,7 @@ use hookloom_runtime::CompileError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Door, Read, Tenant, UploadSlot},
@@ -64,7 +65,7 @@ impl FromRequest<Door> for Component {
 }
 
 /// A version on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionOut {
     id: VersionId,
@@ -75,15 +76,17 @@ pub struct VersionOut {
     contract: String,
     exports: ExportsOut,
     bytes: u64,
+    #[schema(value_type = Object)]
     settings: Box<RawValue>,
     active: bool,
     /// None: it may run.
     suspension: Option<SuspensionOut>,
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
 /// What a version can do.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ExportsOut {
     mapper: bool,
     reshaper: bool,
@@ -111,6 +114,12 @@ impl VersionOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/version", operation_id = "v1.version.list", tag = "Plugin Version", summary = "List Versions",
+    params(page::Paging),
+    responses((status = 200, body = List<VersionOut>)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn list(
     tenant: Tenant<Read>,
     Path((_, name)): Path<(String, String)>,
@@ -128,6 +137,13 @@ pub async fn list(
 }
 
 /// 201 for a new version; 200 for one that is there already, with the same component, contract and settings.
+#[utoipa::path(
+    post, path = "/app/{app_id}/plugin/{plugin_id}/version", operation_id = "v1.version.create", tag = "Plugin Version", summary = "Upload Version",
+    params(("settings" = Option<String>, Query, description = "The version's settings: the text of a JSON object"), ("hookloom-settings" = Option<String>, Header, description = "The settings, where the query does not have them")),
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses((status = 201, body = VersionOut), (status = 200, body = VersionOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn upload(
     tenant: Tenant<Change>,
     _slot: UploadSlot,
@@ -173,6 +189,11 @@ pub async fn upload(
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}", operation_id = "v1.version.get", tag = "Plugin Version", summary = "Get Version",
+    responses((status = 200, body = VersionOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(
     tenant: Tenant<Read>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -181,6 +202,11 @@ pub async fn get(
     Ok(Json(VersionOut::new(version, &plugin)?))
 }
 
+#[utoipa::path(
+    delete, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}", operation_id = "v1.version.delete", tag = "Plugin Version", summary = "Delete Version",
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn delete(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,
@@ -206,6 +232,11 @@ pub async fn delete(
 }
 
 /// Makes a version the one that runs from the next call on, and lets go on what is held. Nothing changes if it is active.
+#[utoipa::path(
+    post, path = "/app/{app_id}/plugin/{plugin_id}/version/{version_id}/activate", operation_id = "v1.version.activate", tag = "Plugin Version", summary = "Activate Version",
+    responses((status = 200, body = PluginOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn activate(
     tenant: Tenant<Change>,
     Path((_, plugin, version)): Path<(String, String, String)>,

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 
 use super::style::{DIM, GOOD, HEADING, RESET};
 use crate::{
-    api::auth,
+    api::auth::NewKey,
     cli::serve::StopSignals,
     clock::SystemClock,
     config::Config,
@@ -113,7 +113,8 @@ async fn tell(
 ) -> anyhow::Result<(Tenant, bool)> {
     let gateway = server.gateway();
     let now = gateway.clock.now();
-    let (_, key) = auth::create_key(&*gateway.store, &gateway.minter, now, None, Role::Operator, "demo").await?;
+    let (_, key, writes) = NewKey::lasting(None, Role::Operator, "demo").make(&gateway.minter, now);
+    gateway.write(writes, now).await?;
     anstream::println!(
         "  gateway   http://{} {DIM}(store: {}){RESET}",
         server.address(),

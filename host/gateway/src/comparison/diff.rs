@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 const CUT: char = '…';
 
 /// One place where two JSON texts differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     /// JSON Pointer to the place (RFC 6901); empty for the whole text.
     pub path: String,

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub store: Store,
     pub retention: Retention,
     pub secrets: Secrets,
+    pub oidc: Oidc,
     pub inbound: Inbound,
     pub messages: Messages,
     pub profiles: Profiles,
@@ -45,6 +46,17 @@ pub(super) struct Store {
     pub url: String,
     pub password_file: String,
     pub dangerous_relaxed_durability: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Oidc {
+    pub issuer: String,
+    pub audience: String,
+    pub jwks_url: String,
+    pub app_claim: String,
+    pub role_claim: String,
+    pub operators: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,6 +142,7 @@ pub(super) struct Retention {
     pub calls_days: u64,
     pub dead_letters_days: u64,
     pub idempotency_hours: u64,
+    pub audit_days: u64,
 }
 
 #[derive(Debug, Deserialize)]

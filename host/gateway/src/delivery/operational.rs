@@ -159,6 +159,7 @@ fn message(gateway: &Gateway, app: &AppId, event_type: &str, payload: &Value) ->
         event: None,
         operational: true,
         ordering_key: None,
+        content_until: None,
         payload: payload.to_string(),
     }
 }

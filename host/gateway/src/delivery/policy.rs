@@ -53,7 +53,7 @@ pub struct Policy {
 }
 
 /// Whether messages of one ordering key wait for each other at an endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordered {
     /// They don't.
@@ -66,8 +66,9 @@ pub enum Ordered {
 }
 
 /// What an endpoint sets itself; what is missing is the configuration's.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schema(as = Policy)]
 pub struct PolicyPatch {
     /// Seconds to wait after the first failure, the second, and so on; one more attempt than numbers.
     #[serde(skip_serializing_if = "Option::is_none")]

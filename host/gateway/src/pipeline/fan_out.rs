@@ -53,6 +53,13 @@ impl Worker for FanOut {
         let Some(app) = gateway.find::<App>(&claim.app, claim.app.as_str()).await? else {
             return Ok(gateway.store.abandon(claim).await?);
         };
+        if message.payload.is_empty() {
+            // Its content was removed: nobody gets it, and what stands behind it goes on.
+            let now = gateway.clock.now();
+            let done = gateway.store.finish_fan_out(claim, FanOutEnd::default(), now).await?;
+            hand_over(gateway, claim, &message, Vec::new(), done, now);
+            return Ok(());
+        }
         gateway.timings.record(Stage::Queue, gateway.clock.now().since(message.created_at));
         let endpoints = gateway.all::<Endpoint>(&claim.app).await?;
         gateway.engine.configure_tenant(&claim.app, tenant_bounds(&app.value));

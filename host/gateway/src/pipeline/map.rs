@@ -84,6 +84,20 @@ impl Worker for Map {
     }
 }
 
+/// What an event would come to with these matches (none: those of its payload's own trigger), without keeping anything.
+///
+/// # Errors
+/// As the store.
+pub async fn preview(
+    gateway: &Gateway,
+    event: &Event,
+    (source, profile): (&Source, &Profile),
+    rules: &[RuleRow],
+    matches: Option<Vec<RuleMatch>>,
+) -> Result<MappingEnd, WorkError> {
+    Mapping { gateway, event, source, profile, rules }.evaluate(matches, None).await
+}
+
 /// The mapping of one event.
 struct Mapping<'a> {
     gateway: &'a Gateway,
@@ -265,6 +279,7 @@ impl Mapping<'_> {
             event: Some(self.event.id.clone()),
             operational: false,
             ordering_key: None,
+            content_until: None,
             payload,
         }))
     }

@@ -226,6 +226,7 @@ impl Decision<'_> {
             event: None,
             operational: true,
             ordering_key: None,
+            content_until: None,
             payload: payload.to_string(),
         }
     }

@@ -129,7 +129,7 @@ impl Tally {
 }
 
 /// Counts of a shadow.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ShadowCounts {
     /// Calls of the candidate that were compared.
@@ -152,8 +152,9 @@ pub struct ShadowCounts {
 }
 
 /// One call in which a candidate differed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ShadowSample)]
 pub struct Sample {
     /// The event or message.
     pub subject: String,
@@ -163,6 +164,7 @@ pub struct Sample {
     #[serde(flatten)]
     pub comparison: Comparison,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 

@@ -1,7 +1,7 @@
 //! What flows: accepted events, their matches, messages, deliveries, attempts, calls, dead letters, and the work queue
 //! that drives them. Bodies are kept once; the other rows refer to them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hookloom_runtime::{Contact, Failure, Header, Logs, Origin, Outcome, Report};
@@ -15,14 +15,23 @@ use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, SourceId, VersionId},
     rollout::tally::Observation,
+    schema,
 };
 
 /// A state enum: its number stands in the store and is never given to another state, its text on the wire.
 macro_rules! states {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal $text:literal,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    ($($(#[doc = $doc:literal])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal $text:literal,)* })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                schema::words(concat!($($doc),*), Self::ALL.iter().map(|state| state.as_str()))
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
 
         impl $name {
             /// Every value.
@@ -376,6 +385,8 @@ pub struct Message {
     /// Messages of a tenant with the same key go on in the order in which they were accepted; at an endpoint, if it asks
     /// for it.
     pub ordering_key: Option<String>,
+    /// Until when its content is kept, if that was asked for.
+    pub content_until: Option<Timestamp>,
     /// The payload: JSON object text; empty where a list was asked for without content.
     pub payload: String,
 }
@@ -609,9 +620,21 @@ pub enum Expiry {
     Calls(AppId),
     /// What is held: it is given up.
     DeadLetters(AppId),
-    /// Idempotency keys.
+    /// Idempotency keys of messages.
     Idempotency,
+    /// Answers that repeated requests get.
+    Answers,
+    /// Contents of messages whose own time to be kept ended before.
+    Contents(AppId),
+    /// The audit log of a tenant; none: of the instance.
+    Audit(Option<AppId>),
 }
+
+/// How many deliveries are in each state.
+pub type DeliveryCounts = BTreeMap<DeliveryState, u64>;
+
+/// What stands for an answer that was removed.
+pub const EXPUNGED: &str = "EXPUNGED";
 
 /// What one step of removing what is old came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -671,7 +694,7 @@ pub struct Call {
 
 /// What is kept of a call's report, and told of it: all but the output, which is kept where it is used (as matches, or
 /// as a delivery's bytes).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRecord {
     /// How it ended.
@@ -679,6 +702,7 @@ pub struct CallRecord {
     /// Why a reshaper dropped the message, or what is wrong with the payload.
     pub detail: Option<String>,
     /// Why it failed.
+    #[schema(value_type = Option<schema::Failure>)]
     pub failure: Option<Failure>,
     /// Rule matches that it named.
     pub matches: Option<usize>,
@@ -691,6 +715,7 @@ pub struct CallRecord {
     /// Most memory that it had, in bytes.
     pub memory_peak_bytes: u64,
     /// What it logged.
+    #[schema(value_type = schema::Logs)]
     pub logs: Logs,
 }
 

@@ -9,6 +9,7 @@ mod accept;
 mod again;
 mod components;
 mod connect;
+mod content;
 mod erase;
 mod evidence;
 mod expire;
@@ -23,6 +24,7 @@ mod replay;
 mod resources;
 mod rollouts;
 mod rows;
+mod trail;
 mod turn;
 
 use std::{
@@ -38,6 +40,7 @@ use async_trait::async_trait;
 use tokio::{sync::broadcast, task::JoinSet};
 
 use crate::{
+    audit::Entry,
     clock::Timestamp,
     config::Postgres,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, VersionId},
@@ -48,12 +51,14 @@ use crate::{
         Store, VersionDigests, Write,
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
-            Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState,
-            EndpointHealth, Event, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead,
-            MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
+            Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryCounts,
+            DeliveryState, EndpointHealth, Event, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job,
+            LaneHead, MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want,
+            WorkKind,
         },
         key::{Key, Lane},
         resource::{Document, ResourceKind},
+        trail::{Answer, Begun, Question},
     },
 };
 use accept::inconsistent;
@@ -243,6 +248,10 @@ impl Store for PostgresStore {
         commit!(self, |tx| accept::message(tx, &message, idempotency.as_ref(), hot))
     }
 
+    async fn accept_message_for(&self, message: Message, endpoint: &EndpointId) -> Result<Admitted<MessageId>> {
+        commit!(self, |tx| content::accept_for(tx, &message, endpoint))
+    }
+
     async fn reschedule(
         &self,
         app: &AppId,
@@ -410,6 +419,27 @@ impl Store for PostgresStore {
         resources::owned(&c, app).await
     }
 
+    async fn expunge_message(&self, app: &AppId, message: &MessageId, now: Timestamp) -> Result<bool> {
+        commit!(self, |tx| content::expunge(tx, app, message, now))
+    }
+
+    async fn expunge_attempt(&self, app: &AppId, message: &MessageId, attempt: &AttemptId) -> Result<bool> {
+        commit!(self, |tx| content::expunge_attempt(tx, app, message, attempt))
+    }
+
+    async fn begin_answer(&self, question: &Question, now: Timestamp) -> Result<Begun> {
+        commit!(self, |tx| trail::begin(tx, question, now))
+    }
+
+    async fn end_answer(&self, question: &Question, answer: Option<Answer>) -> Result<()> {
+        commit!(self, |tx| trail::end(tx, question, answer.as_ref()))
+    }
+
+    async fn audit(&self, app: Option<&AppId>, page: PageRequest) -> Result<Page<Entry>> {
+        let c = self.lists.get().await?;
+        trail::entries(&c, app, &page).await
+    }
+
     async fn usage(&self, app: &AppId) -> Result<Usage> {
         let c = self.reads.get().await?;
         lists::usage(&c, app).await
@@ -444,6 +474,16 @@ impl Store for PostgresStore {
     ) -> Result<Page<Message>> {
         let c = self.lists.get().await?;
         lists::messages(&c, app, &filter, &page, content).await
+    }
+
+    async fn delivery_counts(
+        &self,
+        app: &AppId,
+        endpoint: &EndpointId,
+        between: (Timestamp, Timestamp),
+    ) -> Result<DeliveryCounts> {
+        let c = self.lists.get().await?;
+        content::stats(&c, app, endpoint, between).await
     }
 
     async fn deliveries(&self, app: &AppId, message: &MessageId) -> Result<Vec<Delivery>> {

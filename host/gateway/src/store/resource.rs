@@ -228,7 +228,7 @@ impl App {
 }
 
 /// What happens to an event or message when its plugin fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailurePolicy {
     /// It waits as a dead letter until somebody runs it again: nothing is lost, nothing leaks.
@@ -526,7 +526,7 @@ pub struct Version {
 }
 
 /// What the holder of a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything, over all tenants.
@@ -554,4 +554,28 @@ pub struct ApiKey {
     pub hint: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it stops to work by itself.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+    /// When somebody made it stop to work.
+    #[serde(default)]
+    pub revoked_at: Option<Timestamp>,
+    /// It is the token of a portal link.
+    #[serde(default)]
+    pub portal: bool,
+    /// Event types behind these flags are shown to it.
+    #[serde(default)]
+    pub feature_flags: Vec<String>,
+}
+
+impl ApiKey {
+    /// Whether its role and application fit together: operators' keys have none, all others have one.
+    pub fn is_sound(&self) -> bool {
+        (self.role == Role::Operator) == self.app.is_none()
+    }
+
+    /// Whether it works at this time.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|at| at > now)
+    }
 }

@@ -10,6 +10,7 @@ mod backlog;
 mod backup;
 mod checkpoint;
 mod components;
+mod content;
 mod erase;
 mod evidence;
 mod expire;
@@ -25,6 +26,7 @@ mod replay;
 mod resources;
 mod rollouts;
 mod rows;
+mod trail;
 mod writer;
 
 use std::{
@@ -40,6 +42,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::broadcast;
 
 use crate::{
+    audit::Entry,
     clock::Timestamp,
     id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, VersionId},
     quota::Owned,
@@ -49,12 +52,14 @@ use crate::{
         Store, StoreError, VersionDigests, Write,
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
-            Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryState,
-            EndpointHealth, Event, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead,
-            MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
+            Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryCounts,
+            DeliveryState, EndpointHealth, Event, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job,
+            LaneHead, MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want,
+            WorkKind,
         },
         key::{Key, Lane, key},
         resource::{Document, ResourceKind},
+        trail::{Answer, Begun, Question},
     },
 };
 pub use backup::{backup, restore};
@@ -352,6 +357,11 @@ impl Store for SqliteStore {
         self.change(&app, move |tx| accept::message(tx, &message, idempotency.as_ref(), hot)).await
     }
 
+    async fn accept_message_for(&self, message: Message, endpoint: &EndpointId) -> Result<Admitted<MessageId>> {
+        let (app, endpoint) = (message.app.clone(), endpoint.clone());
+        self.change(&app, move |tx| content::accept_for(tx, &message, &endpoint)).await
+    }
+
     async fn reschedule(
         &self,
         app: &AppId,
@@ -535,6 +545,33 @@ impl Store for SqliteStore {
         self.read(move |c| resources::owned(c, &app)).await
     }
 
+    async fn expunge_message(&self, app: &AppId, message: &MessageId, now: Timestamp) -> Result<bool> {
+        let (app, message) = (app.clone(), message.clone());
+        self.change(&app.clone(), move |tx| content::expunge(tx, &app, &message, now)).await
+    }
+
+    async fn expunge_attempt(&self, app: &AppId, message: &MessageId, attempt: &AttemptId) -> Result<bool> {
+        let (app, message, attempt) = (app.clone(), message.clone(), attempt.clone());
+        self.change(&app.clone(), move |tx| content::expunge_attempt(tx, &app, &message, &attempt)).await
+    }
+
+    async fn begin_answer(&self, question: &Question, now: Timestamp) -> Result<Begun> {
+        let question = question.clone();
+        let owner = crate::store::trail::owner(question.app.as_ref());
+        self.change(&owner, move |tx| trail::begin(tx, &question, now)).await
+    }
+
+    async fn end_answer(&self, question: &Question, answer: Option<Answer>) -> Result<()> {
+        let question = question.clone();
+        let owner = crate::store::trail::owner(question.app.as_ref());
+        self.change(&owner, move |tx| trail::end(tx, &question, answer.as_ref())).await
+    }
+
+    async fn audit(&self, app: Option<&AppId>, page: PageRequest) -> Result<Page<Entry>> {
+        let app = app.cloned();
+        self.list(move |c| trail::entries(c, app.as_ref(), &page)).await
+    }
+
     async fn usage(&self, app: &AppId) -> Result<Usage> {
         let app = app.clone();
         self.read(move |c| lists::usage(c, &app)).await
@@ -569,6 +606,16 @@ impl Store for SqliteStore {
     ) -> Result<Page<Message>> {
         let app = app.clone();
         self.list(move |c| lists::messages(c, &app, &filter, &page, content)).await
+    }
+
+    async fn delivery_counts(
+        &self,
+        app: &AppId,
+        endpoint: &EndpointId,
+        between: (Timestamp, Timestamp),
+    ) -> Result<DeliveryCounts> {
+        let (app, endpoint) = (app.clone(), endpoint.clone());
+        self.list(move |c| content::stats(c, &app, &endpoint, between)).await
     }
 
     async fn deliveries(&self, app: &AppId, message: &MessageId) -> Result<Vec<Delivery>> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::{
@@ -28,18 +29,26 @@ use crate::{
 const SENSITIVE: [&str; 9] = ["auth", "cookie", "credential", "key", "pass", "secret", "session", "signature", "token"];
 
 /// All headers.
-pub struct HeadersIn(BTreeMap<String, String>);
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", as = EndpointHeadersIn)]
+pub struct HeadersIn {
+    headers: BTreeMap<String, String>,
+}
 
 impl FromFields for HeadersIn {
     const STRICT: bool = false;
 
     fn read(fields: &mut Fields, _: &Config) -> Option<Self> {
-        fields.required("headers", check::headers).map(Self)
+        fields.required("headers", check::headers).map(|headers| Self { headers })
     }
 }
 
 /// Some headers; those with `null` are removed.
-pub struct HeadersPatch(BTreeMap<String, Option<String>>);
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", as = EndpointHeadersPatchIn)]
+pub struct HeadersPatch {
+    headers: BTreeMap<String, Option<String>>,
+}
 
 impl FromFields for HeadersPatch {
     const STRICT: bool = false;
@@ -49,21 +58,27 @@ impl FromFields for HeadersPatch {
             let set = map.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
             check::headers(set).map(|_| map)
         };
-        fields.required("headers", check).map(Self)
+        fields.required("headers", check).map(|headers| Self { headers })
     }
 }
 
 /// Headers on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointHeadersOut)]
 pub struct HeadersOut {
     headers: BTreeMap<String, String>,
     /// Names whose values are not shown.
     sensitive: Vec<String>,
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", operation_id = "v1.endpoint.get-headers", tag = "Endpoint", summary = "Get Endpoint Headers",
+    responses((status = 200, body = HeadersOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<HeadersOut>, ApiError> {
     let endpoint = super::find(&tenant, &name).await?;
-    let may_see = Change::granted(tenant.key.role);
+    let may_see = Change::granted(&tenant.caller);
     let mut out = HeadersOut { headers: BTreeMap::new(), sensitive: Vec::new() };
     for (name, sealed) in &endpoint.headers {
         if may_see && !is_sensitive(name) {
@@ -76,10 +91,16 @@ pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) 
     Ok(Json(out))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", operation_id = "v1.endpoint.update-headers", tag = "Endpoint", summary = "Update Endpoint Headers",
+    request_body = HeadersIn,
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
-    In(HeadersIn(headers)): In<HeadersIn>,
+    In(HeadersIn { headers }): In<HeadersIn>,
 ) -> Result<StatusCode, ApiError> {
     let now = tenant.gateway.clock.now();
     let edit = |endpoint: &mut Endpoint| {
@@ -91,10 +112,16 @@ pub async fn put(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", operation_id = "v1.endpoint.patch-headers", tag = "Endpoint", summary = "Patch Endpoint Headers",
+    request_body = HeadersPatch,
+    responses((status = 204)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn patch(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
-    In(HeadersPatch(changes)): In<HeadersPatch>,
+    In(HeadersPatch { headers: changes }): In<HeadersPatch>,
 ) -> Result<StatusCode, ApiError> {
     let now = tenant.gateway.clock.now();
     let edit = |endpoint: &mut Endpoint| {

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::Path};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::{
@@ -25,18 +26,32 @@ use crate::{
 const CODES_MAX: usize = 50;
 
 /// The fields that are given. With PUT all others go back to the profile's and the configuration's.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct PolicyIn {
+    #[schema(value_type = Option<Vec<u64>>, max_items = 50)]
     schedule_s: Patch<Vec<u64>>,
+    #[schema(value_type = Option<u16>, maximum = 1000)]
     jitter_permille: Patch<u16>,
+    #[schema(value_type = Option<u64>)]
     retry_after_max_s: Patch<u64>,
+    #[schema(value_type = Option<u64>)]
     timeout_ms: Patch<u64>,
+    #[schema(value_type = Option<Vec<u16>>)]
     success_codes: Patch<Vec<u16>>,
+    #[schema(value_type = Option<Vec<u16>>)]
     slow_down_codes: Patch<Vec<u16>>,
+    #[schema(value_type = Option<u32>)]
     in_flight_max: Patch<u32>,
+    #[schema(value_type = Option<u32>)]
     breaker_failures: Patch<u32>,
+    #[schema(value_type = Option<u64>)]
     breaker_open_s: Patch<u64>,
+    #[schema(value_type = Option<u32>)]
     disable_after_failures: Patch<u32>,
+    #[schema(value_type = Option<u64>)]
     disable_after_failing_s: Patch<u64>,
+    #[schema(value_type = Option<Ordered>)]
     ordered: Patch<Ordered>,
 }
 
@@ -100,7 +115,7 @@ fn codes(codes: Vec<u16>) -> Result<Vec<u16>, Problem> {
 }
 
 /// A policy on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct PolicyOut {
     /// What the endpoint sets itself.
     own: PolicyPatch,
@@ -116,11 +131,22 @@ impl PolicyOut {
     }
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/policy", operation_id = "v1.endpoint.get-policy", tag = "Endpoint", summary = "Get Delivery Policy",
+    responses((status = 200, body = PolicyOut)),
+    security(("HTTPBearer" = ["operator", "admin", "manager"])),
+)]
 pub async fn get(tenant: Tenant<Read>, Path((_, name)): Path<(String, String)>) -> Result<Json<PolicyOut>, ApiError> {
     let found = endpoint::find(&tenant, &name).await?;
     Ok(Json(PolicyOut::new(&tenant.gateway, &tenant.app, found)?))
 }
 
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}/policy", operation_id = "v1.endpoint.update-policy", tag = "Endpoint", summary = "Update Delivery Policy",
+    request_body = PolicyIn,
+    responses((status = 200, body = PolicyOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn put(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
@@ -133,6 +159,12 @@ pub async fn put(
     .await
 }
 
+#[utoipa::path(
+    patch, path = "/app/{app_id}/endpoint/{endpoint_id}/policy", operation_id = "v1.endpoint.patch-policy", tag = "Endpoint", summary = "Patch Delivery Policy",
+    request_body = PolicyIn,
+    responses((status = 200, body = PolicyOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn patch(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     api::{
@@ -17,7 +18,7 @@ use crate::{
         extract::In,
         fields::{Fields, FromFields},
         profile,
-        respond::ApiError,
+        respond::{ApiError, HttpErrorOut},
     },
     clock::Timestamp,
     config::Config,
@@ -37,7 +38,7 @@ const SECRETS_MAX: usize = 10;
 const GRACE_PERIOD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 /// The kinds of key that we make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 pub(super) enum KeyType {
     /// A secret that the receiver has too.
     #[serde(rename = "v1")]
@@ -48,9 +49,17 @@ pub(super) enum KeyType {
 }
 
 /// A rotation.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", as = EndpointSecretRotateIn)]
 pub struct RotateIn {
+    /// The new key; made if it is missing.
+    #[schema(value_type = Option<String>)]
     key: Option<SigningKey>,
+    /// What is made where there is no key: a secret (`v1`), or an ed25519 key pair (`v1a`).
+    #[schema(rename = "type", value_type = Option<KeyType>)]
     key_type: KeyType,
+    /// How long the old keys go on signing beside it.
+    #[schema(rename = "gracePeriodSeconds", value_type = Option<u32>, maximum = 604800)]
     grace_period: std::time::Duration,
 }
 
@@ -67,11 +76,17 @@ impl FromFields for RotateIn {
 }
 
 /// A secret on the wire.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointSecretOut)]
 pub struct SecretOut {
     key: String,
 }
 
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret", operation_id = "v1.endpoint.get-secret", tag = "Endpoint", summary = "Get Endpoint Secret",
+    responses((status = 200, body = SecretOut), (status = 410, body = HttpErrorOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn get(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>) -> Result<Json<SecretOut>, ApiError> {
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
     let current = endpoint.secrets.first().ok_or_else(|| ApiError::no_such("secret"))?;
@@ -86,6 +101,12 @@ pub async fn get(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>
 }
 
 /// Puts a new key before the others. Where secrets are shown once, this answer is where.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", operation_id = "v1.endpoint.rotate-secret", tag = "Endpoint", summary = "Rotate Endpoint Secret",
+    request_body = RotateIn,
+    responses((status = 204), (status = 200, body = SecretOut)),
+    security(("HTTPBearer" = ["operator", "admin"])),
+)]
 pub async fn rotate(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,

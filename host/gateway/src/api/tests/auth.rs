@@ -129,8 +129,8 @@ async fn wrong_paths_and_methods_are_answered_in_json() {
     api.app("acme").await;
     api.get("/nonsense").await.refused(404, "not_found");
     api.get("/app/acme/nonsense").await.refused(404, "not_found");
-    api.get("/app/acme/endpoint/ep/stats").await.refused(404, "not_found");
-    api.post("/app/acme/endpoint/ep/send-example", json!({})).await.refused(404, "not_found");
+    api.get("/app/acme/endpoint/ep/attempt-stats").await.refused(404, "not_found");
+    api.post("/app/acme/msg/precheck/active", json!({})).await.refused(404, "not_found");
     let answer = api.delete("/app").await;
     answer.refused(405, "method_not_allowed");
     assert!(answer.headers.contains_key(header::ALLOW));

@@ -105,8 +105,8 @@ async fn a_key_pair_shows_its_public_key_and_never_the_private_one() {
     let api = Api::start().await;
     let app = api.app("acme").await.parse().unwrap();
     let private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
-    let created = json!({"url": "https://example.com", "secret": private});
-    api.put("/app/acme/endpoint/main", created).await.ok(201);
+    let created = json!({"url": "https://example.com", "uid": "main", "secret": private});
+    api.post("/app/acme/endpoint", created).await.ok(201);
     let shown = async || api.get("/app/acme/endpoint/main/secret").await.ok(200)["key"].as_str().unwrap().to_owned();
     assert_eq!(shown().await, "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=");
 

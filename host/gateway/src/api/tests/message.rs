@@ -221,6 +221,7 @@ async fn a_claim_whose_answer_was_lost_goes_on_after_two_audits() {
         event: None,
         operational: false,
         ordering_key: None,
+        content_until: None,
         payload: "{}".into(),
     };
     let admitted = api.gateway.store.accept_message(message, None, true).await.unwrap();

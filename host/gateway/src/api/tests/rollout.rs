@@ -102,7 +102,7 @@ async fn a_shadow_is_started_seen_and_ended() {
     let begun = api.put(&shadow, json!({})).await.ok(201);
     assert_eq!((&begun["versionId"], &begun["endedAt"]), (&json!(versions[1]), &Value::Null));
     assert_eq!(begun["counts"]["calls"], 0);
-    assert_eq!(api.post(&shadow, json!({})).await.ok(200), begun, "it runs already");
+    assert_eq!(api.put(&shadow, json!({})).await.ok(200), begun, "it runs already");
     api.put(&path(&versions[0], "shadow"), json!({})).await.refused(409, "version_active");
     api.put(&path(&versions[2], "shadow"), json!({})).await.refused(409, "shadow_running");
     api.delete(&format!("/app/acme/plugin/p/version/{}", versions[1])).await.refused(409, "version_in_use");
@@ -133,7 +133,7 @@ async fn a_canary_takes_a_share_and_a_policy_and_ends_with_an_activation() {
     assert_eq!(api.put(&canary, bad).await.places(), ["body.automaticReturn"]);
 
     let begun = json!({"sharePercent": 5, "automaticReturn": {"callsMin": 3}});
-    let begun = api.post(&canary, begun).await.ok(201);
+    let begun = api.put(&canary, begun).await.ok(201);
     assert_eq!(begun["sharePermille"], 50);
     assert_eq!(
         (&begun["automaticReturn"]["callsMin"], &begun["automaticReturn"]["failurePercent"]),

@@ -103,11 +103,13 @@ CREATE TABLE message (
     event_id      bytea,
     operational   boolean NOT NULL,      -- of the gateway itself
     ordering_key  text,
+    content_until_ms bigint,            -- until when the payload is kept; an empty one was removed
     cancelled     boolean NOT NULL,      -- nothing of it is sent
     payload       bytea NOT NULL,
     PRIMARY KEY (app_id, id)
 );
 CREATE UNIQUE INDEX message_uid ON message (app_id, uid) WHERE uid IS NOT NULL;
+CREATE INDEX message_content ON message (app_id, content_until_ms) WHERE content_until_ms IS NOT NULL;
 
 -- What reshapers wrote, once a message and version; a payload stands with its message.
 CREATE TABLE body (
@@ -217,6 +219,26 @@ CREATE TABLE idempotency (
     PRIMARY KEY (app_id, key)
 );
 CREATE INDEX idempotency_age ON idempotency (created_ms);
+
+-- What repeated requests are answered. The owner is the nil id where it is the instance.
+CREATE TABLE answer (
+    app_id     bytea NOT NULL,
+    key        text NOT NULL,
+    request    bytea NOT NULL,           -- SHA-256 of the request
+    status     bigint,                  -- NULL: it is being carried out
+    body       bytea,                   -- sealed
+    created_ms bigint NOT NULL,
+    PRIMARY KEY (app_id, key)
+);
+CREATE INDEX answer_age ON answer (created_ms);
+
+-- Who changed what. The owner is the nil id where it is the instance.
+CREATE TABLE audit (
+    app_id bytea NOT NULL,
+    id     bytea NOT NULL,
+    entry  text NOT NULL,                -- JSON
+    PRIMARY KEY (app_id, id)
+);
 
 -- What is still to be done. An `id` is never used twice: a claim of a row that is gone must not fit a new one. `node` is 0 or
 -- who has claimed it. Rows come and go all the time: room for changes in place, and vacuum early and at once.

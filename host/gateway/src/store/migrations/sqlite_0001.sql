@@ -101,11 +101,13 @@ CREATE TABLE message (
     event_id      BLOB,
     operational   INTEGER NOT NULL,      -- 1: of the gateway itself
     ordering_key  TEXT,
+    content_until_ms INTEGER,            -- until when the payload is kept; an empty one was removed
     cancelled     INTEGER NOT NULL,      -- 1: nothing of it is sent
     payload       BLOB NOT NULL,
     PRIMARY KEY (app_id, id)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX message_uid ON message (app_id, uid) WHERE uid IS NOT NULL;
+CREATE INDEX message_content ON message (app_id, content_until_ms) WHERE content_until_ms IS NOT NULL;
 
 -- What reshapers wrote, once a message and version; a payload stands with its message.
 CREATE TABLE body (
@@ -215,6 +217,26 @@ CREATE TABLE idempotency (
     PRIMARY KEY (app_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_age ON idempotency (created_ms);
+
+-- What repeated requests are answered. The owner is the nil id where it is the instance.
+CREATE TABLE answer (
+    app_id     BLOB NOT NULL,
+    key        TEXT NOT NULL,
+    request    BLOB NOT NULL,            -- SHA-256 of the request
+    status     INTEGER,                 -- NULL: it is being carried out
+    body       BLOB,                    -- sealed
+    created_ms INTEGER NOT NULL,
+    PRIMARY KEY (app_id, key)
+) WITHOUT ROWID;
+CREATE INDEX answer_age ON answer (created_ms);
+
+-- Who changed what. The owner is the nil id where it is the instance.
+CREATE TABLE audit (
+    app_id BLOB NOT NULL,
+    id     BLOB NOT NULL,
+    entry  TEXT NOT NULL,                -- JSON
+    PRIMARY KEY (app_id, id)
+) WITHOUT ROWID;
 
 -- What is still to be done. `id` holds the number of the node that added the row above a count of its own, so that none is
 -- ever used twice: a claim of a row that is gone must not fit a new one. `node` is 0 or who has claimed it.

@@ -84,8 +84,8 @@ pub async fn insert_message(turn: &Turn, message: &Message, hot: bool) -> Result
     let added = turn
         .execute(
             "INSERT INTO message (app_id, id, uid, event_type, channels, origin, medium, created_ms, deliver_at_ms,
-                                  event_id, operational, ordering_key, cancelled, payload)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false, ?) ON CONFLICT DO NOTHING",
+                                  event_id, operational, ordering_key, content_until_ms, cancelled, payload)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false, ?) ON CONFLICT DO NOTHING",
             params![
                 key(&message.app),
                 key(&message.id),
@@ -99,6 +99,7 @@ pub async fn insert_message(turn: &Turn, message: &Message, hot: bool) -> Result
                 message.event.as_ref().map(key),
                 message.operational,
                 message.ordering_key,
+                message.content_until.map(Timestamp::as_millis),
                 message.payload.as_bytes(),
             ],
         )

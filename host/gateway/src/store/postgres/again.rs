@@ -60,7 +60,8 @@ pub async fn resend(
     now: Timestamp,
 ) -> Result<Option<LaneHead>> {
     let changed = turn.execute("UPDATE delivery SET state = ?1, reason = NULL, attempts = 0, next_attempt_ms = ?2, manual = true, updated_ms = ?2
-             WHERE message_id = ?3 AND endpoint_id = ?4 AND app_id = ?5 AND state NOT IN (?6, ?7)", params![
+             WHERE message_id = ?3 AND endpoint_id = ?4 AND app_id = ?5 AND state NOT IN (?6, ?7)
+                 AND EXISTS (SELECT 1 FROM message WHERE app_id = ?5 AND id = ?3 AND octet_length(payload) > 0)", params![
             DeliveryState::Waiting.code(),
             now.as_millis(),
             key(message),
@@ -202,6 +203,23 @@ pub async fn end_waiting(
         ended += 1;
     }
     Ok(ended)
+}
+
+/// Ends a delivery that waits or is held, also one that somebody has in hand, and takes it out of its line.
+pub async fn end_open(
+    turn: &Turn,
+    app: &AppId,
+    message: &MessageId,
+    endpoint: &EndpointId,
+    (state, reason): (DeliveryState, &str),
+    now: Timestamp,
+) -> Result<()> {
+    turn.execute(
+        "UPDATE delivery SET state = ? WHERE message_id = ? AND endpoint_id = ? AND state = ?",
+        params![DeliveryState::Waiting.code(), key(message), key(endpoint), DeliveryState::Held.code()],
+    )
+    .await?;
+    end(turn, app, message, endpoint, state, reason, now).await
 }
 
 /// Ends a delivery that nobody has in hand, if it waits, and takes it out of its line.

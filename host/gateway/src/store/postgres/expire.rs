@@ -3,8 +3,9 @@
 use tokio_postgres::Row;
 
 use super::{
-    order,
+    content, order,
     rows::{get, params},
+    trail,
     turn::{Turn, Used},
 };
 use crate::{
@@ -45,6 +46,9 @@ pub async fn expire(
         Expiry::Attempts(app) => attempts(turn, app, first_key(before), limit).await?,
         Expiry::Calls(app) => calls(turn, app, first_key(before), rows).await?,
         Expiry::DeadLetters(app) => dead_letters(turn, app, before, rows).await?,
+        Expiry::Contents(app) => content::expire_contents(turn, app, before, rows).await?,
+        Expiry::Answers => trail::expire_answers(turn, before, rows).await?,
+        Expiry::Audit(app) => trail::expire(turn, app.as_ref(), before, rows).await?,
         Expiry::Idempotency => count(
             turn.execute(
                 "DELETE FROM idempotency WHERE (app_id, key) IN
@@ -196,7 +200,7 @@ async fn calls(turn: &Turn, app: &AppId, before: Key, rows: i64) -> Result<usize
     Ok(found.len())
 }
 
-async fn calls_on(turn: &Turn, app: &AppId, subject: Key) -> Result<()> {
+pub async fn calls_on(turn: &Turn, app: &AppId, subject: Key) -> Result<()> {
     let found = turn
         .rows("SELECT id FROM call WHERE subject = ?", params![subject])
         .await?

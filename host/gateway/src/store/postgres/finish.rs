@@ -59,14 +59,15 @@ pub async fn fan_out(turn: &Turn, claim: &Claim, end: &FanOutEnd, now: Timestamp
             done.claims.push((delivery.endpoint.clone(), claimed));
         }
     }
-    for output in &end.outputs {
+    for output in end.outputs.iter().filter(|_| !of.is_expunged) {
         turn.execute("INSERT INTO body (message_id, bytes) VALUES (?, ?)", params![key(message), output.as_bytes()])
             .await?;
     }
-    for call in &end.calls {
+    let (calls, letters) = if of.is_expunged { (&[][..], &[][..]) } else { (&*end.calls, &*end.dead_letters) };
+    for call in calls {
         insert_call(turn, call).await?;
     }
-    settle(turn, key(message), &end.observed, (&end.dead_letters, &end.seen)).await?;
+    settle(turn, key(message), &end.observed, (letters, &end.seen)).await?;
     if of.is_ordered {
         done.next = order::message_ends(turn, &claim.app, message, now).await?;
     }
@@ -81,6 +82,8 @@ struct FannedOut<'a> {
     not_before: Option<Timestamp>,
     is_ordered: bool,
     is_cancelled: bool,
+    /// Its content was removed: nothing that tells of it is kept either.
+    is_expunged: bool,
     /// What is kept already: the same text of a message goes to many endpoints.
     bodies: Vec<(&'a DeliveryBody, i64)>,
     now: Timestamp,
@@ -88,7 +91,7 @@ struct FannedOut<'a> {
 
 impl<'a> FannedOut<'a> {
     async fn read(turn: &Turn, claim: &'a Claim, message: &'a MessageId, now: Timestamp) -> Result<Option<Self>> {
-        let sql = "SELECT deliver_at_ms, ordering_key, cancelled FROM message WHERE app_id = ? AND id = ?";
+        let sql = "SELECT deliver_at_ms, ordering_key, cancelled, octet_length(payload) = 0 AS expunged FROM message WHERE app_id = ? AND id = ?";
         let (app_key, message_key) = (key(&claim.app), key(message));
         let params: &[Param<'_>] = params![app_key, message_key];
         let Some(mut row) = turn.first(sql, params).await? else { return Ok(None) };
@@ -103,6 +106,7 @@ impl<'a> FannedOut<'a> {
             not_before: rows::optional_time(&row, "deliver_at_ms")?,
             is_ordered: get::<Option<String>>(&row, "ordering_key")?.is_some(),
             is_cancelled: get(&row, "cancelled")?,
+            is_expunged: get(&row, "expunged")?,
             bodies: Vec::new(),
             now,
         }))
@@ -111,7 +115,8 @@ impl<'a> FannedOut<'a> {
     /// Adds a delivery, or settles a held one, and makes its first attempt due. A delivery that went on already is left
     /// alone.
     async fn insert(&mut self, turn: &Turn, delivery: &'a NewDelivery) -> Result<Option<Claim>> {
-        let cancelled = self.is_cancelled && delivery.state == DeliveryState::Waiting;
+        let open = matches!(delivery.state, DeliveryState::Waiting | DeliveryState::Held);
+        let cancelled = (self.is_cancelled && delivery.state == DeliveryState::Waiting) || (self.is_expunged && open);
         let state = if cancelled { DeliveryState::Cancelled } else { delivery.state };
         let reason = if cancelled { Some("the message was cancelled") } else { delivery.reason.as_deref() };
         let waiting = state == DeliveryState::Waiting;

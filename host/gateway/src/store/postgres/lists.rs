@@ -24,7 +24,7 @@ use crate::{
 /// All of a message but its payload.
 const MESSAGE: &str =
     "message.app_id, message.id, uid, event_type, channels, origin, medium, created_ms, deliver_at_ms,
-     event_id, operational, ordering_key";
+     event_id, operational, ordering_key, content_until_ms";
 
 /// All of an event but its body.
 const EVENT: &str = "app_id, id, source_id, received_ms, headers, state, reason, version_id";
@@ -295,6 +295,7 @@ fn read_message(row: &Row, payload: String) -> Result<Message> {
         event: optional_id(row, "event_id")?,
         operational: get(row, "operational")?,
         ordering_key: get(row, "ordering_key")?,
+        content_until: optional_time(row, "content_until_ms")?,
         payload,
     })
 }

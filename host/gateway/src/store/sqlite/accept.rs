@@ -91,8 +91,8 @@ pub fn insert_message(turn: &Turn<'_>, message: &Message, hot: bool) -> Result<O
     let added = turn
         .prepare_cached(
             "INSERT INTO message (app_id, id, uid, event_type, channels, origin, medium, created_ms, deliver_at_ms,
-                                  event_id, operational, ordering_key, cancelled, payload)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT DO NOTHING",
+                                  event_id, operational, ordering_key, content_until_ms, cancelled, payload)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             key(&message.app),
@@ -107,6 +107,7 @@ pub fn insert_message(turn: &Turn<'_>, message: &Message, hot: bool) -> Result<O
             message.event.as_ref().map(key),
             message.operational,
             message.ordering_key,
+            message.content_until.map(Timestamp::as_millis),
             message.payload.as_bytes(),
         ])?;
     if added == 0 {

@@ -59,7 +59,8 @@ pub fn resend(
     let changed = turn
         .prepare_cached(
             "UPDATE delivery SET state = ?1, reason = NULL, attempts = 0, next_attempt_ms = ?2, manual = 1, updated_ms = ?2
-             WHERE message_id = ?3 AND endpoint_id = ?4 AND app_id = ?5 AND state NOT IN (?6, ?7)",
+             WHERE message_id = ?3 AND endpoint_id = ?4 AND app_id = ?5 AND state NOT IN (?6, ?7)
+                 AND EXISTS (SELECT 1 FROM message WHERE app_id = ?5 AND id = ?3 AND length(payload) > 0)",
         )?
         .execute(params![
             DeliveryState::Waiting.code(),
@@ -181,6 +182,20 @@ pub fn end_waiting(
         ended += 1;
     }
     Ok(ended)
+}
+
+/// Ends a delivery that waits or is held, also one that somebody has in hand, and takes it out of its line.
+pub fn end_open(
+    turn: &Turn<'_>,
+    app: &AppId,
+    message: &MessageId,
+    endpoint: &EndpointId,
+    (state, reason): (DeliveryState, &str),
+    now: Timestamp,
+) -> Result<()> {
+    turn.prepare_cached("UPDATE delivery SET state = ? WHERE message_id = ? AND endpoint_id = ? AND state = ?")?
+        .execute(params![DeliveryState::Waiting.code(), key(message), key(endpoint), DeliveryState::Held.code()])?;
+    end(turn, app, message, endpoint, state, reason, now)
 }
 
 /// Ends a delivery that nobody has in hand, if it waits, and takes it out of its line.

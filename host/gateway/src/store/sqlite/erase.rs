@@ -49,7 +49,7 @@ const PIECES: &str = "DELETE FROM component_piece WHERE rowid IN
 const COMPONENT: &str = "DELETE FROM component WHERE id = ?";
 
 /// What a tenant has many of, and how many rows one of them counts for.
-const MANY: [(&str, usize); 6] = [
+const MANY: [(&str, usize); 8] = [
     ("DELETE FROM call WHERE app_id = ?1 AND id IN (SELECT id FROM call WHERE app_id = ?1 ORDER BY id LIMIT ?2)", 2),
     ("DELETE FROM call_input WHERE rowid IN (SELECT rowid FROM call_input WHERE app_id = ? LIMIT ?)", 32),
     ("DELETE FROM call_part WHERE rowid IN (SELECT rowid FROM call_part WHERE app_id = ? LIMIT ?)", 8),
@@ -67,6 +67,8 @@ const MANY: [(&str, usize); 6] = [
         "DELETE FROM idempotency WHERE app_id = ?1 AND key IN (SELECT key FROM idempotency WHERE app_id = ?1 LIMIT ?2)",
         1,
     ),
+    ("DELETE FROM answer WHERE app_id = ?1 AND key IN (SELECT key FROM answer WHERE app_id = ?1 LIMIT ?2)", 8),
+    ("DELETE FROM audit WHERE app_id = ?1 AND id IN (SELECT id FROM audit WHERE app_id = ?1 LIMIT ?2)", 2),
 ];
 
 /// Takes one step; true if nothing is left.

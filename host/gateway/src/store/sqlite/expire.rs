@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    order,
+    content, order, trail,
     writer::{Turn, Used},
 };
 use crate::{
@@ -38,6 +38,9 @@ pub fn expire(turn: &Turn<'_>, what: &Expiry, before: Timestamp, after: Option<K
         Expiry::Attempts(app) => attempts(turn, app, first_key(before), limit)?,
         Expiry::Calls(app) => calls(turn, app, first_key(before), rows)?,
         Expiry::DeadLetters(app) => dead_letters(turn, app, before, rows)?,
+        Expiry::Contents(app) => content::expire_contents(turn, app, before, rows)?,
+        Expiry::Answers => trail::expire_answers(turn, before, rows)?,
+        Expiry::Audit(app) => trail::expire(turn, app.as_ref(), before, rows)?,
         Expiry::Idempotency => turn
             .prepare_cached(
                 "DELETE FROM idempotency WHERE (app_id, key) IN
@@ -172,7 +175,7 @@ fn calls(turn: &Turn<'_>, app: &AppId, before: Key, rows: i64) -> Result<usize> 
     Ok(found.len())
 }
 
-fn calls_on(turn: &Turn<'_>, app: &AppId, subject: Key) -> Result<()> {
+pub fn calls_on(turn: &Turn<'_>, app: &AppId, subject: Key) -> Result<()> {
     let found = turn
         .prepare_cached("SELECT id FROM call WHERE subject = ?")?
         .query_map([subject], |row| row.get(0))?

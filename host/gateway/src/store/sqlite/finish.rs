@@ -48,7 +48,7 @@ pub fn fan_out(turn: &Turn<'_>, claim: &Claim, end: &FanOutEnd, now: Timestamp) 
     queue::done(turn, claim)?;
     let Subject::Message(message) = &claim.subject else { return Err(wrong(claim)) };
     let found = turn
-        .prepare_cached("SELECT deliver_at_ms, ordering_key, cancelled FROM message WHERE app_id = ? AND id = ?")?
+        .prepare_cached("SELECT deliver_at_ms, ordering_key, cancelled, length(payload) = 0 AS expunged FROM message WHERE app_id = ? AND id = ?")?
         .query_row(params![key(&claim.app), key(message)], |row| {
             Ok(FannedOut {
                 claim,
@@ -56,6 +56,7 @@ pub fn fan_out(turn: &Turn<'_>, claim: &Claim, end: &FanOutEnd, now: Timestamp) 
                 not_before: rows::optional_time(row, "deliver_at_ms")?,
                 is_ordered: row.get::<_, Option<String>>("ordering_key")?.is_some(),
                 is_cancelled: row.get("cancelled")?,
+                is_expunged: row.get("expunged")?,
                 bodies: Vec::new(),
                 now,
             })
@@ -68,14 +69,15 @@ pub fn fan_out(turn: &Turn<'_>, claim: &Claim, end: &FanOutEnd, now: Timestamp) 
             done.claims.push((delivery.endpoint.clone(), claimed));
         }
     }
-    for output in &end.outputs {
+    for output in end.outputs.iter().filter(|_| !of.is_expunged) {
         turn.prepare_cached("INSERT INTO body (message_id, bytes) VALUES (?, ?)")?
             .execute(params![key(message), output.as_bytes()])?;
     }
-    for call in &end.calls {
+    let (calls, letters) = if of.is_expunged { (&[][..], &[][..]) } else { (&*end.calls, &*end.dead_letters) };
+    for call in calls {
         insert_call(turn, call)?;
     }
-    settle(turn, key(message), &end.observed, (&end.dead_letters, &end.seen))?;
+    settle(turn, key(message), &end.observed, (letters, &end.seen))?;
     if of.is_ordered {
         done.next = order::message_ends(turn, &claim.app, message, now)?;
     }
@@ -90,6 +92,8 @@ struct FannedOut<'a> {
     not_before: Option<Timestamp>,
     is_ordered: bool,
     is_cancelled: bool,
+    /// Its content was removed: nothing that tells of it is kept either.
+    is_expunged: bool,
     /// What is kept already: the same text of a message goes to many endpoints.
     bodies: Vec<(&'a DeliveryBody, i64)>,
     now: Timestamp,
@@ -99,7 +103,8 @@ impl<'a> FannedOut<'a> {
     /// Adds a delivery, or settles a held one, and makes its first attempt due. A delivery that went on already is left
     /// alone.
     fn insert(&mut self, turn: &Turn<'_>, delivery: &'a NewDelivery) -> Result<Option<Claim>> {
-        let cancelled = self.is_cancelled && delivery.state == DeliveryState::Waiting;
+        let open = matches!(delivery.state, DeliveryState::Waiting | DeliveryState::Held);
+        let cancelled = (self.is_cancelled && delivery.state == DeliveryState::Waiting) || (self.is_expunged && open);
         let state = if cancelled { DeliveryState::Cancelled } else { delivery.state };
         let reason = if cancelled { Some("the message was cancelled") } else { delivery.reason.as_deref() };
         let waiting = state == DeliveryState::Waiting;

@@ -21,7 +21,7 @@ use crate::{
 /// All of a message but its payload.
 const MESSAGE: &str =
     "message.app_id, message.id, uid, event_type, channels, origin, medium, created_ms, deliver_at_ms,
-     event_id, operational, ordering_key";
+     event_id, operational, ordering_key, content_until_ms";
 
 /// All of an event but its body.
 const EVENT: &str = "app_id, id, source_id, received_ms, headers, state, reason, version_id";
@@ -254,6 +254,7 @@ fn read_message(row: &Row<'_>, payload: String) -> rusqlite::Result<Message> {
         event: optional_id(row, "event_id")?,
         operational: row.get("operational")?,
         ordering_key: row.get("ordering_key")?,
+        content_until: optional_time(row, "content_until_ms")?,
         payload,
     })
 }

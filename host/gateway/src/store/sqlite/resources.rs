@@ -8,7 +8,7 @@ use super::{
     accept::{inconsistent, insert_message},
     components, finish,
     queue::{NewWork, enqueue},
-    rollouts, rows,
+    rollouts, rows, trail,
     writer::Turn,
 };
 use crate::{
@@ -51,6 +51,7 @@ pub fn write(tx: &Turn<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
             }
             Write::Component { digest, bytes } => components::keep(tx, &digest, &bytes, now)?,
             Write::Work { kind, app, subject, due } => add_work(tx, kind, &app, &subject, due)?,
+            Write::Audit(entry) => trail::record(tx, &entry)?,
             Write::Message(message) => drop(insert_message(tx, &message, false)?),
             Write::Counting { app, plugin, ids } => rollouts::counting(tx, &app, &plugin, &ids)?,
             Write::ForgetHealth(version) => rollouts::forget_health(tx, &version)?,

@@ -1,0 +1,101 @@
+//! Svix's official clients, unchanged, against a gateway: each drives every resource that it has and the document lists. Their
+//! versions are pinned in `tests/clients` and `Cargo.toml`; what newer ones have and the document lacks answers 404.
+//!
+//! And a property-based client over the whole document.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use hookloom_tests::{
+    gateway::TestGateway,
+    javascript,
+    python::{self, run},
+    receiver::Receiver,
+};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// A gateway, its operator's key, and a receiver.
+struct Scene {
+    gateway: TestGateway,
+    receiver: Receiver,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        Self { gateway: TestGateway::start().await, receiver: Receiver::start().await }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.gateway.server().address())
+    }
+
+    /// Runs a program that finds the gateway and the receiver in its environment.
+    async fn run(&self, mut command: Command) -> String {
+        command.env("SVIX_SERVER_URL", self.url()).env("SVIX_TOKEN", self.gateway.key());
+        command.env("RECEIVER_URL", self.receiver.url("")).env("NO_PROXY", "127.0.0.1");
+        let ran = tokio::task::spawn_blocking(move || run(&mut command)).await.unwrap();
+        ran.unwrap_or_else(|problem| panic!("{problem}"))
+    }
+}
+
+async fn python_program(name: &str) -> Command {
+    let requirements = folder().join("requirements.txt");
+    let environment = tokio::task::spawn_blocking(move || python::environment(&requirements)).await.unwrap();
+    Command::new(environment.unwrap_or_else(|problem| panic!("{problem}")).join("bin").join(name))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_python_client_works_unchanged() {
+    let scene = Scene::start().await;
+    let mut program = python_program("python").await;
+    program.arg(folder().join("check.py"));
+    assert!(scene.run(program).await.ends_with("all of it held\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_javascript_client_works_unchanged_and_passes_its_own_tests() {
+    let scene = Scene::start().await;
+    tokio::task::spawn_blocking(|| javascript::install(&folder()))
+        .await
+        .unwrap()
+        .unwrap_or_else(|problem| panic!("{problem}"));
+    let mut program = Command::new("node");
+    program.arg("check.mjs").current_dir(folder());
+    assert!(scene.run(program).await.ends_with("all of it held\n"));
+    // The only one of the package's own tests that asks a server.
+    let mut own = Command::new("node");
+    own.args(["--import", "tsx", "--test", "node_modules/svix/src/KitchenSink.test.ts"]).current_dir(folder());
+    let said = scene.run(own).await;
+    assert!(said.contains("fail 0") && said.contains("skipped 0") && !said.contains("pass 0"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_rust_client_works_unchanged() {
+    let scene = Scene::start().await;
+    // A workspace of its own: the client brings another TLS than ours.
+    let mut program = Command::new(env!("CARGO"));
+    program
+        .args(["run", "--quiet", "--locked", "--target-dir", "../../../target/clients"])
+        .current_dir(folder().join("rust"));
+    assert!(scene.run(program).await.ends_with("all of it held\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_property_based_client_finds_no_server_error_and_no_undocumented_answer() {
+    let scene = Scene::start().await;
+    let mut program = python_program("schemathesis").await;
+    let report = tempfile::tempdir().unwrap();
+    program.current_dir(report.path()).args(["run", &format!("{}/openapi.json", scene.url()), "--url", &scene.url()]);
+    program.args(["--header", &format!("Authorization: Bearer {}", scene.gateway.key())]);
+    program.args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]);
+    program.args(["--checks", "response_schema_conformance,response_headers_conformance"]);
+    program.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "5", "--workers", "2"]);
+    program.args(["--suppress-health-check", "all", "--no-color", "--max-time", "150"]);
+    scene.run(program).await;
+}
