@@ -175,7 +175,8 @@ async fn whoever_hangs_up_in_the_middle_of_an_accept_leaves_no_claim_without_an_
     let source = source.strip_prefix("https://in.example.com").unwrap().to_owned();
     api.gateway.engine.open();
     let router = crate::server::router(&api.gateway);
-    for path in ["/api/v1/app/acme/msg", source.as_str()] {
+    // Where the moments lie is a little different each time.
+    for path in ["/api/v1/app/acme/msg", source.as_str()].into_iter().cycle().take(16) {
         for polls in 1.. {
             let body = json!({"eventType": "a.b", "event_type": "a.b", "payload": {"polls": polls}}).to_string();
             let request = Request::builder().method(Method::POST).uri(path);
