@@ -311,6 +311,15 @@ pub struct Page<T> {
     pub rows: Vec<T>,
     /// Nothing lies beyond, in the direction of reading.
     pub done: bool,
+    /// The last row that was looked at, where the page ended before it was full: behind it the look goes on.
+    pub stopped_at: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page that is full, or the last one.
+    pub fn new(rows: Vec<T>, done: bool) -> Self {
+        Self { rows, done, stopped_at: None }
+    }
 }
 
 /// Which messages a list holds. Empty lists and `None` mean any.
@@ -618,7 +627,7 @@ impl dyn Store + '_ {
     /// As [`Store::documents`].
     pub async fn list<T: Resource>(&self, app: Option<&AppId>, page: PageRequest) -> Result<Page<Stored<T>>> {
         let page = self.documents(T::KIND, app, page).await?;
-        Ok(Page { rows: page.rows.into_iter().map(read).collect::<Result<_>>()?, done: page.done })
+        Ok(Page::new(page.rows.into_iter().map(read).collect::<Result<_>>()?, page.done))
     }
 
     /// All resources of a tenant, in pages of 500. For kinds with a bound on their number

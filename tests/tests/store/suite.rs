@@ -512,6 +512,38 @@ fn app(kit: &Kit, uid: Option<&str>) -> App {
 }
 
 #[tokio::test]
+async fn a_list_that_finds_little_ends_early_and_says_where_to_go_on() {
+    let kit = Kit::new().await;
+    let rare = Message { event_type: "rare".into(), ..kit.message(None) };
+    kit.store.accept_message(rare.clone(), None, false).await.unwrap();
+    // As many as one look looks at, after it.
+    let mut accepting = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (store, messages): (_, Vec<Message>) = (kit.store.clone(), (0..100).map(|_| kit.message(None)).collect());
+        accepting.spawn(async move {
+            for message in messages {
+                store.accept_message(message, None, false).await.unwrap();
+            }
+        });
+    }
+    accepting.join_all().await;
+    let list = async |position, order| {
+        let filter = MessageFilter { event_types: vec!["rare".into()], ..MessageFilter::default() };
+        kit.store.messages(&kit.app, filter, PageRequest { limit: 2, position, order }, false).await.unwrap()
+    };
+    let first = list(Position::Start, Order::Descending).await;
+    assert_eq!((first.rows.len(), first.done), (0, false), "the rare one lies one row beyond what one look looks at");
+    let rest = list(Position::After(first.stopped_at.unwrap()), Order::Descending).await;
+    assert_eq!((rest.rows.len(), rest.done, rest.stopped_at), (1, true, None));
+    let found = list(Position::Start, Order::Ascending).await;
+    assert_eq!((found.rows[0].id.clone(), found.done), (rare.id, false), "there may be more beyond");
+    let rest = list(Position::After(found.stopped_at.unwrap()), Order::Ascending).await;
+    assert_eq!((rest.rows.len(), rest.done), (0, true));
+    let all = kit.store.messages(&kit.app, MessageFilter::default(), PageRequest::newest(2), false).await.unwrap();
+    assert_eq!((all.rows.len(), all.done, all.stopped_at), (2, false, None), "a list without a filter is as ever");
+}
+
+#[tokio::test]
 async fn a_uid_is_unique_and_a_change_needs_the_revision_that_was_read() {
     let kit = Kit::new().await;
     let first = app(&kit, Some("tenant"));

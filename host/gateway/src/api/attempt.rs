@@ -168,7 +168,7 @@ async fn list(gateway: &Gateway, app: &AppId, wanted: Wanted) -> Result<Json<Lis
         Some(MessageStatus::Fail) => filter.succeeded = Some(false),
         // An attempt is recorded when it has ended.
         Some(MessageStatus::Pending | MessageStatus::Sending) => {
-            return Ok(Json(List::new(Page { rows: Vec::new(), done: true }, id, out)?));
+            return Ok(Json(List::new(Page::new(Vec::new(), true), id, out)?));
         }
     }
     if let Some(StatusClass::From(code)) = class {
@@ -177,8 +177,8 @@ async fn list(gateway: &Gateway, app: &AppId, wanted: Wanted) -> Result<Json<Lis
     let read = |request| gateway.store.attempts(app, filter.clone(), request);
     if class == Some(StatusClass::None) {
         let keep = |attempt: &Attempt| attempt.status_code.is_none();
-        let (page, stopped_at) = page::filtered(request, read, id, keep).await?;
-        return Ok(Json(List::new(page, id, out)?.resuming(stopped_at)));
+        let page = page::filtered(request, read, id, keep).await?;
+        return Ok(Json(List::new(page, id, out)?));
     }
     Ok(Json(List::new(read(request).await?, id, out)?))
 }

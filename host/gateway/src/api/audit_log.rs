@@ -115,9 +115,8 @@ async fn entries(gateway: &Gateway, app: Option<&AppId>, mut query: Query) -> Re
     let filter = filter(&mut query);
     query.finish()?;
     let read = |request| gateway.store.audit(app, request);
-    let (page, stopped_at) =
-        page::filtered(request, read, |entry| entry.id.as_str(), |entry| filter.keeps(entry)).await?;
-    Ok(Json(List::new(page, |entry| entry.id.as_str(), |entry| Ok(entry.into()))?.resuming(stopped_at)))
+    let page = page::filtered(request, read, |entry| entry.id.as_str(), |entry| filter.keeps(entry)).await?;
+    Ok(Json(List::new(page, |entry| entry.id.as_str(), |entry| Ok(entry.into()))?))
 }
 
 fn filter(query: &mut Query) -> Filter {

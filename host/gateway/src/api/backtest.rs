@@ -209,8 +209,8 @@ pub async fn list(
     let (_, version) = version::find(gateway, app, &plugin, &version).await?;
     let read = |request: PageRequest| gateway.store.list::<Backtest>(Some(app), request);
     let keep = |row: &Stored<Backtest>| row.value.version == version.id;
-    let (page, stopped_at) = page::filtered(request, read, |row| row.value.id(), keep).await?;
-    Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?.resuming(stopped_at)))
+    let page = page::filtered(request, read, |row| row.value.id(), keep).await?;
+    Ok(Json(List::new(page, |row| row.value.id(), |row| Ok(row.value.into()))?))
 }
 
 #[utoipa::path(

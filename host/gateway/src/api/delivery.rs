@@ -128,7 +128,7 @@ pub async fn list_messages(
     let states = status.map(MessageStatus::states);
     filter.states = states.unwrap_or_default().to_vec();
     let page = match states {
-        Some([]) => Page { rows: Vec::new(), done: true },
+        Some([]) => Page::new(Vec::new(), true),
         _ => gateway.store.messages(app, filter, request, content).await?,
     };
     let mut rows: Vec<(Message, Delivery)> = Vec::new();
@@ -143,7 +143,11 @@ pub async fn list_messages(
         let status = DeliveryStatusOut::new(&delivery, message.deliver_at, now);
         Ok(EndpointMessageOut { message: MessageOut::new(message, content)?, status })
     };
-    Ok(Json(List::new(Page { rows, done: page.done }, |(message, _)| message.id.as_str(), out)?))
+    Ok(Json(List::new(
+        Page { rows, done: page.done, stopped_at: page.stopped_at },
+        |(message, _)| message.id.as_str(),
+        out,
+    )?))
 }
 
 /// All deliveries of a message.

@@ -159,12 +159,12 @@ pub async fn list(caller: Instance<ReadTraffic>, mut query: Query) -> Result<Jso
     query.finish()?;
     let read = |request| caller.gateway.store.list::<EventType>(None, request);
     let keep = |row: &Stored<EventType>| (archived || !row.value.archived) && is_visible(&row.value, &caller.caller);
-    let (page, stopped_at) = page::filtered(request, read, |row| row.value.id(), keep).await?;
+    let page = page::filtered(request, read, |row| row.value.id(), keep).await?;
     let out = |row: Stored<EventType>| {
         let schemas = row.value.schemas.clone().filter(|_| content);
         Ok(EventType { schemas, ..row.value }.into())
     };
-    Ok(Json(List::new(page, |row| row.value.id(), out)?.resuming(stopped_at)))
+    Ok(Json(List::new(page, |row| row.value.id(), out)?))
 }
 
 /// Makes an event type, or takes an archived one back into the catalogue.

@@ -44,22 +44,15 @@ impl<T> List<T> {
         id: impl Fn(&R) -> &str,
         out: impl Fn(R) -> Result<T, ApiError>,
     ) -> Result<Self, ApiError> {
-        let iterator = page.rows.last().map(|row| id(row).to_owned());
-        let prev_iterator = page.rows.first().map(|row| format!("-{}", id(row)));
-        let data = page.rows.into_iter().map(out).collect::<Result<_, _>>()?;
-        Ok(Self { data, iterator, prev_iterator, done: page.done })
-    }
-}
-
-impl<T> List<T> {
-    /// Goes on at another place than after its last row, if one is given; see [`filtered`].
-    pub fn resuming(mut self, at: Option<String>) -> Self {
-        match at {
-            Some(at) if at.starts_with('-') => self.prev_iterator = Some(at),
-            Some(at) => self.iterator = Some(at),
+        let mut iterator = page.rows.last().map(|row| id(row).to_owned());
+        let mut prev_iterator = page.rows.first().map(|row| format!("-{}", id(row)));
+        match page.stopped_at {
+            Some(at) if at.starts_with('-') => prev_iterator = Some(at),
+            Some(at) => iterator = Some(at),
             None => {}
         }
-        self
+        let data = page.rows.into_iter().map(out).collect::<Result<_, _>>()?;
+        Ok(Self { data, iterator, prev_iterator, done: page.done })
     }
 }
 
@@ -92,7 +85,7 @@ pub fn request<I: FromStr>(query: &mut Query, default: Order) -> PageRequest {
 }
 
 /// A page of the rows to `keep`, of a list that the store can't filter that way. After [`SCANNED_MAX`] rows the page ends
-/// early, and its second part is the id to go on from.
+/// early.
 ///
 /// # Errors
 /// As `read`.
@@ -101,14 +94,15 @@ pub async fn filtered<T, F: Future<Output = Result<Page<T>, StoreError>>>(
     read: impl Fn(PageRequest) -> F,
     id: impl Fn(&T) -> &str,
     keep: impl Fn(&T) -> bool,
-) -> Result<(Page<T>, Option<String>), ApiError> {
+) -> Result<Page<T>, ApiError> {
     let limit = std::mem::replace(&mut request.limit, LIMIT_MAX);
     let backward = matches!(request.position, Position::Before(_));
     let (mut kept, mut scanned) = (Vec::new(), 0);
     loop {
         let page = read(request.clone()).await?;
-        scanned += page.rows.len();
-        let edge = if backward { page.rows.first() } else { page.rows.last() }.map(|row| id(row).to_owned());
+        scanned += if page.stopped_at.is_some() { SCANNED_MAX } else { page.rows.len() };
+        let last = if backward { page.rows.first() } else { page.rows.last() }.map(|row| id(row).to_owned());
+        let edge = page.stopped_at.map(|at| at.trim_start_matches('-').to_owned()).or(last);
         let mut rows: Vec<T> = page.rows.into_iter().filter(&keep).collect();
         if backward {
             std::mem::swap(&mut rows, &mut kept);
@@ -117,7 +111,7 @@ pub async fn filtered<T, F: Future<Output = Result<Page<T>, StoreError>>>(
         let Some(edge) = edge.filter(|_| !page.done && kept.len() <= limit) else { break };
         if scanned >= SCANNED_MAX {
             let stopped_at = if backward { format!("-{edge}") } else { edge };
-            return Ok((Page { rows: kept, done: false }, Some(stopped_at)));
+            return Ok(Page { rows: kept, done: false, stopped_at: Some(stopped_at) });
         }
         request.position = if backward { Position::Before(edge) } else { Position::After(edge) };
     }
@@ -127,7 +121,7 @@ pub async fn filtered<T, F: Future<Output = Result<Page<T>, StoreError>>>(
     } else {
         kept.truncate(limit);
     }
-    Ok((Page { rows: kept, done }, None))
+    Ok(Page::new(kept, done))
 }
 
 /// A page of rows that are all in memory, in their order; `id` must grow or fall with it.
@@ -154,7 +148,7 @@ pub fn of_all<T>(rows: Vec<T>, request: &PageRequest, id: impl Fn(&T) -> &str) -
     let backward = matches!(request.position, Position::Before(_));
     let skipped = if backward { from + count.saturating_sub(request.limit) } else { from };
     let rows = rows.into_iter().skip(skipped).take(count.min(request.limit)).collect();
-    Page { rows, done: count <= request.limit }
+    Page::new(rows, count <= request.limit)
 }
 
 fn position<I: FromStr>(text: String) -> Result<Position, Problem> {
@@ -206,14 +200,13 @@ mod tests {
             async move { Ok(page) }
         };
         let keep = |id: &String| id.ends_with("00");
-        let (page, stopped) =
-            filtered(ask(3, Position::Start, Order::Ascending), read, String::as_str, keep).await.unwrap();
-        assert_eq!((ids(&page), page.done, stopped), ("000001000200".into(), false, None));
+        let page = filtered(ask(3, Position::Start, Order::Ascending), read, String::as_str, keep).await.unwrap();
+        assert_eq!((ids(&page), page.done, page.stopped_at), ("000001000200".into(), false, None));
         let before = ask(2, Position::Before("0300".into()), Order::Ascending);
-        let (page, _) = filtered(before, read, String::as_str, keep).await.unwrap();
+        let page = filtered(before, read, String::as_str, keep).await.unwrap();
         assert_eq!((ids(&page), page.done), ("01000200".into(), false));
         let rest = ask(9, Position::After("0500".into()), Order::Ascending);
-        let (page, _) = filtered(rest, read, String::as_str, keep).await.unwrap();
+        let page = filtered(rest, read, String::as_str, keep).await.unwrap();
         assert_eq!((ids(&page), page.done), ("0600070008000900".into(), true));
     }
 
@@ -224,9 +217,8 @@ mod tests {
             let page = of_all(all.clone(), &request, String::as_str);
             async move { Ok(page) }
         };
-        let (page, stopped) =
-            filtered(ask(3, Position::Start, Order::Ascending), read, String::as_str, |_| false).await.unwrap();
+        let page = filtered(ask(3, Position::Start, Order::Ascending), read, String::as_str, |_| false).await.unwrap();
         assert!(page.rows.is_empty() && !page.done);
-        assert_eq!(stopped.as_deref(), Some("4999"));
+        assert_eq!(page.stopped_at.as_deref(), Some("4999"));
     }
 }

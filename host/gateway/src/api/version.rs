@@ -131,9 +131,9 @@ pub async fn list(
     let plugin = edit::find::<Plugin>(gateway, app, &name).await?;
     let read = |request: PageRequest| gateway.store.list::<Version>(Some(app), request);
     let keep = |row: &Stored<Version>| row.value.plugin == plugin.id;
-    let (page, stopped_at) = page::filtered(request, read, |row| row.value.id(), keep).await?;
+    let page = page::filtered(request, read, |row| row.value.id(), keep).await?;
     let out = |row: Stored<Version>| VersionOut::new(row.value, &plugin);
-    Ok(Json(List::new(page, |row| row.value.id(), out)?.resuming(stopped_at)))
+    Ok(Json(List::new(page, |row| row.value.id(), out)?))
 }
 
 /// 201 for a new version; 200 for one that is there already, with the same component, contract and settings.

@@ -1,8 +1,10 @@
 //! Builds the queries of lists, for every database: conditions are added one by one, with `?` for their values.
 
+use std::fmt::Display;
+
 use super::{
-    Order, PageRequest, Position,
-    key::{Key, key},
+    Order, Page, PageRequest, Position,
+    key::{self, Key, key},
 };
 use crate::{clock::Timestamp, id::TypedId};
 
@@ -36,18 +38,30 @@ enum Ids {
     Texts,
 }
 
+/// Rows that a page looks at, at most, where its conditions are none that an index answers.
+const LOOKS_MAX: usize = 5_000;
+
 /// A `SELECT` whose conditions are added one by one.
 pub struct Query {
     sql: String,
     values: Vec<Value>,
     id: &'static str,
     ids: Ids,
+    tight: Option<Tight>,
+}
+
+/// The part of a query that an index answers in the order of the list. What comes on top of it is looked for in it.
+struct Tight {
+    sql_bytes: usize,
+    values: usize,
+    /// Makes an id's text of its key.
+    text: fn(Key) -> String,
 }
 
 impl Query {
     /// Starts with `select … from … where <condition>`; `id` is the column of keys that orders the list.
     pub fn new(sql: &str, id: &'static str) -> Self {
-        Self { sql: sql.to_owned(), values: Vec::new(), id, ids: Ids::Keys }
+        Self { sql: sql.to_owned(), values: Vec::new(), id, ids: Ids::Keys, tight: None }
     }
 
     /// As [`new`](Self::new), ordered by a column of texts.
@@ -88,24 +102,73 @@ impl Query {
         self
     }
 
+    /// What was given so far is answered by an index in the order of the list, which is one of ids of `I`. Conditions that are
+    /// added from now on are looked for in a bounded number of rows, see [`Query::last_look`].
+    pub fn tight<I: TypedId + Display>(self) -> Self {
+        let tight =
+            Tight { sql_bytes: self.sql.len(), values: self.values.len(), text: |of| key::id::<I>(of).to_string() };
+        Self { tight: Some(tight), ..self }
+    }
+
+    /// The statement for the last row that a page may look at, and its values: if there is such a row, more lies beyond. None
+    /// for a query whose conditions an index answers.
+    pub fn last_look(&self, page: &PageRequest) -> Option<(String, Vec<Value>)> {
+        let tight = self.tight.as_ref().filter(|tight| self.sql.len() > tight.sql_bytes)?;
+        let (_, scope) = self.sql.get(..tight.sql_bytes)?.split_once(" FROM ")?;
+        let mut look = Self::new(&format!("SELECT {} FROM {scope}", self.id), self.id);
+        look.values.extend_from_slice(self.values.get(..tight.values)?);
+        let direction = look.begin(page);
+        look.sql.push_str(&format!(" ORDER BY {} {direction} LIMIT 1 OFFSET {}", self.id, LOOKS_MAX - 1));
+        Some((look.sql, look.values))
+    }
+
+    /// Looks no further than this row, which [`Query::last_look`] found.
+    pub fn up_to(mut self, page: &PageRequest, last: Key) -> Self {
+        let sign = if is_ascending(page) { "<=" } else { ">=" };
+        self.push(&format!("{} {sign} ?", self.id));
+        self.values.push(Value::Key(last));
+        self
+    }
+
+    /// The page that these rows are, in the order of reading and one more than wanted where there are more; `last` is as for
+    /// [`Query::up_to`], with what makes its text.
+    pub fn page_of<T>(mut rows: Vec<T>, page: &PageRequest, last: Option<String>) -> Page<T> {
+        let backward = matches!(page.position, Position::Before(_));
+        let is_full = rows.len() > page.limit;
+        rows.truncate(page.limit);
+        if backward {
+            rows.reverse();
+        }
+        let stopped_at = last.filter(|_| !is_full).map(|id| if backward { format!("-{id}") } else { id });
+        Page { rows, done: !is_full && stopped_at.is_none(), stopped_at }
+    }
+
+    /// The text of the id of a row of this list.
+    pub fn id_text(&self, of: Key) -> Option<String> {
+        self.tight.as_ref().map(|tight| (tight.text)(of))
+    }
+
     /// The statement for one page, and its values. It asks for one row more than wanted, to know whether anything lies
     /// beyond. An edge that is no id of a list of keys leaves nothing.
     pub fn page(mut self, page: &PageRequest) -> (String, Vec<Value>) {
-        let backward = matches!(page.position, Position::Before(_));
-        let ascending = (page.order == Order::Ascending) != backward;
-        let (id, sign, direction) =
-            (self.id, if ascending { '>' } else { '<' }, if ascending { "ASC" } else { "DESC" });
+        let (id, direction) = (self.id, self.begin(page));
+        self.sql.push_str(&format!(" ORDER BY {id} {direction} LIMIT {}", page.limit.saturating_add(1)));
+        (self.sql, self.values)
+    }
+
+    /// Begins where the page begins; answers the direction of reading.
+    fn begin(&mut self, page: &PageRequest) -> &'static str {
+        let (id, ascending) = (self.id, is_ascending(page));
         if let Position::After(from) | Position::Before(from) = &page.position {
             match self.edge(from) {
                 Some(edge) => {
-                    self.push(&format!("{id} {sign} ?"));
+                    self.push(&format!("{id} {} ?", if ascending { '>' } else { '<' }));
                     self.values.push(edge);
                 }
                 None => self.push("1 = 0"),
             }
         }
-        self.sql.push_str(&format!(" ORDER BY {id} {direction} LIMIT {}", page.limit.saturating_add(1)));
-        (self.sql, self.values)
+        if ascending { "ASC" } else { "DESC" }
     }
 
     fn edge(&self, id: &str) -> Option<Value> {
@@ -119,6 +182,10 @@ impl Query {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
     }
+}
+
+fn is_ascending(page: &PageRequest) -> bool {
+    (page.order == Order::Ascending) != matches!(page.position, Position::Before(_))
 }
 
 /// The key of any typed id's text.
@@ -150,5 +217,31 @@ mod tests {
         check(Position::Before(edge()), Order::Ascending, " AND id < ? ORDER BY id DESC");
         check(Position::After(edge()), Order::Descending, " AND id < ? ORDER BY id DESC");
         check(Position::After("no id".into()), Order::Ascending, " AND 1 = 0 ORDER BY id ASC");
+    }
+
+    #[test]
+    fn what_no_index_answers_is_looked_for_in_a_bounded_number_of_rows() {
+        use crate::id::MessageId;
+        let query = || Query::new("SELECT a, b FROM t WHERE a = ?", "t.id").bind(Value::Int(1)).tight::<MessageId>();
+        let edge = "msg_00000000000000000000000001".to_owned();
+        let page = PageRequest { limit: 2, position: Position::After(edge), order: Order::Descending };
+        assert!(query().last_look(&page).is_none(), "an index answers it");
+        let loose = || query().and("c = ?", Some(Value::Int(2)));
+        let (sql, values) = loose().last_look(&page).unwrap();
+        assert_eq!(sql, "SELECT t.id FROM t WHERE a = ? AND t.id < ? ORDER BY t.id DESC LIMIT 1 OFFSET 4999");
+        assert_eq!(values.len(), 2);
+        let (sql, values) = loose().up_to(&page, [7; 16]).page(&page);
+        assert_eq!(
+            sql,
+            "SELECT a, b FROM t WHERE a = ? AND c = ? AND t.id >= ? AND t.id < ? ORDER BY t.id DESC LIMIT 3"
+        );
+        assert_eq!(values.len(), 4);
+        let of = |count: usize, last: Option<&str>| {
+            let page = Query::page_of(vec![(); count], &page, last.map(str::to_owned));
+            (page.rows.len(), page.done, page.stopped_at)
+        };
+        assert_eq!(of(3, Some("x")), (2, false, None), "it is full: the next one begins behind its last row");
+        assert_eq!(of(1, Some("x")), (1, false, Some("x".into())));
+        assert_eq!(of(1, None), (1, true, None));
     }
 }

@@ -71,6 +71,7 @@ pub async fn event(c: &Connection, app: &AppId, event: &EventId) -> Result<Optio
 pub async fn events(c: &Connection, app: &AppId, filter: &EventFilter, page: &PageRequest) -> Result<Page<Event>> {
     let query = Query::new(&format!("SELECT {EVENT} FROM event WHERE app_id = ?"), "id")
         .bind(Value::id(app))
+        .tight::<EventId>()
         .and("source_id = ?", filter.source.as_ref().map(Value::id))
         .and("state = ?", filter.state.map(|state| Value::Int(state.code())))
         .and("received_ms < ?", filter.before.map(Value::time))
@@ -138,6 +139,7 @@ pub async fn messages(
         format!("EXISTS (SELECT 1 FROM delivery WHERE message_id = message.id AND endpoint_id = ? {in_states})");
     let query = Query::new(&format!("SELECT {MESSAGE}, {payload} FROM message WHERE app_id = ?"), "message.id")
         .bind(Value::id(app))
+        .tight::<MessageId>()
         .and(HAS_CHANNEL, filter.channel.clone().map(Value::Text))
         .and_in("event_type", texts(&filter.event_types))
         .and("created_ms < ?", filter.before.map(Value::time))
@@ -193,6 +195,7 @@ pub async fn attempts(
         .bind(Value::id(app))
         .and("attempt.endpoint_id = ?", filter.endpoint.as_ref().map(Value::id))
         .and("attempt.message_id = ?", filter.message.as_ref().map(Value::id))
+        .tight::<AttemptId>()
         .and("succeeded = ?", filter.succeeded.map(|succeeded| Value::Int(succeeded.into())))
         .and("status_code >= ?", filter.status_code_min.map(|code| Value::Int(code.into())))
         .and("status_code < ?", filter.status_code_below.map(|code| Value::Int(code.into())))
@@ -217,6 +220,7 @@ pub async fn calls(c: &Connection, app: &AppId, filter: &CallFilter, page: &Page
         .and("plugin_id = ?", filter.plugin.as_ref().map(Value::id))
         .and("subject = ?", filter.event.as_ref().map(Value::id))
         .and("subject = ?", filter.message.as_ref().map(Value::id))
+        .tight::<CallId>()
         .and_if(filter.failed, "failed");
     rows::page(c, query, page, read_call).await
 }

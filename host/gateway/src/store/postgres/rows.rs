@@ -15,7 +15,7 @@ use crate::{
     clock::Timestamp,
     id::TypedId,
     store::{
-        Page, PageRequest, Position, Result, StoreError,
+        Page, PageRequest, Result, StoreError,
         key::{self, Key},
         query::{Query, Value},
     },
@@ -285,13 +285,20 @@ pub async fn page<T>(
     page: &PageRequest,
     read: impl Fn(&Row) -> Result<T>,
 ) -> Result<Page<T>> {
+    let last: Option<Key> = match query.last_look(page) {
+        Some((sql, values)) => {
+            let params: Vec<Param<'_>> = values.iter().map(ToParam::param).collect();
+            c.first(&sql, &params).await?.as_ref().map(|row| get(row, 0)).transpose()?
+        }
+        None => None,
+    };
+    let stopped_at = last.and_then(|last| query.id_text(last));
+    let query = match last {
+        Some(last) => query.up_to(page, last),
+        None => query,
+    };
     let (sql, values) = query.page(page);
     let params: Vec<Param<'_>> = values.iter().map(ToParam::param).collect();
-    let mut rows = c.rows(&sql, &params).await?.iter().map(read).collect::<Result<Vec<T>>>()?;
-    let done = rows.len() <= page.limit;
-    rows.truncate(page.limit);
-    if matches!(page.position, Position::Before(_)) {
-        rows.reverse();
-    }
-    Ok(Page { rows, done })
+    let rows = c.rows(&sql, &params).await?.iter().map(read).collect::<Result<Vec<T>>>()?;
+    Ok(Query::page_of(rows, page, stopped_at))
 }

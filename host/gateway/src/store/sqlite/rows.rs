@@ -1,7 +1,7 @@
 //! Reading columns into typed values, and running the queries of lists.
 
 use rusqlite::{
-    Connection, Row, ToSql, params_from_iter,
+    Connection, OptionalExtension, Row, ToSql, params_from_iter,
     types::{FromSqlError, ToSqlOutput, Type, ValueRef},
 };
 use serde::de::DeserializeOwned;
@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     id::TypedId,
     store::{
-        Page, PageRequest, Position,
+        Page, PageRequest,
         key::{self, Key},
         query::{Query, Value},
     },
@@ -96,15 +96,21 @@ pub fn page<T>(
     page: &PageRequest,
     read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Page<T>> {
+    let last: Option<Key> = match query.last_look(page) {
+        Some((sql, values)) => {
+            c.prepare_cached(&sql)?.query_row(params_from_iter(&values), |row| row.get(0)).optional()?
+        }
+        None => None,
+    };
+    let stopped_at = last.and_then(|last| query.id_text(last));
+    let query = match last {
+        Some(last) => query.up_to(page, last),
+        None => query,
+    };
     let (sql, values) = query.page(page);
-    let mut rows = c
+    let rows = c
         .prepare_cached(&sql)?
         .query_map(params_from_iter(&values), |row| read(row))?
         .collect::<rusqlite::Result<Vec<T>>>()?;
-    let done = rows.len() <= page.limit;
-    rows.truncate(page.limit);
-    if matches!(page.position, Position::Before(_)) {
-        rows.reverse();
-    }
-    Ok(Page { rows, done })
+    Ok(Query::page_of(rows, page, stopped_at))
 }
