@@ -206,7 +206,6 @@ def access(app):
 def newer(app, endpoint):
     """What this client has and the document lacks: README lists it."""
     missing = [
-        lambda: svix.endpoint.get_attempt_stats(app, endpoint),
         lambda: svix.endpoint.bulk_replay(app, endpoint, models.BulkReplayIn(since=datetime.now(timezone.utc))),
         lambda: svix.endpoint.transformation.get(app, endpoint),
         lambda: svix.message.expunge_all_contents(app),

@@ -95,7 +95,9 @@ async fn a_property_based_client_finds_no_server_error_and_no_undocumented_answe
     program.args(["--header", &format!("Authorization: Bearer {}", scene.gateway.key())]);
     program.args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]);
     program.args(["--checks", "response_schema_conformance,response_headers_conformance"]);
-    program.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "5", "--workers", "2"]);
+    program.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--seed", "5", "--workers", "1"]);
+    // The one would end the key that asks, the other's body is no text.
+    program.args(["--exclude-operation-id", "v1.instance.delete-key", "--exclude-operation-id", "v1.version.create"]);
     program.args(["--suppress-health-check", "all", "--no-color", "--max-time", "150"]);
     scene.run(program).await;
 }

@@ -57,6 +57,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, Uri, uri::PathAndQuery},
     middleware::{from_fn_with_state, map_request},
+    routing::any,
 };
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
@@ -137,6 +138,9 @@ fn messaging() -> OpenApiRouter<Door> {
         .routes(routes!(message::list, message::create))
         .routes(routes!(message::get))
         .routes(routes!(message::expunge))
+        // What newer official clients have beside `msg/{msg_id}` and Svix's document lacks is not there, under any method.
+        .route("/app/{app_id}/msg/expunge-all-contents", any(no_such_path))
+        .route("/app/{app_id}/msg/bulk-expunge", any(no_such_path))
         .routes(routes!(schedule::patch, schedule::delete))
         .routes(routes!(delivery::list_endpoints))
         .routes(routes!(delivery::list))

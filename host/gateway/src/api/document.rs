@@ -122,7 +122,8 @@ fn complete_path(path: String, mut item: Value) -> (String, Value) {
 }
 
 fn complete_operation(path: &str, method: &str, operation: &mut Value) {
-    let mut parameters = operation["parameters"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let given = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    let mut parameters = given.map(std::mem::take).unwrap_or_default();
     parameters.iter_mut().for_each(plain);
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     parameters.extend(names.map(path_parameter));
@@ -141,7 +142,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     if has_body {
         operation["requestBody"]["required"] = true.into();
     }
-    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+    for (status, response) in operation.get_mut("responses").and_then(Value::as_object_mut).into_iter().flatten() {
         if response["description"].as_str().is_none_or(str::is_empty) {
             response["description"] = meaning(status).into();
         }

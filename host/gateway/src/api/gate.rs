@@ -41,7 +41,8 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 /// Longest path in an entry, in characters.
 const PATH_CHARS_MAX: usize = 512;
 /// Operations that change nothing, or that tell of what they did in lists of their own.
-const UNRECORDED: [&str; 4] = ["v1.message.create", "v1.version.try", "v1.rule.dry-run", "v1.authentication.logout"];
+const UNRECORDED: [&str; 4] =
+    ["v1.message.create", "v1.version.try", "v1.rule.dry-run", "logout_api_v1_auth_logout__post"];
 
 /// The ids of the operations, by method and path.
 #[derive(Clone, Debug, Default)]

@@ -107,7 +107,7 @@ pub async fn access(
 
 /// Ends the token that calls. An API key is not ended like this: it is revoked.
 #[utoipa::path(
-    post, path = "/auth/logout", operation_id = "v1.authentication.logout", tag = "Authentication", summary = "Logout",
+    post, path = "/auth/logout", operation_id = "logout_api_v1_auth_logout__post", tag = "Authentication", summary = "Logout",
     responses((status = 204)),
     security(("HTTPBearer" = ["operator", "admin", "manager", "user"])),
 )]

@@ -21,6 +21,7 @@ mod reseal;
 mod rollout;
 mod row_29;
 mod schedule;
+mod svix;
 mod timings;
 mod usage;
 

@@ -76,7 +76,7 @@ async fn main() {
     assert_eq!((stats.success, stats.fail), (1, 0));
     let example = EventExampleIn::new("rs.made".into());
     assert_eq!(svix.endpoint().send_example(name(), ep(), example, None).await.unwrap().payload, json!({"n": 1}));
-    svix.endpoint().recover(name(), ep(), RecoverIn::new("2026-01-01T00:00:00Z".into()), None).await.unwrap();
+    svix.endpoint().recover(name(), ep(), RecoverIn::new("2026-01-01T00:00:00Z".parse().unwrap()), None).await.unwrap();
     svix.message_attempt().expunge_content(name(), sent.id.clone(), attempt.id).await.unwrap();
     svix.message().expunge_content(name(), sent.id).await.unwrap();
 
