@@ -404,4 +404,32 @@ mod tests {
         assert!(all.find(STANDARD).is_some());
         assert_eq!(all.check_paths(), Ok(()));
     }
+
+    fn with(files: &[(&str, &str)]) -> Result<Profiles, Vec<String>> {
+        Profiles::with(files.iter().map(|(origin, text)| ((*origin).to_owned(), (*text).to_owned())))
+    }
+
+    #[test]
+    fn an_operators_file_takes_the_place_of_a_built_in_one() {
+        let own = "name = \"standard\"\ntitle = \"Ours\"\n[outbound]\n[outbound.delivery]\ntimeout_ms = 1\n";
+        let all = with(&[("own.toml", own)]).unwrap();
+        assert_eq!((all.find(STANDARD).unwrap().title.as_str(), all.iter().count()), ("Ours", BUILT_IN.len()));
+    }
+
+    #[test]
+    fn files_that_stand_in_each_others_way_are_refused() {
+        let api = "path = \"/api/x\"\nurl = \"u\"\nevents = \"e\"\nid = \"i\"\nactive = \"a\"\nsecret = \"s\"\ncreated = \"c\"";
+        let file = |name: &str| format!("name = {name:?}\ntitle = \"X\"\n[outbound.configuration_api]\n{api}\n");
+        let (one, other) = (file("one"), file("other"));
+        assert!(with(&[("a", &one)]).is_ok());
+        assert_eq!(
+            with(&[("a", &one), ("b", &one)]).unwrap_err(),
+            ["b: there is another profile `one` in this folder"]
+        );
+        assert_eq!(
+            with(&[("a", &one), ("b", &other)]).unwrap_err(),
+            ["`other`: its path /api/x is that of `one` already"]
+        );
+        assert_eq!(with(&[("a", "name = 1"), ("b", "x")]).unwrap_err().len(), 4, "all problems of all files");
+    }
 }

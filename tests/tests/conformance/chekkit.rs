@@ -305,21 +305,6 @@ async fn a_location_has_one_address_with_https() {
 }
 
 #[tokio::test]
-async fn two_addresses_that_are_made_at_once_are_one() {
-    let customer = Customer::of("chekkit").await;
-    let default = json!({ "profile": "chekkit" });
-    customer.tenant.client.put(&customer.tenant.path("default-profile"), &default).await.expect(200);
-    let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..8 {
-        let (client, path) = (customer.tenant.client.clone(), customer.tenant.path("endpoint"));
-        let endpoint = json!({ "url": format!("https://example.com/{number}") });
-        tasks.spawn(async move { client.post(&path, &endpoint).await.status });
-    }
-    let made = tasks.join_all().await.into_iter().filter(|status| *status == 201).count();
-    assert_eq!(made, 1);
-}
-
-#[tokio::test]
 async fn each_message_is_tried_once_and_a_failure_is_logged() {
     let customer = Customer::of("chekkit").await;
     let (id, _) = customer.endpoint(&[]).await;

@@ -388,10 +388,10 @@ pub async fn insert_new(
     input: EndpointIn,
     profile: ProfileChoice,
 ) -> Result<Made, ApiError> {
-    let now = gateway.clock.now();
     let id: EndpointId = gateway.minter.mint();
     let EndpointIn { rest: input, secret, headers } = input;
     let secret = secret.unwrap_or_else(|| secret::KeyType::Secret.generate());
+    let now = gateway.clock.now();
     let mut endpoint = Endpoint {
         app: app.id.clone(),
         uid: input.uid,
@@ -416,7 +416,7 @@ pub async fn insert_new(
     profile::hide(&followed, &mut endpoint);
     let mut writes = profile::room(gateway, app, &followed, None).await?;
     writes.push(insert(&endpoint));
-    gateway.write(writes, now).await?;
+    gateway.write(writes, gateway.clock.now()).await?;
     Ok(Made { endpoint, secret: secret.to_receiver().expose().to_owned() })
 }
 

@@ -16,6 +16,7 @@ mod message;
 mod paging;
 mod plugin;
 mod policy;
+mod profile;
 mod replay;
 mod reseal;
 mod rollout;

@@ -16,6 +16,8 @@ async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
         api.put(&format!("/app/{app}/endpoint/main"), json!({"url": "https://example.com"})).await.ok(201);
         api.put(&format!("/app/{app}/endpoint/main/headers"), json!({"headers": {"X-Tenant": "one"}})).await.ok(204);
         api.post(&format!("/app/{app}/source"), json!({"name": "site", "uid": "site"})).await.ok(201);
+        let signed = json!({"scheme": "github", "secrets": ["what senders sign with"]});
+        api.put(&format!("/app/{app}/source/site/verification"), signed).await.ok(200);
     }
     let seen = async |app: &str| {
         let secret = api.get(&format!("/app/{app}/endpoint/main/secret")).await.ok(200);
@@ -31,10 +33,10 @@ async fn everything_is_sealed_anew_under_the_new_key_and_still_opens() {
     let new = key_file::rotate(&path).unwrap()[0];
     assert!(keyring.reload().unwrap());
     let used = async || reseal::in_use(store).await.unwrap().into_iter().collect::<Vec<_>>();
-    assert_eq!(used().await, [(old, 7)]);
+    assert_eq!(used().await, [(old, 9)]);
     api.put("/app/other/endpoint/late", json!({"url": "https://example.com"})).await.ok(201);
     assert_eq!(reseal::reseal_all(&api.gateway).await.unwrap(), Resealed { changed: 5, failed: 0 });
-    assert_eq!(used().await, [(new, 8)]);
+    assert_eq!(used().await, [(new, 10)]);
     assert_eq!(reseal::reseal_all(&api.gateway).await.unwrap(), Resealed::default());
 
     key_file::retire(&path, &reseal::in_use(store).await.unwrap().into_keys().collect()).unwrap();
