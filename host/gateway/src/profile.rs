@@ -289,6 +289,18 @@ impl Profile {
         self.knows(message.event_type) && by_rule && by_scope
     }
 
+    /// A payload to test an endpoint with: the catalogue's example, with what the endpoint chooses by. None for what is in no
+    /// catalogue.
+    pub fn example(&self, endpoint: &Endpoint, event_type: &str) -> Option<String> {
+        let found = self.catalogue.iter().find(|known| known.name == event_type)?;
+        let payload = found.example.as_deref().unwrap_or("{}");
+        let field = self.outbound.as_ref().and_then(|outbound| outbound.scope.as_deref());
+        Some(match (field, &endpoint.profile.scope) {
+            (Some(field), Some(scope)) => envelope::with_field(payload, field, scope),
+            _ => payload.to_owned(),
+        })
+    }
+
     /// The switches that an endpoint of this profile has.
     pub fn switches(&self) -> impl Iterator<Item = &String> {
         let rules = self.outbound.iter().flat_map(|outbound| &outbound.forward);

@@ -95,6 +95,22 @@ async fn an_api_key_header_or_a_bearer_token_is_sent_along_and_shown_to_nobody()
 }
 
 #[tokio::test]
+async fn a_test_event_shows_that_the_connection_works() {
+    let customer = Customer::of("customertext").await;
+    let (id, _) = customer.endpoint(&["new_contact"]).await;
+    customer.endpoint(&["new_contact"]).await;
+    let path = customer.tenant.path(&format!("endpoint/{id}/send-example"));
+    let sent = customer.tenant.client.post(&path, &json!({ "eventType": "new_contact" })).await;
+    assert_eq!(sent.status, 200, "{sent:?}");
+    customer.tenant.delivered(&sent.text("id"), "delivered").await;
+    let received = customer.receiver.received();
+    assert_eq!(received.len(), 1, "to this endpoint alone");
+    let body: Value = serde_json::from_str(&received[0].body).unwrap();
+    assert_eq!((&body["event"], &body["data"]["first_name"]), (&json!("new_contact"), &json!("Jane")));
+    customer.role("manager").await.post(&path, &json!({ "eventType": "new_contact" })).await.expect(403);
+}
+
+#[tokio::test]
 async fn only_a_200_confirms_and_others_are_tried_again() {
     let customer = Customer::of("customertext").await;
     let (id, _) = customer.endpoint(&["new_contact"]).await;

@@ -106,6 +106,20 @@ async fn an_endpoint_for_one_chatbot_gets_that_ones_events_and_one_without_gets_
 }
 
 #[tokio::test]
+async fn an_example_of_each_event_reaches_an_endpoint_for_one_chatbot() {
+    let customer = Customer::of("rkt").await;
+    let (id, secret) = customer.webhook(&["*"], Some("bot")).await;
+    let path = customer.tenant.path(&format!("endpoint/{id}/send-example"));
+    let names: Vec<String> = customer.catalogue().await.into_iter().map(|(name, _)| name).collect();
+    for name in &names {
+        customer.tenant.client.post(&path, &json!({ "eventType": name })).await.expect(200);
+    }
+    let received = customer.receiver.wait_for(names.len()).await;
+    assert!(received.iter().all(|it| it.body.contains(r#""chatbotId":"bot""#)));
+    assert_eq!(verify("rkt.js", HEADER, &received, &secret), vec![true; names.len()]);
+}
+
+#[tokio::test]
 async fn the_four_routes_manage_endpoints() {
     let customer = Customer::of("rkt").await;
     let (id, _) = customer.webhook(&["lead.captured"], Some("bot")).await;

@@ -1,4 +1,5 @@
-//! Sends the example of an event type to one endpoint, whatever it subscribes to: to see that a receiver works.
+//! Sends the example of an event type to one endpoint, whatever it subscribes to: to see that a receiver works. What the
+//! endpoint's webhook system has in its catalogue goes before the instance's catalogue.
 
 use axum::{Json, extract::Path};
 use hookloom_runtime::Origin;
@@ -7,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     auth::{Replay, Tenant},
-    check, edit, event_type,
+    check, endpoint, event_type,
     extract::In,
     fields::{Fields, FromFields},
     message::MessageOut,
@@ -18,7 +19,7 @@ use crate::{
     quota, schema,
     store::{
         flow::{Message, WorkKind},
-        resource::{Endpoint, EventType},
+        resource::EventType,
     },
 };
 
@@ -51,12 +52,18 @@ pub async fn send(
     In(input): In<EventExampleIn>,
 ) -> Result<Json<MessageOut>, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
-    let endpoint = edit::find::<Endpoint>(gateway, app, &name).await?;
-    let event_type = event_type::visible(gateway, &tenant.caller, &input.event_type).await?;
-    let Some(payload) = example(&event_type) else {
-        return Err(ApiError::field(&["eventType"], "none of its schemas has an object among its `examples`"));
+    let endpoint = endpoint::find(&tenant, &name).await?;
+    let profile = gateway.endpoint_profile(&tenant.app, &endpoint)?;
+    let (event_type, payload) = match profile.example(&endpoint, &input.event_type) {
+        Some(payload) => (input.event_type, payload),
+        None => {
+            let event_type = event_type::visible(gateway, &tenant.caller, &input.event_type).await?;
+            let Some(payload) = example(&event_type) else {
+                return Err(ApiError::field(&["eventType"], "none of its schemas has an object among its `examples`"));
+            };
+            (event_type.name, payload.to_string())
+        }
     };
-    let payload = payload.to_string();
     let now = gateway.clock.now();
     let taken = gateway.quotas.take(&*gateway.store, app, (quota::Kind::Message, payload.len()), now).await?;
     taken.map_err(ApiError::QuotaExceeded)?;
@@ -64,9 +71,10 @@ pub async fn send(
         id: gateway.minter.mint(),
         app: app.clone(),
         uid: None,
-        event_type: event_type.name,
+        event_type,
         channels: Vec::new(),
-        origin: Origin::System,
+        // A person asks for it.
+        origin: Origin::Human,
         medium: None,
         created_at: now,
         deliver_at: None,

@@ -154,6 +154,14 @@ pub fn field_of<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     fields.into_iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.get())
 }
 
+/// The object with this text in a field of this name.
+pub fn with_field(object: &str, name: &str, text: &str) -> String {
+    let mut fields = fields_of(object).unwrap_or_default();
+    fields.retain(|(known, _)| known != name);
+    fields.push((name.to_owned(), quoted(text)));
+    write(&fields)
+}
+
 fn nested(payload: &str, due: &[&Field], facts: &Facts<'_>) -> String {
     let fields: Vec<(String, String)> =
         due.iter().filter_map(|field| Some((field.name.clone(), field.value.json(payload, facts)?))).collect();
