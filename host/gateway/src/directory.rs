@@ -1,4 +1,5 @@
-//! Configuration as it was read last: what every event, message and attempt looks at, without asking the store each time.
+//! Configuration as it was read last: what every request, event, message and attempt looks at, without asking the store each
+//! time.
 //!
 //! An entry lives until its tenant's configuration changes. This process hears of its own changes before they are answered
 //! ([`crate::gateway::Gateway::write`]), and of those of others, nodes and command line alike, within half a second
@@ -14,12 +15,13 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Timestamp,
     gateway::Gateway,
     id::AppId,
     pipeline::Chain,
     store::{
         Store, StoreError,
-        resource::{Resource, ResourceKind, Stored},
+        resource::{App, Resource, ResourceKind, Stored},
     },
 };
 
@@ -36,7 +38,10 @@ pub struct Directory(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    tenants: HashMap<AppId, Tenant>,
+    /// By owner; none: the instance.
+    tenants: HashMap<Option<AppId>, Tenant>,
+    /// Whose the entries are that are found without knowing that.
+    owners: HashMap<EntryKey, Option<AppId>>,
     bytes: usize,
     /// Counts looks, to tell which tenant was used last.
     looks: u64,
@@ -46,18 +51,36 @@ struct State {
 
 #[derive(Default)]
 struct Tenant {
-    entries: HashMap<(ResourceKind, Name), Arc<dyn Any + Send + Sync>>,
+    entries: HashMap<EntryKey, Entry>,
     bytes: usize,
     used: u64,
 }
+
+type EntryKey = (ResourceKind, Name);
 
 /// What an entry is found by.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Name {
     /// An id or uid.
     One(String),
+    /// The SHA-256 of a secret.
+    Handle([u8; 32]),
     /// All of a kind.
     All,
+}
+
+#[derive(Clone)]
+struct Entry {
+    value: Arc<dyn Any + Send + Sync>,
+    bytes: usize,
+    /// It counts before this time; none: for ever.
+    until: Option<Timestamp>,
+}
+
+impl Entry {
+    fn new(value: Arc<dyn Any + Send + Sync>, bytes: usize) -> Self {
+        Self { value, bytes: bytes + ENTRY_BYTES, until: None }
+    }
 }
 
 impl Directory {
@@ -71,16 +94,57 @@ impl Directory {
         app: &AppId,
         name: &str,
     ) -> Result<Option<Arc<Stored<T>>>, StoreError> {
-        let key = (T::KIND, Name::One(name.to_owned()));
-        let changes = match self.state().get(app, &key) {
-            Ok(found) => return Ok(Some(found)),
+        let (key, whose) = ((T::KIND, Name::One(name.to_owned())), Some(app.clone()));
+        let changes = match self.state().get(&whose, &key) {
+            Ok((found, _)) => return Ok(Some(found)),
             Err(changes) => changes,
         };
         let owner = (T::KIND != ResourceKind::App).then_some(app);
         let Some(document) = store.document(T::KIND, owner, name).await? else { return Ok(None) };
         let bytes = document.data.len();
         let found = Arc::new(crate::store::read::<T>(document)?);
-        self.state().keep(app, key, found.clone(), bytes, changes);
+        self.state().keep(whose, key, Entry::new(found.clone(), bytes), changes);
+        Ok(Some(found))
+    }
+
+    /// The tenant with this id or uid.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn app(&self, store: &dyn Store, name: &str) -> Result<Option<Arc<Stored<App>>>, StoreError> {
+        let key = (ResourceKind::App, Name::One(name.to_owned()));
+        let changes = match self.state().get_any(&key) {
+            Ok((found, _)) => return Ok(Some(found)),
+            Err(changes) => changes,
+        };
+        let Some(document) = store.document(ResourceKind::App, None, name).await? else { return Ok(None) };
+        let bytes = document.data.len();
+        let found = Arc::new(crate::store::read::<App>(document)?);
+        self.state().keep_any(Some(found.value.id.clone()), key, Entry::new(found.clone(), bytes), changes);
+        Ok(Some(found))
+    }
+
+    /// The resource that a secret's digest finds at this time.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn by_handle<T: Resource + Sync + 'static>(
+        &self,
+        store: &dyn Store,
+        digest: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Arc<Stored<T>>>, StoreError> {
+        let key = (T::KIND, Name::Handle(digest));
+        let changes = match self.state().get_any(&key) {
+            Ok((found, until)) if until.is_none_or(|until| now < until) => return Ok(Some(found)),
+            // It is read again, and not found.
+            Ok(_) => u64::MAX,
+            Err(changes) => changes,
+        };
+        let Some((document, until)) = store.document_by_handle(T::KIND, digest, now).await? else { return Ok(None) };
+        let (owner, bytes) = (document.app.clone(), document.data.len());
+        let found = Arc::new(crate::store::read::<T>(document)?);
+        self.state().keep_any(owner, key, Entry { until, ..Entry::new(found.clone(), bytes) }, changes);
         Ok(Some(found))
     }
 
@@ -93,14 +157,14 @@ impl Directory {
         store: &dyn Store,
         app: &AppId,
     ) -> Result<Arc<Vec<T>>, StoreError> {
-        let key = (T::KIND, Name::All);
-        let changes = match self.state().get(app, &key) {
-            Ok(found) => return Ok(found),
+        let (key, whose) = ((T::KIND, Name::All), Some(app.clone()));
+        let changes = match self.state().get(&whose, &key) {
+            Ok((found, _)) => return Ok(found),
             Err(changes) => changes,
         };
         let found = Arc::new(store.all::<T>(app).await?);
         let bytes = found.iter().filter_map(|one| serde_json::to_string(one).ok()).map(|text| text.len()).sum();
-        self.state().keep(app, key, found.clone(), bytes, changes);
+        self.state().keep(whose, key, Entry::new(found.clone(), bytes), changes);
         Ok(found)
     }
 
@@ -109,9 +173,10 @@ impl Directory {
         let mut state = self.state();
         state.changes += 1;
         match app {
-            Some(app) => state.remove(app),
+            Some(app) => state.remove(&Some(app.clone())),
             None => {
                 state.tenants.clear();
+                state.owners.clear();
                 state.bytes = 0;
             }
         }
@@ -123,46 +188,55 @@ impl Directory {
 }
 
 impl State {
-    /// The entry, or else how many changes there were.
-    fn get<T: Any + Send + Sync>(&mut self, app: &AppId, key: &(ResourceKind, Name)) -> Result<Arc<T>, u64> {
+    /// The entry and until when it counts, or else how many changes there were.
+    fn get<T: Any + Send + Sync>(
+        &mut self,
+        owner: &Option<AppId>,
+        key: &EntryKey,
+    ) -> Result<(Arc<T>, Option<Timestamp>), u64> {
         self.looks += 1;
-        let tenant = self.tenants.get_mut(app).ok_or(self.changes)?;
+        let tenant = self.tenants.get_mut(owner).ok_or(self.changes)?;
         tenant.used = self.looks;
-        let entry = tenant.entries.get(key).cloned().and_then(|entry| entry.downcast().ok());
-        entry.ok_or(self.changes)
+        let entry = tenant.entries.get(key).ok_or(self.changes)?;
+        Ok((entry.value.clone().downcast().map_err(|_| self.changes)?, entry.until))
     }
 
-    fn keep(
-        &mut self,
-        app: &AppId,
-        key: (ResourceKind, Name),
-        entry: Arc<dyn Any + Send + Sync>,
-        bytes: usize,
-        changes: u64,
-    ) {
-        let bytes = bytes + ENTRY_BYTES;
-        if self.changes != changes || bytes > BYTES_MAX {
-            return;
+    /// As [`get`](Self::get), whoever's it is.
+    fn get_any<T: Any + Send + Sync>(&mut self, key: &EntryKey) -> Result<(Arc<T>, Option<Timestamp>), u64> {
+        let owner = self.owners.get(key).ok_or(self.changes)?.clone();
+        self.get(&owner, key)
+    }
+
+    /// Keeps an entry that [`get_any`](Self::get_any) finds.
+    fn keep_any(&mut self, owner: Option<AppId>, key: EntryKey, entry: Entry, changes: u64) {
+        if self.keep(owner.clone(), key.clone(), entry, changes) {
+            self.owners.insert(key, owner);
         }
-        let tenant = self.tenants.entry(app.clone()).or_default();
+    }
+
+    /// False if it isn't kept.
+    fn keep(&mut self, owner: Option<AppId>, key: EntryKey, entry: Entry, changes: u64) -> bool {
+        if self.changes != changes || entry.bytes > BYTES_MAX {
+            return false;
+        }
+        let tenant = self.tenants.entry(owner.clone()).or_default();
         tenant.used = self.looks;
         // Two that loaded the same at once: the second one's takes the place of the first one's.
-        if tenant.entries.insert(key, entry).is_none() {
-            tenant.bytes += bytes;
-            self.bytes += bytes;
-        }
+        let (new, old) = (entry.bytes, tenant.entries.insert(key, entry).map_or(0, |old| old.bytes));
+        tenant.bytes = tenant.bytes + new - old;
+        self.bytes = self.bytes + new - old;
         while self.bytes > BYTES_MAX {
-            let Some(oldest) = self.tenants.iter().min_by_key(|(_, tenant)| tenant.used).map(|(app, _)| app.clone())
-            else {
-                return;
-            };
+            let oldest = self.tenants.iter().min_by_key(|(_, tenant)| tenant.used).map(|(owner, _)| owner.clone());
+            let Some(oldest) = oldest else { break };
             self.remove(&oldest);
         }
+        self.tenants.contains_key(&owner)
     }
 
-    fn remove(&mut self, app: &AppId) {
-        if let Some(tenant) = self.tenants.remove(app) {
+    fn remove(&mut self, owner: &Option<AppId>) {
+        if let Some(tenant) = self.tenants.remove(owner) {
             self.bytes -= tenant.bytes;
+            tenant.entries.keys().for_each(|key| drop(self.owners.remove(key)));
         }
     }
 }
@@ -202,27 +276,61 @@ mod tests {
         (ResourceKind::Plugin, Name::One(name.to_owned()))
     }
 
+    fn entry(value: u8) -> Entry {
+        Entry::new(Arc::new(value), 1)
+    }
+
+    fn get(state: &mut State, number: u128, name: &str) -> Result<u8, u64> {
+        state.get::<u8>(&Some(app(number)), &key(name)).map(|(value, _)| *value)
+    }
+
     #[test]
     fn a_load_that_raced_with_a_change_is_not_kept() {
         let mut state = State::default();
-        let before = state.get::<u8>(&app(1), &key("a")).unwrap_err();
+        let before = get(&mut state, 1, "a").unwrap_err();
         state.changes += 1;
-        state.keep(&app(1), key("a"), Arc::new(1_u8), 1, before);
-        let now = state.get::<u8>(&app(1), &key("a")).unwrap_err();
-        state.keep(&app(1), key("a"), Arc::new(2_u8), 1, now);
-        assert_eq!(state.get::<u8>(&app(1), &key("a")).as_deref(), Ok(&2));
+        state.keep(Some(app(1)), key("a"), entry(1), before);
+        let now = get(&mut state, 1, "a").unwrap_err();
+        state.keep(Some(app(1)), key("a"), entry(2), now);
+        assert_eq!(get(&mut state, 1, "a"), Ok(2));
     }
 
     #[test]
     fn tenants_unused_for_longest_go_first() {
         let mut state = State::default();
+        let third = || Entry { bytes: BYTES_MAX / 3, ..entry(1) };
         for number in 0..3 {
-            state.keep(&app(number), key("a"), Arc::new(1_u8), BYTES_MAX / 3 - ENTRY_BYTES, 0);
+            state.keep(Some(app(number)), key("a"), third(), 0);
         }
-        assert!(state.get::<u8>(&app(0), &key("a")).is_ok());
-        state.keep(&app(3), key("a"), Arc::new(1_u8), BYTES_MAX / 2, 0);
+        assert!(get(&mut state, 0, "a").is_ok());
+        state.keep(Some(app(3)), key("a"), Entry { bytes: BYTES_MAX / 2, ..entry(1) }, 0);
         assert!(state.bytes <= BYTES_MAX);
-        assert!(state.get::<u8>(&app(1), &key("a")).is_err() && state.get::<u8>(&app(3), &key("a")).is_ok());
-        assert!(state.get::<u8>(&app(0), &key("a")).is_ok(), "it was used since");
+        assert!(get(&mut state, 1, "a").is_err() && get(&mut state, 3, "a").is_ok());
+        assert!(get(&mut state, 0, "a").is_ok(), "it was used since");
+    }
+
+    #[test]
+    fn what_is_found_by_a_secret_goes_with_all_else_of_its_owner() {
+        let directory = Directory::default();
+        let secret = |byte| (ResourceKind::Key, Name::Handle([byte; 32]));
+        let keep = |owner, byte| {
+            let changes = directory.state().changes;
+            directory.state().keep_any(owner, secret(byte), entry(byte), changes);
+        };
+        let found = |byte| directory.state().get_any::<u8>(&secret(byte)).is_ok();
+        let all = || {
+            keep(Some(app(1)), 1);
+            keep(Some(app(2)), 2);
+            keep(None, 3);
+            assert!(found(1) && found(2) && found(3));
+        };
+        all();
+        directory.forget(Some(&app(1)));
+        assert!(!found(1) && found(2) && found(3));
+        all();
+        directory.forget(None);
+        assert!(!found(1) && !found(2) && !found(3));
+        let state = directory.state();
+        assert!(state.owners.is_empty() && state.bytes == 0, "nothing is left of who is forgotten");
     }
 }

@@ -183,6 +183,18 @@ impl Gateway {
         self.directory.find(&*self.store, app, name).await
     }
 
+    /// The resource that a secret's digest finds, as [`Directory::by_handle`].
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn by_handle<T: Resource + Sync + 'static>(
+        &self,
+        digest: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Arc<Stored<T>>>, StoreError> {
+        self.directory.by_handle(&*self.store, digest, now).await
+    }
+
     /// All of a tenant's resources of a kind, as [`Directory::all`].
     ///
     /// # Errors

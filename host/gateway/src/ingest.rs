@@ -146,8 +146,8 @@ fn verify(gateway: &Gateway, source: &Source, headers: &HeaderMap, body: &[u8]) 
 /// Finds the source by its token's digest: what is compared, and when, tells nothing about other tokens.
 async fn find_source(gateway: &Gateway, token: &str) -> Result<Option<Source>, ApiError> {
     let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-    let found = gateway.store.find_by_handle::<Source>(digest, gateway.clock.now()).await?;
-    Ok(found.map(|stored| stored.value).filter(|source| !source.disabled))
+    let found = gateway.by_handle::<Source>(digest, gateway.clock.now()).await?;
+    Ok(found.filter(|stored| !stored.value.disabled).map(|stored| stored.value.clone()))
 }
 
 fn no_such_url() -> ApiError {

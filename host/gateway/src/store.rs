@@ -397,13 +397,13 @@ pub trait Store: Send + Sync {
     async fn document(&self, kind: ResourceKind, app: Option<&AppId>, id_or_uid: &str) -> Result<Option<Document>>;
     /// A page of the tenant's documents of a kind (`app` none: the instance's).
     async fn documents(&self, kind: ResourceKind, app: Option<&AppId>, page: PageRequest) -> Result<Page<Document>>;
-    /// The document that a secret's digest finds; none of a tenant that is gone.
+    /// The document that a secret's digest finds, and when it stops to find it; none of a tenant that is gone.
     async fn document_by_handle(
         &self,
         kind: ResourceKind,
         digest: [u8; 32],
         now: Timestamp,
-    ) -> Result<Option<Document>>;
+    ) -> Result<Option<(Document, Option<Timestamp>)>>;
     /// A component's bytes.
     async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>>;
 
@@ -666,12 +666,17 @@ impl dyn Store + '_ {
         self.claim(due.into_iter().map(want).collect(), now).await
     }
 
-    /// The resource that a secret's digest finds.
+    /// The resource that a secret's digest finds, and when it stops to find it.
     ///
     /// # Errors
     /// As [`Store::document_by_handle`].
-    pub async fn find_by_handle<T: Resource>(&self, digest: [u8; 32], now: Timestamp) -> Result<Option<Stored<T>>> {
-        self.document_by_handle(T::KIND, digest, now).await?.map(read).transpose()
+    pub async fn find_by_handle<T: Resource>(
+        &self,
+        digest: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<(Stored<T>, Option<Timestamp>)>> {
+        let found = self.document_by_handle(T::KIND, digest, now).await?;
+        found.map(|(document, until)| Ok((read(document)?, until))).transpose()
     }
 }
 

@@ -186,7 +186,7 @@ impl Store for PostgresStore {
         kind: ResourceKind,
         digest: [u8; 32],
         now: Timestamp,
-    ) -> Result<Option<Document>> {
+    ) -> Result<Option<(Document, Option<Timestamp>)>> {
         let c = self.reads.get().await?;
         resources::document_by_handle(&c, kind, &digest, now).await
     }

@@ -38,7 +38,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -145,7 +145,7 @@ impl SqliteStore {
     async fn change<T: Send + 'static>(
         &self,
         app: &AppId,
-        operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
+        operation: impl FnMut(&Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.transact(Rank::Turn(key(app)), operation).await
     }
@@ -153,7 +153,7 @@ impl SqliteStore {
     /// Changes something for the gateway itself, in its turn.
     async fn transact<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
+        operation: impl FnMut(&Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.transact(Rank::Turn([0; 16]), operation).await
     }
@@ -161,7 +161,7 @@ impl SqliteStore {
     /// Changes what can wait.
     async fn upkeep<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
+        operation: impl FnMut(&Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.transact(Rank::Upkeep, operation).await
     }
@@ -231,6 +231,9 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
         .map_err(|error| StoreError::Unavailable { detail: format!("{}: {error}", path.display()) })?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(unavailable)?;
     connection.set_prepared_statement_cache_capacity(128);
+    // Without this, a statement whose plan may depend on a value (`kind = ?` beside an index for one kind) is compiled anew
+    // each time it is run.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(unavailable)?;
     connection.pragma_update(None, "cache_size", -16_384).map_err(unavailable)?;
     Ok(connection)
 }
@@ -282,7 +285,7 @@ impl From<rusqlite::Error> for StoreError {
 #[async_trait]
 impl Store for SqliteStore {
     async fn write(&self, writes: Vec<Write>, now: Timestamp) -> Result<()> {
-        self.transact(move |tx| resources::write(tx, writes, now)).await
+        self.transact(move |tx| resources::write(tx, &writes, now)).await
     }
 
     async fn document(&self, kind: ResourceKind, app: Option<&AppId>, id_or_uid: &str) -> Result<Option<Document>> {
@@ -300,7 +303,7 @@ impl Store for SqliteStore {
         kind: ResourceKind,
         digest: [u8; 32],
         now: Timestamp,
-    ) -> Result<Option<Document>> {
+    ) -> Result<Option<(Document, Option<Timestamp>)>> {
         self.read(move |c| resources::document_by_handle(c, kind, &digest, now)).await
     }
 
@@ -444,7 +447,7 @@ impl Store for SqliteStore {
 
     async fn observe_shadow(&self, id: &RolloutId, result: Option<ShadowResult>, skipped: u64) -> Result<()> {
         let id = id.clone();
-        self.transact(move |tx| rollouts::observe_shadow(tx, &id, result, skipped)).await
+        self.transact(move |tx| rollouts::observe_shadow(tx, &id, result.clone(), skipped)).await
     }
 
     async fn tally(&self, id: &RolloutId) -> Result<Option<Tally>> {
@@ -781,6 +784,42 @@ mod tests {
         assert!(matches!(undone, Err(StoreError::Unavailable { .. })), "{undone:?}");
         fill(&store, 10).await.unwrap();
         assert!(store.set_meta("k", b"v", true).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_fails_in_the_middle_of_a_commit_leaves_nothing_behind_and_undoes_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("store.db"), at(0)).unwrap();
+        // The first one holds the writer up until all others wait, so that they share a commit.
+        let (open, gate) = std::sync::mpsc::sync_channel::<()>(1);
+        let first = store.transact(move |_| {
+            let _ = gate.recv();
+            Ok(())
+        });
+        let release = async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(open);
+        };
+        let add = |key: &'static str, end: fn() -> Result<()>| {
+            store.transact(move |tx| {
+                resources::set_meta(tx, key, b"v", true)?;
+                end()
+            })
+        };
+        let (_, one, two, three, four, ()) = tokio::join!(
+            first,
+            add("one", || Ok(())),
+            add("two", || Err(StoreError::KeyReused)),
+            add("three", || panic!("in the middle")),
+            add("four", || Ok(())),
+            release
+        );
+        assert!(one.is_ok() && four.is_ok(), "{one:?} {four:?}");
+        assert!(matches!(two, Err(StoreError::KeyReused)), "{two:?}");
+        assert!(matches!(three, Err(StoreError::Inconsistent { .. })), "{three:?}");
+        for (key, kept) in [("one", true), ("two", false), ("three", false), ("four", true)] {
+            assert_eq!(store.meta(key).await.unwrap().is_some(), kept, "{key}");
+        }
     }
 
     #[tokio::test]

@@ -149,12 +149,13 @@ pub async fn document_by_handle(
     kind: ResourceKind,
     digest: &[u8; 32],
     now: Timestamp,
-) -> Result<Option<Document>> {
+) -> Result<Option<(Document, Option<Timestamp>)>> {
     // What a removed tenant had is erased bit by bit, and opens nothing from the first moment on.
-    let sql = "SELECT resource.* FROM handle JOIN resource USING (id)
+    let sql = "SELECT resource.*, expires_ms FROM handle JOIN resource USING (id)
                WHERE digest = ? AND handle.kind = ? AND coalesce(expires_ms, ?3::bigint + 1) > ?3
                    AND (app_id = '' OR EXISTS (SELECT 1 FROM resource AS app WHERE app.id = resource.app_id))";
-    c.first(sql, params![digest, kind.as_str(), now.as_millis()]).await?.as_ref().map(|row| read(row, kind)).transpose()
+    let found = c.first(sql, params![digest, kind.as_str(), now.as_millis()]).await?;
+    found.as_ref().map(|row| Ok((read(row, kind)?, rows::optional_time(row, "expires_ms")?))).transpose()
 }
 
 /// Machine code of a tenant's components, each counted once, but for one of them.

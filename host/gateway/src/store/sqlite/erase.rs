@@ -365,7 +365,7 @@ mod tests {
         let before = rows(&c);
         assert!(before.values().all(|count| *count > 0), "each table is looked at: {before:?}");
         fill(&c, &app(1), 100);
-        writer::turn(&mut c, |turn| resources::write(turn, vec![Write::DeleteApp(app(1))], Timestamp::from_millis(0)))
+        writer::turn(&mut c, |turn| resources::write(turn, &[Write::DeleteApp(app(1))], Timestamp::from_millis(0)))
             .unwrap();
         let steps = erase_all(&mut c);
         assert!(steps >= 3_000 / ROWS, "{steps}");

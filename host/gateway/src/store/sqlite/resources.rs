@@ -24,17 +24,17 @@ use crate::{
     },
 };
 
-pub fn write(tx: &Turn<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
+pub fn write(tx: &Turn<'_>, writes: &[Write], now: Timestamp) -> Result<()> {
     let configured: BTreeSet<Option<AppId>> = writes.iter().filter_map(Write::configures).collect();
     for write in writes {
         match write {
-            Write::Insert(document) => insert(tx, &document)?,
-            Write::Update(document) => update(tx, &document)?,
-            Write::Delete { kind, id, .. } => delete(tx, kind, &id, now)?,
-            Write::Require { kind, id } => require(tx, kind, &id)?,
+            Write::Insert(document) => insert(tx, document)?,
+            Write::Update(document) => update(tx, document)?,
+            Write::Delete { kind, id, .. } => delete(tx, *kind, id, now)?,
+            Write::Require { kind, id } => require(tx, *kind, id)?,
             Write::DeleteApp(app) => {
                 delete(tx, ResourceKind::App, app.as_str(), now)?;
-                add_work(tx, WorkKind::Erase, &app, &Subject::App(app.clone()), now)?;
+                add_work(tx, WorkKind::Erase, app, &Subject::App(app.clone()), now)?;
             }
             Write::Handle { digest, kind, id } => {
                 tx.prepare_cached("INSERT INTO handle (digest, kind, id) VALUES (?, ?, ?)")?.execute(params![
@@ -49,14 +49,14 @@ pub fn write(tx: &Turn<'_>, writes: Vec<Write>, now: Timestamp) -> Result<()> {
                 )?
                 .execute(params![at.as_millis(), id])?;
             }
-            Write::Component { digest, bytes } => components::keep(tx, &digest, &bytes, now)?,
-            Write::Work { kind, app, subject, due } => add_work(tx, kind, &app, &subject, due)?,
-            Write::Audit(entry) => trail::record(tx, &entry)?,
-            Write::Message(message) => drop(insert_message(tx, &message, false)?),
-            Write::Counting { app, plugin, ids } => rollouts::counting(tx, &app, &plugin, &ids)?,
-            Write::ForgetHealth(version) => rollouts::forget_health(tx, &version)?,
-            Write::ForgetEndpointHealth(endpoint) => finish::forget_health(tx, &endpoint)?,
-            Write::Release { app, plugin } => rollouts::release(tx, &app, &plugin, now)?,
+            Write::Component { digest, bytes } => components::keep(tx, digest, bytes, now)?,
+            Write::Work { kind, app, subject, due } => add_work(tx, *kind, app, subject, *due)?,
+            Write::Audit(entry) => trail::record(tx, entry)?,
+            Write::Message(message) => drop(insert_message(tx, message, false)?),
+            Write::Counting { app, plugin, ids } => rollouts::counting(tx, app, plugin, ids)?,
+            Write::ForgetHealth(version) => rollouts::forget_health(tx, version)?,
+            Write::ForgetEndpointHealth(endpoint) => finish::forget_health(tx, endpoint)?,
+            Write::Release { app, plugin } => rollouts::release(tx, app, plugin, now)?,
         }
     }
     configured.iter().try_for_each(|app| change_epoch(tx, app.as_ref()))
@@ -131,12 +131,16 @@ pub fn document_by_handle(
     kind: ResourceKind,
     digest: &[u8; 32],
     now: Timestamp,
-) -> rusqlite::Result<Option<Document>> {
+) -> rusqlite::Result<Option<(Document, Option<Timestamp>)>> {
     // What a removed tenant had is erased bit by bit, and opens nothing from the first moment on.
-    let sql = "SELECT resource.* FROM handle JOIN resource USING (id)
+    let sql = "SELECT resource.*, expires_ms FROM handle JOIN resource USING (id)
                WHERE digest = ? AND handle.kind = ? AND coalesce(expires_ms, ?3 + 1) > ?3
                    AND (app_id = '' OR EXISTS (SELECT 1 FROM resource AS app WHERE app.id = resource.app_id))";
-    c.prepare_cached(sql)?.query_row(params![digest, kind.as_str(), now.as_millis()], |row| read(row, kind)).optional()
+    c.prepare_cached(sql)?
+        .query_row(params![digest, kind.as_str(), now.as_millis()], |row| {
+            Ok((read(row, kind)?, rows::optional_time(row, "expires_ms")?))
+        })
+        .optional()
 }
 
 /// Machine code of a tenant's components, each counted once, but for one of them.

@@ -1,5 +1,9 @@
-//! The one thread that writes: it takes the operations that wait, runs each in a savepoint of one transaction, commits once,
-//! and answers only then. Tenants take turns ([`Backlog`]).
+//! The one thread that writes: it takes the operations that wait, runs them in one transaction, commits once, and answers
+//! only then. Tenants take turns ([`Backlog`]).
+//!
+//! An operation that fails undoes itself alone. Nearly all that fail have changed nothing by then, so nothing is prepared for
+//! the others: after one of them the whole transaction is undone and made again, each operation in a savepoint. A savepoint for
+//! every operation would double what each costs, since pages are copied for it.
 //!
 //! After a commit that failed the connection is closed and another one opened: a failed sync may have lost pages that SQLite
 //! believes written.
@@ -14,8 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, Transaction, params};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
 
 use super::{
     backlog::{Backlog, Rank},
@@ -42,11 +49,44 @@ const GROUP_MAX: usize = 256;
 /// The number of a node stands in the ids of what it adds, above so many bits of its own count.
 const COUNT_BITS: u32 = 40;
 
-/// Gets the turn, or why there is none.
-type Operation = Box<dyn FnOnce(Result<&Turn<'_>>) -> Finish + Send>;
+/// What somebody wants done, and how to answer.
+trait Operation: Send {
+    /// Does it, or does it again after all was undone; false if it failed.
+    fn run(&mut self, turn: &Turn<'_>) -> bool;
+    /// It can't be done.
+    fn refuse(&mut self, error: StoreError);
+    /// Answers the caller, now that it is known whether the commit succeeded.
+    fn answer(self: Box<Self>, committed: std::result::Result<(), String>);
+}
 
-/// Answers the caller once it is known whether the commit succeeded.
-type Finish = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
+/// An operation that answers through a channel.
+struct Wanted<T, F> {
+    operation: F,
+    /// How it went the last time.
+    result: Result<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: FnMut(&Turn<'_>) -> Result<T> + Send> Operation for Wanted<T, F> {
+    fn run(&mut self, turn: &Turn<'_>) -> bool {
+        self.result = catch_unwind(AssertUnwindSafe(|| (self.operation)(turn)))
+            .unwrap_or_else(|_| Err(StoreError::Inconsistent { detail: "a store operation panicked".into() }));
+        self.result.is_ok()
+    }
+
+    fn refuse(&mut self, error: StoreError) {
+        self.result = Err(error);
+    }
+
+    fn answer(self: Box<Self>, committed: std::result::Result<(), String>) {
+        let result = match committed {
+            Ok(()) => self.result,
+            Err(detail) => Err(StoreError::Unavailable { detail }),
+        };
+        // The caller may have hung up; what is committed stays committed.
+        let _ = self.reply.send(result);
+    }
+}
 
 /// What an operation works with: the transaction, and what this process knows beside it.
 pub struct Turn<'a> {
@@ -93,18 +133,28 @@ impl Turn<'_> {
         self.used.borrow_mut().push((key(app), used));
     }
 
-    /// Runs one operation so that its failure, even a panic, undoes only itself.
-    fn run<T>(&self, operation: impl FnOnce(&Turn<'_>) -> Result<T>) -> Result<T> {
+    /// Runs one operation; false if it failed and left something behind.
+    fn run(&self, operation: &mut dyn Operation) -> bool {
+        let (counted, changed) = (self.used.borrow().len(), self.transaction.total_changes());
+        if operation.run(self) {
+            return true;
+        }
+        self.used.borrow_mut().truncate(counted);
+        self.transaction.total_changes() == changed
+    }
+
+    /// Runs one operation so that its failure, even a panic, undoes all of it.
+    fn run_apart(&self, operation: &mut dyn Operation) {
         let counted = self.used.borrow().len();
-        self.transaction.execute_batch("SAVEPOINT operation").map_err(store_error)?;
-        let result = catch_unwind(AssertUnwindSafe(|| operation(self)))
-            .unwrap_or_else(|_| Err(StoreError::Inconsistent { detail: "a store operation panicked".into() }));
-        if result.is_err() {
+        let began = self.transaction.execute_batch("SAVEPOINT operation");
+        let succeeded = began.is_ok() && operation.run(self);
+        if !succeeded {
             self.used.borrow_mut().truncate(counted);
         }
-        let end = if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
-        self.transaction.execute_batch(end).map_err(store_error)?;
-        result
+        let end = if succeeded { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
+        if let Err(error) = began.and_then(|()| self.transaction.execute_batch(end)) {
+            operation.refuse(store_error(error));
+        }
     }
 
     fn write_usage(&self) -> rusqlite::Result<()> {
@@ -162,20 +212,23 @@ struct Waiting {
 
 struct State {
     backlog: Backlog<Queued>,
+    /// The thread sleeps: only then it is woken, which costs a system call.
+    sleeps: bool,
     closed: bool,
 }
 
 /// An operation and its place in the queue, which is free again when it is taken.
-type Queued = (Operation, OwnedSemaphorePermit);
+type Queued = (Box<dyn Operation>, OwnedSemaphorePermit);
 
 impl Writer {
-    /// Starts the thread. It works as this node.
+    /// Starts the thread. It works as this node; those who wait are answered on the runtime that this is called on, if on any.
     pub fn start(path: &Path, connection: Connection, node: i64, log: Arc<Log>) -> Result<Self> {
-        let state = Mutex::new(State { backlog: Backlog::new(), closed: false });
+        let state = Mutex::new(State { backlog: Backlog::new(), sleeps: false, closed: false });
         let waiting = Arc::new(Waiting { state, changed: Condvar::new() });
         let process = Process { node, count: Cell::new(0) };
         let (connection, complained) = (Some(connection), Complained::default());
-        let mut work = Work { path: path.to_owned(), connection, process, log, complained };
+        let runtime = Handle::try_current().ok();
+        let mut work = Work { path: path.to_owned(), connection, process, log, complained, runtime };
         let for_thread = waiting.clone();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -191,29 +244,25 @@ impl Writer {
         move || waiting.changed.notify_one()
     }
 
-    /// Runs an operation and answers when it is committed.
+    /// Runs an operation, again if need be, and answers when it is committed.
     pub async fn transact<T: Send + 'static>(
         &self,
         rank: Rank,
-        operation: impl FnOnce(&Turn<'_>) -> Result<T> + Send + 'static,
+        operation: impl FnMut(&Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let operation: Operation = Box::new(move |turn| {
-            let result = turn.and_then(|turn| turn.run(operation));
-            Box::new(move |committed| {
-                let result = match committed {
-                    Ok(()) => result,
-                    Err(detail) => Err(StoreError::Unavailable { detail }),
-                };
-                // The caller may have hung up; what is committed stays committed.
-                let _ = reply.send(result);
-            })
-        });
         let stopped = || StoreError::Unavailable { detail: "the store is closed".into() };
+        let (reply, answer) = oneshot::channel();
+        let wanted = Wanted { operation, result: Err(stopped()), reply };
         let free = if rank == Rank::Upkeep { &self.free_upkeep } else { &self.free };
         let place = free.clone().acquire_owned().await.map_err(|_| stopped())?;
-        self.waiting.lock().backlog.push(rank, (operation, place));
-        self.waiting.changed.notify_one();
+        let sleeps = {
+            let mut state = self.waiting.lock();
+            state.backlog.push(rank, (Box::new(wanted), place));
+            state.sleeps
+        };
+        if sleeps {
+            self.waiting.changed.notify_one();
+        }
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -232,7 +281,7 @@ impl Drop for Writer {
 
 /// What the thread is to do next.
 enum Next {
-    Operation(Operation, bool),
+    Commit(Group),
     RestartLog,
     Stop,
 }
@@ -242,42 +291,71 @@ impl Waiting {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the first operation of a commit, and whether it is upkeep.
+    /// Waits for the first operations of a commit.
     fn first(&self, log: &Log) -> Next {
         let mut state = self.lock();
         loop {
             if log.is_too_long() {
                 return Next::RestartLog;
             }
-            if let Some((operation, _)) = state.backlog.next() {
-                return Next::Operation(operation, false);
-            }
-            if let Some((operation, _)) = state.backlog.upkeep() {
-                return Next::Operation(operation, true);
+            let mut group = Group::default();
+            if state.fill(&mut group) {
+                return Next::Commit(group);
             }
             if state.closed {
                 return Next::Stop;
             }
+            state.sleeps = true;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.sleeps = false;
         }
     }
 
-    /// The next operation of a commit that goes on.
-    fn more(&self, group: &Group) -> Option<(Operation, bool)> {
-        let mut state = self.lock();
-        if group.finishes.len() < GROUP_MAX
-            && let Some((operation, _)) = state.backlog.next()
+    /// Adds what came since to a commit that goes on; false if nothing did.
+    fn more(&self, group: &mut Group) -> bool {
+        self.lock().fill(group)
+    }
+}
+
+impl State {
+    fn fill(&mut self, group: &mut Group) -> bool {
+        let before = group.operations.len();
+        while group.operations.len() < GROUP_MAX
+            && let Some((operation, _)) = self.backlog.next()
         {
-            return Some((operation, false));
+            group.operations.push(operation);
         }
-        if group.has_upkeep { None } else { state.backlog.upkeep().map(|(operation, _)| (operation, true)) }
+        // It ends a commit, so that nobody who came before waits for it.
+        if group.operations.len() == before
+            && !group.has_upkeep
+            && let Some((operation, _)) = self.backlog.upkeep()
+        {
+            group.has_upkeep = true;
+            group.operations.push(operation);
+        }
+        group.operations.len() > before
     }
 }
 
 /// Operations that share a commit; of upkeep, one at most.
+#[derive(Default)]
 struct Group {
-    finishes: Vec<Finish>,
+    operations: Vec<Box<dyn Operation>>,
     has_upkeep: bool,
+}
+
+/// Why a group is not committed.
+enum Undone {
+    /// One operation failed and left something behind: each is to have a savepoint.
+    Entangled,
+    /// The store can't.
+    Failed(String),
+}
+
+impl From<rusqlite::Error> for Undone {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 /// What the thread works with.
@@ -288,6 +366,7 @@ struct Work {
     process: Process,
     log: Arc<Log>,
     complained: Complained,
+    runtime: Option<Handle>,
 }
 
 impl Work {
@@ -296,71 +375,100 @@ impl Work {
             match waiting.first(&self.log) {
                 Next::Stop => return,
                 Next::RestartLog => self.log.restart(self.connection.as_ref()),
-                Next::Operation(operation, is_upkeep) => self.commit(operation, is_upkeep, waiting),
+                Next::Commit(group) => self.commit(group, waiting),
             }
         }
     }
 
-    /// Runs the first operation and those that wait behind it, commits them together, and answers.
-    fn commit(&mut self, first: Operation, is_upkeep: bool, waiting: &Waiting) {
+    /// Runs the first operations and those that come meanwhile, commits them together, and answers.
+    fn commit(&mut self, mut group: Group, waiting: &Waiting) {
         let mut connection = match self.connection.take().map_or_else(|| reconnect_writer(&self.path), Ok) {
             Ok(connection) => connection,
             Err(error) => {
                 self.complained.of(&error);
-                return first(Err(error))(Ok(()));
+                return self.answer(group, &Err(error.to_string()));
             }
         };
-        let mut group = Group { finishes: Vec::new(), has_upkeep: is_upkeep };
-        let committed = write_group(&mut connection, &self.process, first, waiting, &mut group);
-        match &committed {
+        let mut committed = write_group(&mut connection, &self.process, waiting, &mut group, Care::AllAtOnce);
+        if let Err(Undone::Entangled) = committed {
+            committed = write_group(&mut connection, &self.process, waiting, &mut group, Care::Apart);
+        }
+        let committed = match committed {
             Ok(()) => {
                 self.log.committed();
                 self.connection = Some(connection);
+                Ok(())
             }
             // The connection is closed; the next commit opens another one.
-            Err(detail) => self.complained.of(detail),
-        }
-        for finish in group.finishes {
-            finish(committed.clone());
+            Err(undone) => {
+                let detail = match undone {
+                    Undone::Failed(detail) => detail,
+                    Undone::Entangled => "an operation could not be undone".to_owned(),
+                };
+                self.complained.of(&detail);
+                Err(detail)
+            }
+        };
+        self.answer(group, &committed);
+    }
+
+    /// Answers on the runtime, where those who wait are: to wake each of them from here would cost a system call each, and
+    /// hold up the next commit.
+    fn answer(&self, group: Group, committed: &std::result::Result<(), String>) {
+        let committed = committed.clone();
+        let answer = move || group.operations.into_iter().for_each(|operation| operation.answer(committed.clone()));
+        match &self.runtime {
+            Some(runtime) => drop(runtime.spawn(async move { answer() })),
+            None => answer(),
         }
     }
+}
+
+/// How operations that share a transaction are kept apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// Not at all.
+    AllAtOnce,
+    /// By savepoints.
+    Apart,
 }
 
 /// Runs operations in one transaction and commits it.
 fn write_group(
     connection: &mut Connection,
     process: &Process,
-    first: Operation,
     waiting: &Waiting,
     group: &mut Group,
-) -> std::result::Result<(), String> {
-    let transaction = match connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate) {
+    care: Care,
+) -> std::result::Result<(), Undone> {
+    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(transaction) => transaction,
         Err(error) => {
-            let detail = error.to_string();
-            group.finishes.push(first(Err(error.into())));
             // Who waits behind it is told so too: each would wait as long for the same answer.
-            while let Some((operation, is_upkeep)) = waiting.more(group) {
-                group.has_upkeep |= is_upkeep;
-                group.finishes.push(operation(Err(unavailable(&detail))));
-            }
-            return Err(detail);
+            while waiting.more(group) {}
+            return Err(error.into());
         }
     };
     let turn = Turn { transaction: &transaction, process, used: RefCell::default() };
-    group.finishes.push(first(Ok(&turn)));
+    let mut next = 0;
     // A full disk may undo the whole transaction: nothing more may run in it then, since it would commit by itself.
     while !transaction.is_autocommit() {
-        let Some((operation, is_upkeep)) = waiting.more(group) else { break };
-        group.has_upkeep |= is_upkeep;
-        group.finishes.push(operation(Ok(&turn)));
+        let Some(operation) = group.operations.get_mut(next) else {
+            if waiting.more(group) { continue } else { break }
+        };
+        next += 1;
+        match care {
+            Care::Apart => turn.run_apart(&mut **operation),
+            Care::AllAtOnce if turn.run(&mut **operation) || transaction.is_autocommit() => {}
+            Care::AllAtOnce => return Err(Undone::Entangled),
+        }
     }
     if transaction.is_autocommit() {
-        return Err("the transaction was undone".to_owned());
+        return Err(Undone::Failed("the transaction was undone".to_owned()));
     }
-    turn.write_usage().map_err(|error| error.to_string())?;
+    turn.write_usage()?;
     drop(turn);
-    transaction.commit().map_err(|error| error.to_string())
+    Ok(transaction.commit()?)
 }
 
 /// Says at most once a second that the store fails.
