@@ -34,16 +34,22 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one over a new store, on the disk that the target folder is on.
+    /// Starts one over a new embedded store, on the disk that the target folder is on.
     pub fn start() -> Result<Self> {
+        Self::start_on(None)
+    }
+
+    /// As [`start`](Self::start); over a PostgreSQL, if its URL is given.
+    pub fn start_on(postgres: Option<&str>) -> Result<Self> {
         let under = target();
         fs::create_dir_all(&under)?;
         let folder = tempfile::Builder::new().prefix("gateway-").tempdir_in(under)?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let file = |name: &str| folder.path().join(name);
         let (store, key, cache) = (file("hookloom.db"), file("secret.key"), file("cache"));
+        let url = postgres.map(|url| format!("url = {url:?}\n")).unwrap_or_default();
         let config = format!(
-            "[server]\nlisten = \"{address}\"\n[store]\npath = {store:?}\n[secrets]\nkey_file = {key:?}\n\
+            "[server]\nlisten = \"{address}\"\n[store]\npath = {store:?}\n{url}[secrets]\nkey_file = {key:?}\n\
              [runtime.cache]\npath = {cache:?}\n[log]\nfilter = \"warn\"\n\
              [egress]\nallow_subnets = [\"127.0.0.0/8\"]\ndangerous_allow_http = true\n"
         );
@@ -107,11 +113,7 @@ impl Gateway {
 
     /// Processor time that it has used, in all its threads.
     pub fn cpu(&self) -> Result<Duration> {
-        // proc_pid_stat(5): fields 14 and 15, in clock ticks, of which Linux shows 100 a second to every program.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields = stat.rsplit_once(") ").context("a name in parentheses")?.1;
-        let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 10))
+        cpu(&format!("/proc/{}/stat", self.child.id()))
     }
 
     /// The most anonymous memory that it held since its start, in MiB, looked at ten times a second.
@@ -140,6 +142,33 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time that this program has used: load and receiver.
+pub fn own_cpu() -> Result<Duration> {
+    cpu("/proc/self/stat")
+}
+
+/// Processor time that all processes of PostgreSQL have used that are there now.
+pub fn postgres_cpu() -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for process in fs::read_dir("/proc")? {
+        let folder = process?.path();
+        // What ends at this moment can't be read any more.
+        if fs::read_to_string(folder.join("comm")).is_ok_and(|name| name.trim() == "postgres") {
+            sum += cpu(&folder.join("stat").to_string_lossy()).unwrap_or_default();
+        }
+    }
+    Ok(sum)
+}
+
+/// The processor time in a process's `stat`, in all its threads.
+fn cpu(stat: &str) -> Result<Duration> {
+    // proc_pid_stat(5): fields 14 and 15, in clock ticks, of which Linux shows 100 a second to every program.
+    let stat = fs::read_to_string(stat)?;
+    let fields = stat.rsplit_once(") ").context("a name in parentheses")?.1;
+    let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Where the bench writes.

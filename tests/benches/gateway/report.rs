@@ -59,6 +59,16 @@ impl Report {
         }
     }
 
+    /// Prints how much processor time a delivery cost whom, in microseconds: it shows whose limit a figure is.
+    pub fn cost(&mut self, scenario: &str, gateway: f64, load: f64, postgres: f64) {
+        let of_postgres = if postgres > 0.0 { format!(" · PostgreSQL {postgres:.0}") } else { String::new() };
+        println!(
+            "  {scenario} · processor time: gateway {gateway:.0} · load and receiver {load:.0}{of_postgres} µs a delivery"
+        );
+        let value = json!({ "gateway_us": round(gateway), "load_us": round(load), "postgres_us": round(postgres) });
+        self.runs.insert(format!("{scenario}/processor_time"), value);
+    }
+
     /// Prints how long a stage took.
     pub fn stage(&mut self, scenario: &str, stage: &str, times: Percentiles) {
         let ms = |us: u64| us as f64 / 1_000.0;

@@ -17,7 +17,7 @@ use super::{
     http,
     ledger::{self, Ledger},
     load::{Load, Template},
-    process::Gateway,
+    process::{self, Gateway},
     receiver::{self, Receiver},
     report::Report,
     seed,
@@ -61,15 +61,14 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     println!("| key | median | goal | runs |\n|---|--:|---|---|");
     if plan.wants(&["delivered_per_s", "cpu_us_per_message"]) {
         let runs = repeat(plan, || steady(plan, &receiver, Way::Published))?;
-        let valid = runs.iter().all(|run| run.valid);
-        report.figure("delivered_per_s", &runs.iter().map(|run| run.per_s).collect::<Vec<_>>(), valid);
-        report.figure("cpu_us_per_message", &runs.iter().map(|run| run.cpu_us).collect::<Vec<_>>(), valid);
-        stages(report, "delivered_per_s", &runs[runs.len() - 1].stages);
+        throughput(report, "delivered_per_s", &runs);
+        report.figure("cpu_us_per_message", &runs.iter().map(|run| run.cpu_us).collect::<Vec<_>>(), true);
+    }
+    if plan.wants(&["delivered_per_s_postgres"]) {
+        throughput(report, "delivered_per_s_postgres", &repeat(plan, || steady_on_postgres(plan, &receiver))?);
     }
     if plan.wants(&["inbound_per_s"]) {
-        let runs = repeat(plan, || steady(plan, &receiver, Way::Inbound))?;
-        let valid = runs.iter().all(|run| run.valid);
-        report.figure("inbound_per_s", &runs.iter().map(|run| run.per_s).collect::<Vec<_>>(), valid);
+        throughput(report, "inbound_per_s", &repeat(plan, || steady(plan, &receiver, Way::Inbound))?);
     }
     if plan.wants(&["p95_ms_at_200", "p99_ms_at_200"]) {
         let runs = repeat(plan, || at_200(plan, &receiver))?;
@@ -87,9 +86,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         report.figure("fdatasync_p50_ms", &runs.iter().map(|run| run.1).collect::<Vec<_>>(), true);
     }
     if plan.wants(&["fanout_per_s"]) {
-        let runs = repeat(plan, || steady(plan, &receiver, Way::FannedOut))?;
-        let valid = runs.iter().all(|run| run.valid);
-        report.figure("fanout_per_s", &runs.iter().map(|run| run.per_s).collect::<Vec<_>>(), valid);
+        throughput(report, "fanout_per_s", &repeat(plan, || steady(plan, &receiver, Way::FannedOut))?);
     }
     if plan.wants(&["neighbor_e2e_p99_ratio"]) {
         neighbor(plan, &receiver, report)?;
@@ -102,6 +99,16 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 
 fn repeat<T>(plan: &Plan, measure: impl Fn() -> Result<T>) -> Result<Vec<T>> {
     (0..plan.runs).map(|_| measure()).collect()
+}
+
+/// Tells how many deliveries a second there were, what they cost, and how long the stages took in the last run.
+fn throughput(report: &mut Report, key: &str, runs: &[Steady]) {
+    let valid = runs.iter().all(|run| run.valid);
+    report.figure(key, &runs.iter().map(|run| run.per_s).collect::<Vec<_>>(), valid);
+    if let Some(last) = runs.last() {
+        report.cost(key, last.cpu_us, last.load_us, last.postgres_us);
+        stages(report, key, &last.stages);
+    }
 }
 
 fn stages(report: &mut Report, scenario: &str, stages: &Value) {
@@ -141,7 +148,12 @@ impl Way {
 
 struct Steady {
     per_s: f64,
+    /// Processor time a delivery: the gateway's,
     cpu_us: f64,
+    /// that of load and receiver,
+    load_us: f64,
+    /// and that of PostgreSQL, if there is one.
+    postgres_us: f64,
     stages: Value,
     valid: bool,
 }
@@ -153,6 +165,14 @@ fn steady(plan: &Plan, receiver: &Receiver, way: Way) -> Result<Steady> {
     steady_on(plan, receiver, &gateway, &template, way)
 }
 
+/// The same over a new database of a PostgreSQL of this machine, with the durability that it has by default.
+fn steady_on_postgres(plan: &Plan, receiver: &Receiver) -> Result<Steady> {
+    let url = tokio::runtime::Runtime::new()?.block_on(hookloom_tests::postgres::database());
+    let gateway = Gateway::start_on(Some(&url))?;
+    let template = tenant(&gateway, receiver, "acme", Way::Published)?;
+    steady_on(plan, receiver, &gateway, &template, Way::Published)
+}
+
 fn steady_on(plan: &Plan, receiver: &Receiver, gateway: &Gateway, template: &Template, way: Way) -> Result<Steady> {
     let ledger = Arc::new(Ledger::new(ledger::MAX));
     receiver.note_in(&ledger);
@@ -160,15 +180,22 @@ fn steady_on(plan: &Plan, receiver: &Receiver, gateway: &Gateway, template: &Tem
     let load = Load::closed(template, &ledger, CONNECTIONS, way.deliveries(), waiting);
     thread::sleep(plan.warm_up);
     gateway.call("GET", "timings?reset=true", &Value::Null)?;
-    let (begun, before, cpu_before) = (Instant::now(), ledger.delivered(), gateway.cpu()?);
+    let (begun, before) = (Instant::now(), ledger.delivered());
+    let used = || Ok::<_, anyhow::Error>([gateway.cpu()?, process::own_cpu()?, process::postgres_cpu()?]);
+    let used_before = used()?;
     thread::sleep(plan.window);
-    let (took, delivered, cpu) = (begun.elapsed(), ledger.delivered() - before, gateway.cpu()? - cpu_before);
+    let (took, delivered, used) = (begun.elapsed(), ledger.delivered() - before, used()?);
     let stages = gateway.call("GET", "timings", &Value::Null)?;
     load.end();
     let valid = drained(&ledger, way.deliveries()) && delivered > 0;
+    let each = |process: usize| {
+        used[process].saturating_sub(used_before[process]).as_secs_f64() * 1e6 / (delivered.max(1)) as f64
+    };
     Ok(Steady {
         per_s: delivered as f64 / took.as_secs_f64(),
-        cpu_us: cpu.as_secs_f64() * 1e6 / (delivered.max(1)) as f64,
+        cpu_us: each(0),
+        load_us: each(1),
+        postgres_us: each(2),
         stages,
         valid,
     })
