@@ -34,6 +34,10 @@ use hookloom::cli::{self, Arguments};
 
 use self::{report::Report, scenario::Plan};
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The argument that makes this program the gateway.
 const GATEWAY: &str = "--gateway";
 

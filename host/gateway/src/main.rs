@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use hookloom::cli::{self, Arguments};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before anything else: this program compiles plugins in children of its own kind.
     hookloom_runtime::run_if_compile_child();

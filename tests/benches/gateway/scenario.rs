@@ -212,18 +212,24 @@ struct Paced {
 fn at_200(plan: &Plan, receiver: &Receiver) -> Result<Paced> {
     let gateway = Gateway::start()?;
     let template = tenant(&gateway, receiver, "acme", Way::Published)?;
-    paced(plan, receiver, &gateway, &template, 200.0)
+    paced((plan.warm_up, plan.window), receiver, &gateway, &template, 200.0)
 }
 
-fn paced(plan: &Plan, receiver: &Receiver, gateway: &Gateway, template: &Template, rate: f64) -> Result<Paced> {
+fn paced(
+    (warm_up, window): (Duration, Duration),
+    receiver: &Receiver,
+    gateway: &Gateway,
+    template: &Template,
+    rate: f64,
+) -> Result<Paced> {
     let ledger = Arc::new(Ledger::new(ledger::MAX));
     receiver.note_in(&ledger);
     let load = Load::open(template, &ledger, rate, 42);
-    thread::sleep(plan.warm_up);
+    thread::sleep(warm_up);
     ledger.answers().reset();
     gateway.call("GET", "timings?reset=true", &Value::Null)?;
     let from = ledger.now();
-    thread::sleep(plan.window);
+    thread::sleep(window);
     let to = ledger.now();
     let stages = gateway.call("GET", "timings", &Value::Null)?;
     let answers = ledger.answers().percentiles();
@@ -259,6 +265,7 @@ fn one_by_one(plan: &Plan, receiver: &Receiver) -> Result<(f64, f64)> {
 /// floods its source with 400/s. Alone and beside them in turn, each time over a new store.
 fn neighbor(plan: &Plan, receiver: &Receiver, report: &mut Report) -> Result<()> {
     let pairs = if plan.runs == 1 { 1 } else { 5 };
+    let (warm_up, window) = (plan.warm_up.min(Duration::from_secs(3)), plan.window.min(Duration::from_secs(15)));
     let (mut ratios, mut valid) = (Vec::new(), true);
     for pair in 0..pairs {
         let mut p99 = [0.0; 2];
@@ -266,7 +273,7 @@ fn neighbor(plan: &Plan, receiver: &Receiver, report: &mut Report) -> Result<()>
             let gateway = Gateway::start()?;
             let victim = tenant(&gateway, receiver, "victim", Way::Published)?;
             let attack = if beside { attackers(&gateway, receiver)? } else { Vec::new() };
-            let times = paced(plan, receiver, &gateway, &victim, 100.0)?;
+            let times = paced((warm_up, window), receiver, &gateway, &victim, 100.0)?;
             attack.into_iter().for_each(Load::end);
             valid &= times.valid;
             p99[usize::from(beside)] = ms(times.end_to_end.p99_us);

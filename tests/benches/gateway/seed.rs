@@ -1,6 +1,6 @@
 //! Many waiting messages, without publishing each: the rows of one that waits are written again under other ids.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
@@ -25,6 +25,9 @@ pub fn copies(store: &Path, count: u64) -> Result<()> {
     let copied = copy(&connection, "work", &format!("substr(subject, 1, 16) {is}"), &work)?;
     ensure!(copied as u64 == count, "{copied} copies of the work instead of {count}");
     connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
+    drop(connection);
+    // Else the system would write it some time later, while something is measured.
+    File::open(store)?.sync_all()?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The store that several nodes share: PostgreSQL, every commit synchronous.
 //!
-//! An operation is a transaction on a connection of its own (`turn`); commits of the same moment share the database's sync.
+//! An operation is a transaction on a connection of its own (`turn`), or shares one with others of the same moment (`group`).
 //! One that fails only because of others beside it is tried again. Reads run on connections of their own, and lists on
 //! others (`pool`). What a node has claimed is its own until it gives no sign of life any more (`queue`); nodes tell each other
 //! what is new (`news`) and look for themselves now and then.
@@ -14,6 +14,7 @@ mod erase;
 mod evidence;
 mod expire;
 mod finish;
+mod group;
 mod lists;
 mod migrate;
 mod news;
@@ -30,7 +31,7 @@ mod turn;
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Instant,
@@ -56,13 +57,14 @@ use crate::{
             LaneHead, MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want,
             WorkKind,
         },
-        key::{Key, Lane},
+        key::{Key, Lane, Subject},
         resource::{Document, ResourceKind},
         trail::{Answer, Begun, Question},
     },
 };
 use accept::inconsistent;
 use connect::Connector;
+use group::{GroupKind, Groups};
 use news::News;
 use pool::Pool;
 use turn::Turn;
@@ -81,13 +83,15 @@ const NEWS_MAX: usize = 1024;
 
 /// The store that several nodes share.
 pub struct PostgresStore {
-    writes: Pool,
+    writes: Arc<Pool>,
+    /// None beside the nodes.
+    groups: Option<Groups>,
     reads: Pool,
     // Lists may read a lot: they never hold up what accepting and delivering read.
     lists: Pool,
     // A sign of life waits for nothing else.
     beats: Pool,
-    node: AtomicI64,
+    node: Arc<AtomicI64>,
     signs: Mutex<queue::Signs>,
     news: News,
     bell: broadcast::Sender<Ring>,
@@ -112,6 +116,22 @@ macro_rules! commit {
     }};
 }
 
+/// Runs an operation in a transaction with others, if it may and can, else in one of its own. What it uses is in an `Arc`.
+macro_rules! commit_with_others {
+    ($store:ident, $kind:ident, if $groups:ident: $may:expr, with $names:expr, use $used:ident, |$turn:ident| $operation:expr) => {{
+        if let Some($groups) = &$store.groups
+            && $may
+        {
+            let $used = $used.clone();
+            let done = $groups.run(GroupKind::$kind, $names, move |$turn| Box::pin(async move { $operation.await }));
+            if let Some(result) = done.await {
+                return result;
+            }
+        }
+        commit!($store, |$turn| $operation)
+    }};
+}
+
 impl PostgresStore {
     /// Connects to the database, creates or migrates the schema, and joins the nodes that work on it.
     ///
@@ -121,8 +141,9 @@ impl PostgresStore {
         let connector = Connector::parse(database)?;
         let mut store = Self::connect(&connector, database.relaxed).await?;
         let node = queue::register(&*store.beats.get().await?).await?;
-        store.node = node.into();
+        store.node = Arc::new(node.into());
         let (news, notices) = News::new();
+        store.groups = Some(Groups::start(&store.writes, &store.node, &news, &mut store.tasks));
         store.news = news;
         store.tasks.spawn(news::send(connector.clone(), node, notices));
         store.tasks.spawn(news::listen(connector, node, store.bell.clone()));
@@ -144,11 +165,12 @@ impl PostgresStore {
         migrate::check(&beats.get().await?, relaxed).await?;
         migrate::migrate(connector).await?;
         Ok(Self {
-            writes: pool(WRITERS),
+            writes: Arc::new(pool(WRITERS)),
+            groups: None,
             reads: pool(READERS),
             lists: pool(LISTERS),
             beats,
-            node: AtomicI64::new(0),
+            node: Arc::default(),
             signs: Mutex::default(),
             news: News::new().0,
             bell: broadcast::channel(NEWS_MAX).0,
@@ -236,7 +258,9 @@ impl Store for PostgresStore {
     }
 
     async fn accept_event(&self, event: NewEvent, hot: bool) -> Result<Admitted<EventId>> {
-        commit!(self, |tx| accept::event(tx, &event, hot))
+        let names = event.dedupe_key.iter().map(|name| format!("{}:{name}", event.source)).collect();
+        let event = Arc::new(event);
+        commit_with_others!(self, Accept, if groups: true, with names, use event, |tx| accept::event(tx, &event, hot))
     }
 
     async fn accept_message(
@@ -245,7 +269,11 @@ impl Store for PostgresStore {
         idempotency: Option<Idempotency>,
         hot: bool,
     ) -> Result<Admitted<MessageId>> {
-        commit!(self, |tx| accept::message(tx, &message, idempotency.as_ref(), hot))
+        let names = [("uid", message.uid.as_ref()), ("key", idempotency.as_ref().map(|it| &it.key))];
+        let names = names.iter().filter_map(|(what, name)| Some(format!("{}:{what}:{}", message.app, (*name)?)));
+        let (names, it) = (names.collect(), Arc::new((message, idempotency)));
+        commit_with_others!(self, Accept, if groups: it.0.ordering_key.is_none() && groups.may_share(&it.0.app), with names, use it,
+            |tx| accept::message(tx, &it.0, it.1.as_ref(), hot))
     }
 
     async fn accept_message_for(&self, message: Message, endpoint: &EndpointId) -> Result<Admitted<MessageId>> {
@@ -294,11 +322,20 @@ impl Store for PostgresStore {
     }
 
     async fn finish_mapping(&self, claim: &Claim, end: MappingEnd, hot: bool) -> Result<Vec<Claim>> {
-        commit!(self, |tx| finish::mapping(tx, claim, &end, hot))
+        let may_share = finish::mapping_can_share(&end);
+        let it = Arc::new((claim.clone(), end));
+        commit_with_others!(self, Finish, if groups: may_share && groups.may_share(&claim.app), with Vec::new(), use it,
+            |tx| finish::mapping(tx, &it.0, &it.1, hot))
     }
 
     async fn finish_fan_out(&self, claim: &Claim, end: FanOutEnd, now: Timestamp) -> Result<FanOutDone> {
-        commit!(self, |tx| finish::fan_out(tx, claim, &end, now))
+        let may_share = finish::fan_out_can_share(&end);
+        let it = Arc::new((claim.clone(), end));
+        let has_no_line = |groups: &Groups| {
+            groups.may_share(&claim.app) && it.1.deliveries.iter().all(|delivery| groups.may_share(&delivery.endpoint))
+        };
+        commit_with_others!(self, Finish, if groups: may_share && has_no_line(groups), with Vec::new(), use it,
+            |tx| finish::fan_out(tx, &it.0, &it.1, now))
     }
 
     async fn finish_attempt(
@@ -308,7 +345,14 @@ impl Store for PostgresStore {
         end: AttemptEnd,
         now: Timestamp,
     ) -> Result<AttemptDone> {
-        commit!(self, |tx| finish::attempt(tx, claim, attempt.as_ref(), &end, now))
+        let may_share = finish::attempt_can_share(&end);
+        let it = Arc::new((claim.clone(), attempt, end));
+        let has_no_line = |groups: &Groups| match &claim.subject {
+            Subject::Delivery(_, endpoint) => groups.may_share(endpoint),
+            _ => false,
+        };
+        commit_with_others!(self, Finish, if groups: may_share && has_no_line(groups), with Vec::new(), use it,
+            |tx| finish::attempt(tx, &it.0, it.1.as_ref(), &it.2, now))
     }
 
     async fn end_waiting(

@@ -249,7 +249,9 @@ pub fn store_error(error: tokio_postgres::Error) -> StoreError {
     // Classes of SQLSTATE: connection, authorization, transaction rollback, resources, intervention of the operator, limits
     // that were reached, system errors; and a database that only reads.
     let passes = ["08", "28", "40", "53", "55", "57", "58"].iter().any(|class| code.code().starts_with(class));
-    if passes || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+    // Whose statement came after one that failed has not failed itself.
+    let follows = *code == SqlState::IN_FAILED_SQL_TRANSACTION;
+    if passes || follows || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         StoreError::Unavailable { detail }
     } else {
         StoreError::Inconsistent { detail }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio_postgres::Row;
 
 use super::{
-    accept::inconsistent,
     connect::Connection,
     lists,
     rows::{self, json},
@@ -29,22 +28,11 @@ const PARTS: KeepBounds = KeepBounds { count_max: 4_000, bytes_max: 32 << 20 };
 /// How much later a row's time may be than that of its id.
 const ID_MARGIN: Duration = Duration::from_secs(60);
 
-/// Keeps a new call's evidence; the call's row is there.
+/// Keeps what a new call's row only names.
 pub async fn insert(c: &Connection, call: &Call, evidence: &NewEvidence) -> Result<()> {
     for part in [Some(&evidence.context), evidence.rules.as_ref()].into_iter().flatten() {
         insert_part(c, &call.app, part, PARTS).await?;
     }
-    c.execute(
-        "UPDATE call SET context = ?, rules = ?, exact = ? WHERE app_id = ? AND id = ?",
-        params![
-            evidence.context.digest.as_bytes(),
-            evidence.rules.as_ref().map(|part| part.digest.as_bytes()),
-            serde_json::to_string(&evidence.exact).map_err(inconsistent)?,
-            key(&call.app),
-            key(&call.id),
-        ],
-    )
-    .await?;
     let Some(kept) = evidence.input.as_ref().filter(|kept| kept.text.len() <= kept.bounds.bytes_max) else {
         return Ok(());
     };

@@ -1,5 +1,8 @@
 //! What ends a piece of work: one commit with all that follows from it.
 
+use std::future::Future;
+
+use futures_util::future::join;
 use tokio_postgres::Row;
 
 use super::{
@@ -8,12 +11,13 @@ use super::{
     evidence, order,
     queue::{self, NewWork, enqueue},
     rollouts, rows,
-    rows::{Param, get, params},
+    rows::{Param, get, pair, params},
     turn::{Turn, Used},
 };
 use crate::{
     clock::Timestamp,
     id::{EndpointId, EventId, MessageId, PluginId},
+    rollout::tally::Observation,
     store::{
         Result, StoreError,
         flow::{
@@ -49,25 +53,56 @@ pub async fn mapping(turn: &Turn, claim: &Claim, end: &MappingEnd, hot: bool) ->
     Ok(claims)
 }
 
+/// Whether this can share a transaction: it has no row to itself, waits for nobody's, and undoes nobody's.
+pub fn mapping_can_share(end: &MappingEnd) -> bool {
+    let is_unordered = end.messages.iter().all(|message| message.ordering_key.is_none() && message.uid.is_none());
+    end.dead_letter.is_none() && is_unordered && end.observed.iter().all(is_plain)
+}
+
+/// As [`mapping_can_share`].
+pub fn fan_out_can_share(end: &FanOutEnd) -> bool {
+    end.dead_letters.is_empty() && end.observed.iter().all(is_plain)
+}
+
+/// As [`mapping_can_share`].
+pub fn attempt_can_share(end: &AttemptEnd) -> bool {
+    end.tell.is_empty() && end.health == Some(HealthChange::Ok)
+}
+
+/// A call that is counted nowhere but in its version's health, and did well.
+fn is_plain(observed: &Observation) -> bool {
+    observed.fault.is_none() && observed.counted.is_none()
+}
+
 pub async fn fan_out(turn: &Turn, claim: &Claim, end: &FanOutEnd, now: Timestamp) -> Result<FanOutDone> {
     queue::done(turn, claim).await?;
     let Subject::Message(message) = &claim.subject else { return Err(wrong(claim)) };
     let Some(mut of) = FannedOut::read(turn, claim, message, now).await? else { return Ok(FanOutDone::default()) };
     let mut done = FanOutDone::default();
-    for delivery in &end.deliveries {
-        if let Some(claimed) = of.insert(turn, delivery).await? {
-            done.claims.push((delivery.endpoint.clone(), claimed));
+    let (outputs, calls, letters) = match of.is_expunged {
+        true => (&[][..], &[][..], &[][..]),
+        false => (&*end.outputs, &*end.calls, &*end.dead_letters),
+    };
+    // Neither needs an answer of the other: over one connection both are on their way at once.
+    let deliveries = async {
+        for delivery in &end.deliveries {
+            if let Some(claimed) = of.insert(turn, delivery).await? {
+                done.claims.push((delivery.endpoint.clone(), claimed));
+            }
         }
-    }
-    for output in end.outputs.iter().filter(|_| !of.is_expunged) {
-        turn.execute("INSERT INTO body (message_id, bytes) VALUES (?, ?)", params![key(message), output.as_bytes()])
-            .await?;
-    }
-    let (calls, letters) = if of.is_expunged { (&[][..], &[][..]) } else { (&*end.calls, &*end.dead_letters) };
-    for call in calls {
-        insert_call(turn, call).await?;
-    }
-    settle(turn, key(message), &end.observed, (letters, &end.seen)).await?;
+        Ok(())
+    };
+    let calls = async {
+        for output in outputs {
+            let sql = "INSERT INTO body (message_id, bytes) VALUES (?, ?)";
+            turn.execute(sql, params![key(message), output.as_bytes()]).await?;
+        }
+        for call in calls {
+            insert_call(turn, call).await?;
+        }
+        settle(turn, key(message), &end.observed, (letters, &end.seen)).await
+    };
+    both(deliveries, calls).await?;
     if of.is_ordered {
         done.next = order::message_ends(turn, &claim.app, message, now).await?;
     }
@@ -194,45 +229,71 @@ pub async fn attempt(
 ) -> Result<AttemptDone> {
     let Subject::Delivery(message, endpoint) = &claim.subject else { return Err(wrong(claim)) };
     let (message_key, endpoint_key) = (key(message), key(endpoint));
-    if let Some(attempt) = attempt
-        && turn
-            .exists(
-                "SELECT 1 FROM delivery WHERE message_id = ? AND endpoint_id = ?",
-                params![message_key, endpoint_key],
-            )
-            .await?
-    {
-        insert_attempt(turn, attempt).await?;
-    }
-    let released = match end.next {
-        Some(due) => queue::postpone(turn, claim, due).await,
-        None => queue::done(turn, claim).await,
+    let released = async {
+        match end.next {
+            Some(due) => queue::postpone(turn, claim, due).await,
+            None => queue::done(turn, claim).await,
+        }
     };
+    let inserted = async {
+        match attempt {
+            Some(attempt) => insert_attempt(turn, attempt).await,
+            None => Ok(()),
+        }
+    };
+    let (released, inserted) = join(released, inserted).await;
+    inserted?;
     match released {
         Err(StoreError::LeaseLost { .. }) if attempt.is_some() => {
             return Ok(AttemptDone { health: health(turn, endpoint).await?, freed: None });
         }
         other => other?,
     }
-    turn.execute("UPDATE delivery SET state = ?, reason = ?, attempts = attempts + ?, next_attempt_ms = ?, manual = false, updated_ms = ?
-         WHERE message_id = ? AND endpoint_id = ?", params![
-        end.state.code(),
-        end.reason,
-        i64::from(attempt.is_some()),
-        end.next.map(Timestamp::as_millis),
-        now.as_millis(),
-        message_key,
-        endpoint_key,
-    ]).await?;
-    for told in &end.tell {
-        insert_message(turn, told, false).await?;
-    }
-    let freed = if end.next.is_some() || end.blocks {
-        None
-    } else {
-        order::delivery_ends(turn, &claim.app, message, endpoint, now).await?.1
+    let changed = update_delivery(turn, (message_key, endpoint_key), attempt.is_some(), end, now);
+    let freed = async {
+        for told in &end.tell {
+            insert_message(turn, told, false).await?;
+        }
+        if end.next.is_some() || end.blocks {
+            return Ok(None);
+        }
+        Ok(order::delivery_ends(turn, &claim.app, message, endpoint, now).await?.1)
     };
-    Ok(AttemptDone { health: change_health(turn, claim, endpoint, end.health, now).await?, freed })
+    let health = change_health(turn, claim, endpoint, end.health, now);
+    let ((), (freed, health)) = both(changed, both(freed, health)).await?;
+    Ok(AttemptDone { health, freed })
+}
+
+/// Runs both, whose statements then wait for each other no longer than they must; fails with the first one's error.
+async fn both<A, B>(one: impl Future<Output = Result<A>>, other: impl Future<Output = Result<B>>) -> Result<(A, B)> {
+    let (one, other) = join(one, other).await;
+    Ok((one?, other?))
+}
+
+/// Sets what becomes of a delivery.
+async fn update_delivery(
+    turn: &Turn,
+    (message, endpoint): (Key, Key),
+    is_tried: bool,
+    end: &AttemptEnd,
+    now: Timestamp,
+) -> Result<()> {
+    turn.execute(
+        "UPDATE delivery SET state = ?, reason = ?, attempts = attempts + ?, next_attempt_ms = ?, manual = false,
+                             updated_ms = ?
+         WHERE message_id = ? AND endpoint_id = ?",
+        params![
+            end.state.code(),
+            end.reason,
+            i64::from(is_tried),
+            end.next.map(Timestamp::as_millis),
+            now.as_millis(),
+            message,
+            endpoint,
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 /// An endpoint's failures in a row.
@@ -295,11 +356,13 @@ async fn insert_match(c: &Connection, event: Key, position: usize, row: &MatchRo
     Ok(())
 }
 
+/// Adds an attempt of a delivery that is still there.
 async fn insert_attempt(c: &Connection, attempt: &Attempt) -> Result<()> {
     c.execute(
         "INSERT INTO attempt (id, app_id, message_id, endpoint_id, url, succeeded, status_code, response, duration_ms,
                               trigger, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+         WHERE EXISTS (SELECT 1 FROM delivery WHERE message_id = ?3 AND endpoint_id = ?4)",
         params![
             key(&attempt.id),
             key(&attempt.app),
@@ -322,11 +385,14 @@ async fn insert_call(turn: &Turn, call: &Call) -> Result<()> {
     let Some((subject, is_event)) = subject_of(call.event.as_ref(), call.message.as_ref()) else {
         return Err(inconsistent(format!("call {} has neither an event nor a message", call.id)));
     };
+    let evidence = call.evidence.as_deref();
+    let exact = evidence.map(|evidence| serde_json::to_string(&evidence.exact)).transpose().map_err(inconsistent)?;
     let fuel = i64::try_from(call.record.fuel_used).unwrap_or(i64::MAX);
     turn.used(&call.app, Used { fuel, fuel_day: call.created_at.day(), ..Used::default() });
     turn.execute(
-        "INSERT INTO call (id, app_id, plugin_id, version_id, subject, is_event, failed, record, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO call (id, app_id, plugin_id, version_id, subject, is_event, failed, record, context, rules, exact,
+                           created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             key(&call.id),
             key(&call.app),
@@ -336,11 +402,14 @@ async fn insert_call(turn: &Turn, call: &Call) -> Result<()> {
             is_event,
             call.record.outcome == CallOutcome::Failed,
             serde_json::to_string(&call.record).map_err(inconsistent)?,
+            evidence.map(|evidence| evidence.context.digest.as_bytes()),
+            evidence.and_then(|evidence| evidence.rules.as_ref()).map(|part| part.digest.as_bytes()),
+            exact,
             call.created_at.as_millis(),
         ],
     )
     .await?;
-    match call.evidence.as_deref() {
+    match evidence {
         Some(evidence) => evidence::insert(turn, call, evidence).await,
         None => Ok(()),
     }
@@ -355,17 +424,17 @@ pub fn subject_of(event: Option<&EventId>, message: Option<&MessageId>) -> Optio
 async fn settle(
     turn: &Turn,
     subject: Key,
-    observed: &[crate::rollout::tally::Observation],
+    observed: &[Observation],
     (failed_again, seen): (&[DeadLetter], &[(PluginId, i64)]),
 ) -> Result<()> {
-    rollouts::observe(turn, subject, observed).await?;
     let held = turn
-        .rows("SELECT plugin_id FROM dead_letter WHERE subject = ?", params![subject])
+        .rows("SELECT plugin_id, call_id IS NOT NULL FROM dead_letter WHERE subject = ?", params![subject])
         .await?
         .iter()
-        .map(|row| get(row, 0))
-        .collect::<Result<Vec<Key>>>()?;
-    for plugin in held {
+        .map(pair)
+        .collect::<Result<Vec<(Key, bool)>>>()?;
+    rollouts::observe(turn, &held, observed).await?;
+    for (plugin, _) in held {
         if failed_again.iter().all(|letter| key(&letter.plugin) != plugin) {
             turn.execute("DELETE FROM dead_letter WHERE subject = ? AND plugin_id = ?", params![subject, plugin])
                 .await?;

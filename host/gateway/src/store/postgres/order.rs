@@ -38,18 +38,19 @@ pub async fn join(turn: &Turn, scope: &impl TypedId, ordering_key: &str, subject
 /// One transaction at a time works on a line. The lock is held until the commit, so the next one sees all of it; the order is
 /// that of the commits.
 async fn lock(turn: &Turn, scope: &Key, ordering_key: &str) -> Result<()> {
+    turn.alone(scope)?;
     let sql = "SELECT pg_advisory_xact_lock(hashtextextended(encode(?, 'hex') || ?, 0))";
     turn.rows(sql, params![scope, ordering_key]).await?;
     Ok(())
 }
 
-/// Locks the line in which a subject stands, if it stands in one.
-async fn lock_line_of(turn: &Turn, scope: &Key, subject: &[u8]) -> Result<()> {
+/// Locks the line in which a subject stands; false if it stands in none.
+async fn lock_line_of(turn: &Turn, scope: &Key, subject: &[u8]) -> Result<bool> {
     let row =
         turn.first("SELECT key FROM queue_order WHERE scope = ? AND subject = ?", params![scope, subject]).await?;
     match row {
-        Some(row) => lock(turn, scope, &get::<String>(&row, 0)?).await,
-        None => Ok(()),
+        Some(row) => lock(turn, scope, &get::<String>(&row, 0)?).await.map(|()| true),
+        None => Ok(false),
     }
 }
 
@@ -121,7 +122,9 @@ pub async fn delivery_ends(
 /// before.
 async fn leave(turn: &Turn, scope: &impl TypedId, subject: &Subject) -> Result<(bool, Option<Vec<u8>>)> {
     let scope = key(scope);
-    lock_line_of(turn, &scope, &subject.to_bytes()).await?;
+    if !lock_line_of(turn, &scope, &subject.to_bytes()).await? {
+        return Ok((false, None));
+    }
     let left: Option<(String, i64)> = turn
         .first(
             "DELETE FROM queue_order WHERE scope = ? AND subject = ? RETURNING key, seq",

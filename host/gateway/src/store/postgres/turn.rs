@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     connect::Connection,
+    group::Lined,
     news::{News, Notice},
     pool::Lease,
     rows::params,
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     id::AppId,
     store::{
-        Result,
+        Result, StoreError,
         flow::LaneHead,
         key::{Key, key},
     },
@@ -32,6 +33,8 @@ pub struct Turn {
     node: i64,
     news: News,
     noted: Mutex<Noted>,
+    /// Others share the transaction.
+    shared: Option<Lined>,
 }
 
 #[derive(Default)]
@@ -57,7 +60,24 @@ impl Turn {
     /// Begins a transaction of this node.
     pub async fn begin(lease: Lease, node: i64, news: News) -> Result<Self> {
         lease.begin().await?;
-        Ok(Self { lease, node, news, noted: Mutex::default() })
+        Ok(Self { lease, node, news, noted: Mutex::default(), shared: None })
+    }
+
+    /// A transaction for several operations, which [`start`](Self::start) begins.
+    pub fn shared(lease: Lease, node: i64, news: News, lined: Lined) -> Self {
+        Self { lease, node, news, noted: Mutex::default(), shared: Some(lined) }
+    }
+
+    /// Begins the transaction.
+    pub async fn start(&self) -> Result<()> {
+        self.lease.begin().await
+    }
+
+    /// Fails if others share the transaction: what follows works on a line of this scope, and must be alone there.
+    pub fn alone(&self, scope: &Key) -> Result<()> {
+        let Some(lined) = &self.shared else { return Ok(()) };
+        lined.remember(scope);
+        Err(StoreError::Unavailable { detail: "a line is worked on alone".into() })
     }
 
     /// The number of this node.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params, types::Null};
 
 use super::{
-    accept::inconsistent,
     lists,
     rows::{self, json},
 };
@@ -27,20 +26,11 @@ const PARTS: KeepBounds = KeepBounds { count_max: 4_000, bytes_max: 32 << 20 };
 /// How much later a row's time may be than that of its id.
 const ID_MARGIN: Duration = Duration::from_secs(60);
 
-/// Keeps a new call's evidence; the call's row is there.
+/// Keeps what a new call's row only names.
 pub fn insert(c: &Connection, call: &Call, evidence: &NewEvidence) -> Result<()> {
     for part in [Some(&evidence.context), evidence.rules.as_ref()].into_iter().flatten() {
         insert_part(c, &call.app, part, PARTS)?;
     }
-    c.prepare_cached("UPDATE call SET context = ?, rules = ?, exact = ? WHERE app_id = ? AND id = ?")?.execute(
-        params![
-            evidence.context.digest.as_bytes(),
-            evidence.rules.as_ref().map(|part| *part.digest.as_bytes()),
-            serde_json::to_string(&evidence.exact).map_err(inconsistent)?,
-            key(&call.app),
-            key(&call.id),
-        ],
-    )?;
     let Some(kept) = evidence.input.as_ref().filter(|kept| kept.text.len() <= kept.bounds.bytes_max) else {
         return Ok(());
     };

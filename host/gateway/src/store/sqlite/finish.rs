@@ -182,11 +182,7 @@ pub fn attempt(
 ) -> Result<AttemptDone> {
     let Subject::Delivery(message, endpoint) = &claim.subject else { return Err(wrong(claim)) };
     let (message_key, endpoint_key) = (key(message), key(endpoint));
-    if let Some(attempt) = attempt
-        && turn
-            .prepare_cached("SELECT 1 FROM delivery WHERE message_id = ? AND endpoint_id = ?")?
-            .exists([message_key, endpoint_key])?
-    {
+    if let Some(attempt) = attempt {
         insert_attempt(turn, attempt)?;
     }
     let released = match end.next {
@@ -285,11 +281,13 @@ fn insert_match(c: &Connection, event: Key, position: usize, row: &MatchRow) -> 
     Ok(())
 }
 
+/// Adds an attempt of a delivery that is still there.
 fn insert_attempt(c: &Connection, attempt: &Attempt) -> Result<()> {
     c.prepare_cached(
         "INSERT INTO attempt (id, app_id, message_id, endpoint_id, url, succeeded, status_code, response, duration_ms,
                               trigger, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+         WHERE EXISTS (SELECT 1 FROM delivery WHERE message_id = ?3 AND endpoint_id = ?4)",
     )?
     .execute(params![
         key(&attempt.id),
@@ -311,11 +309,14 @@ fn insert_call(turn: &Turn<'_>, call: &Call) -> Result<()> {
     let Some((subject, is_event)) = subject_of(call.event.as_ref(), call.message.as_ref()) else {
         return Err(inconsistent(format!("call {} has neither an event nor a message", call.id)));
     };
+    let evidence = call.evidence.as_deref();
+    let exact = evidence.map(|evidence| serde_json::to_string(&evidence.exact)).transpose().map_err(inconsistent)?;
     let fuel = i64::try_from(call.record.fuel_used).unwrap_or(i64::MAX);
     turn.used(&call.app, Used { fuel, fuel_day: call.created_at.day(), ..Used::default() });
     turn.prepare_cached(
-        "INSERT INTO call (id, app_id, plugin_id, version_id, subject, is_event, failed, record, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO call (id, app_id, plugin_id, version_id, subject, is_event, failed, record, context, rules, exact,
+                           created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         key(&call.id),
@@ -326,9 +327,12 @@ fn insert_call(turn: &Turn<'_>, call: &Call) -> Result<()> {
         is_event,
         call.record.outcome == CallOutcome::Failed,
         serde_json::to_string(&call.record).map_err(inconsistent)?,
+        evidence.map(|evidence| evidence.context.digest.as_bytes()),
+        evidence.and_then(|evidence| evidence.rules.as_ref()).map(|part| part.digest.as_bytes()),
+        exact,
         call.created_at.as_millis(),
     ])?;
-    call.evidence.as_deref().map_or(Ok(()), |evidence| evidence::insert(turn, call, evidence))
+    evidence.map_or(Ok(()), |evidence| evidence::insert(turn, call, evidence))
 }
 
 /// An event's or message's key, and whether it is an event.
@@ -343,12 +347,12 @@ fn settle(
     observed: &[crate::rollout::tally::Observation],
     (failed_again, seen): (&[DeadLetter], &[(PluginId, i64)]),
 ) -> Result<()> {
-    rollouts::observe(turn, subject, observed)?;
     let held = turn
-        .prepare_cached("SELECT plugin_id FROM dead_letter WHERE subject = ?")?
-        .query_map([subject], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<Key>>>()?;
-    for plugin in held {
+        .prepare_cached("SELECT plugin_id, call_id IS NOT NULL FROM dead_letter WHERE subject = ?")?
+        .query_map([subject], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(Key, bool)>>>()?;
+    rollouts::observe(turn, &held, observed)?;
+    for (plugin, _) in held {
         if failed_again.iter().all(|letter| key(&letter.plugin) != plugin) {
             turn.prepare_cached("DELETE FROM dead_letter WHERE subject = ? AND plugin_id = ?")?
                 .execute([subject, plugin])?;

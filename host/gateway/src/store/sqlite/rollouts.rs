@@ -25,16 +25,13 @@ use crate::{
     },
 };
 
-/// Counts calls on a subject. A failure brings the work to decide what follows from it.
+/// Counts calls on a subject. `held`: the plugins that its dead letters are of, and whether a call failed. A failure brings the work to decide what follows from it.
 ///
 /// What has failed in a call before and is tried again says nothing new: otherwise the release of old failures, which follow
 /// from their inputs, would suspend a version that is well.
-pub fn observe(c: &Turn<'_>, subject: Key, observations: &[Observation]) -> Result<()> {
+pub fn observe(c: &Turn<'_>, held: &[(Key, bool)], observations: &[Observation]) -> Result<()> {
     for it in observations {
-        let is_repeat = c
-            .prepare_cached("SELECT 1 FROM dead_letter WHERE subject = ? AND plugin_id = ? AND call_id IS NOT NULL")?
-            .exists([subject, key(&it.plugin)])?;
-        if is_repeat {
+        if held.contains(&(key(&it.plugin), true)) {
             continue;
         }
         match &it.fault {
