@@ -276,7 +276,7 @@ mod tests {
             let mut sql = format!(
                 "INSERT INTO handle VALUES (randomblob(32), 'key', '{key}', NULL);
                  INSERT INTO event VALUES ({app_key}, {event}, x'00', 0, '[]', NULL, 0, NULL, NULL, zeroblob(40000));
-                 INSERT INTO message VALUES ({app_key}, {message}, NULL, 't', '[]', 'o', NULL, 0, NULL, NULL, 0, 'k', 0,
+                 INSERT INTO message VALUES ({app_key}, {message}, NULL, 't', '[]', 'o', NULL, 0, NULL, NULL, 0, 'k', NULL, 0,
                                              zeroblob(40000));
                  INSERT INTO queue_order VALUES ({app_key}, 'k', {n}, {message});
                  INSERT INTO call VALUES ({app_key}, {call}, x'00', x'00', {event}, 1, 0, '{{}}', NULL, NULL, NULL, 0);

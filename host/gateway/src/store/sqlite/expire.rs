@@ -247,7 +247,7 @@ mod tests {
         c.execute_batch(&format!(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 4000)
              INSERT INTO message SELECT x'{hex}', CAST(printf('%016d', n) AS BLOB), NULL, 't', '[]', 'o', NULL, 0, NULL, NULL, 0,
-                                        NULL, 0, x'7b7d' FROM n;
+                                        NULL, NULL, 0, x'7b7d' FROM n;
              INSERT INTO delivery SELECT id, x'00', x'{hex}', 0, NULL, 0, 0, NULL, NULL, NULL, 0, 0 FROM message
                  WHERE id < CAST('0000000000004000' AS BLOB);"
         ))
