@@ -213,7 +213,7 @@ async fn a_shadow_of_a_mapper_fires_no_rule() {
     tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
     let candidate = tenant.upload(&plugin, plugins::hostile(), &settings(&["b", "a"])).await.text("id");
     let path = version_path(&plugin, &candidate, "shadow");
-    tenant.client.post(&tenant.path(&path), &json!({})).await.expect(201);
+    tenant.client.put(&tenant.path(&path), &json!({})).await.expect(201);
     let event = tenant.client.post(&source, &json!({ "phone": "+18883213212" })).await.text("id");
     let shadow = tenant.until(&path, |found| found["counts"]["changed"] == 1).await;
     assert_eq!(paths(&shadow["counts"]["samples"][0]), ["/matches/b"], "{shadow}");

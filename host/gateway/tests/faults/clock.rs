@@ -46,13 +46,19 @@ impl Failing {
         hook
     }
 
-    /// Waits until each message had so many attempts, and holds that none had more and that few were made at once.
-    async fn each_had(&self, attempts: usize) {
+    /// Waits until each message had so many attempts and the gateway has recorded them, which is when it decides about the next ones;
+    /// holds that none had more and that few were made at once.
+    async fn each_had(&self, gateway: &Gateway, attempts: usize) {
         let all = async || {
             let counts = lock(&self.attempts).values().copied().collect::<Vec<_>>();
             counts.len() == WAITING && counts.iter().all(|count| *count >= attempts)
         };
         until(&format!("each message had {attempts} attempts"), all).await;
+        let recorded = async || {
+            let found = gateway.call("GET", "app/late/attempt/endpoint/bad?limit=250", Value::Null).await;
+            found["data"].as_array().map_or(0, Vec::len) >= WAITING * attempts
+        };
+        until(&format!("{attempts} attempts of each message are recorded"), recorded).await;
         assert!(lock(&self.attempts).values().all(|count| *count == attempts), "{:?}", lock(&self.attempts));
         assert!(self.most.load(Ordering::SeqCst) <= IN_FLIGHT_MAX, "{} at once", self.most.load(Ordering::SeqCst));
     }
@@ -124,17 +130,17 @@ async fn row_26_a_clock_that_jumps_makes_no_burst_and_no_stall() {
         let message = json!({ "eventType": "a", "payload": { "n": number } });
         gateway.call("POST", "app/late/msg", message).await;
     }
-    failing.each_had(1).await;
+    failing.each_had(&gateway, 1).await;
     let load = Load::start(&gateway, &source, &ledger, 2);
     // Each jump forward makes what waits due once; a jump back makes nothing due, and nobody waits for it.
     let mut attempts = 1;
     for (jump, is_forward) in [(2, true), (-24, false), (3, false), (5, true)] {
         shift.by(jump * HOUR_S);
         attempts += usize::from(is_forward);
-        failing.each_had(attempts).await;
+        failing.each_had(&gateway, attempts).await;
         let accepted = ledger.accepted();
         until("it goes on", async || ledger.accepted() > accepted + 50).await;
-        failing.each_had(attempts).await;
+        failing.each_had(&gateway, attempts).await;
     }
     load.end().await;
     ledger.settle("clock moved 4 times").await;
@@ -143,6 +149,6 @@ async fn row_26_a_clock_that_jumps_makes_no_burst_and_no_stall() {
 
     failing.behave.store(true, Ordering::SeqCst);
     shift.by(7 * HOUR_S);
-    failing.each_had(attempts + 1).await;
+    failing.each_had(&gateway, attempts + 1).await;
     println!("clock moved: {WAITING} messages waited · {attempts} attempts each · at most {IN_FLIGHT_MAX} at once");
 }

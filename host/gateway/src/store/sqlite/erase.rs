@@ -279,6 +279,8 @@ mod tests {
                  INSERT INTO message VALUES ({app_key}, {message}, NULL, 't', '[]', 'o', NULL, 0, NULL, NULL, 0, 'k', NULL, 0,
                                              zeroblob(40000));
                  INSERT INTO queue_order VALUES ({app_key}, 'k', {n}, {message});
+                 INSERT INTO audit VALUES ({app_key}, {event}, '{{}}');
+                 INSERT INTO answer VALUES ({app_key}, '{key}', x'00', 200, x'00', 0);
                  INSERT INTO call VALUES ({app_key}, {call}, x'00', x'00', {event}, 1, 0, '{{}}', NULL, NULL, NULL, 0);
                  INSERT INTO call_part (app_id, digest, bytes, data) VALUES ({app_key}, randomblob(32), 2, '{{}}');
                  INSERT INTO call_input VALUES ({call}, {app_key}, 1, x'00');
