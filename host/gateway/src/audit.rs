@@ -2,7 +2,7 @@
 //!
 //! Whoever changes configuration for somebody does it within [`within`]: then [`Gateway::write`](crate::gateway::Gateway::write)
 //! commits an entry with each change, in the same commit. What changes nothing in the configuration (a message sent again) is
-//! noted by who carries the request out, as are refusals. A secret is never in an entry: [`redacted`] takes everything away
+//! noted by who carries the request out, as are refusals. A secret is never in an entry: `redacted` takes everything away
 //! that is sealed.
 
 use std::{
