@@ -16,6 +16,7 @@ mod fault;
 mod log;
 mod output;
 mod plain;
+mod prefetch;
 mod self_test;
 mod state;
 mod unwrapped;
@@ -40,7 +41,10 @@ use crate::{Failure, FailureCode, Input, Limits, Outcome, Report, Request};
 pub(crate) fn run(plugin: &Prepared, request: &Request) -> Report {
     let start = Instant::now();
     let report = catch_unwind(AssertUnwindSafe(|| match admit(plugin, request) {
-        Ok(()) => attempt(plugin, request, start),
+        Ok(()) => {
+            prefetch::prefetch(plugin);
+            attempt(plugin, request, start)
+        }
         Err(failure) => Report::not_run(failure),
     }));
     let mut report = report.unwrap_or_else(|panic| Report::not_run(host_panic(&*panic)));

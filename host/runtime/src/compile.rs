@@ -83,7 +83,7 @@ pub(crate) fn compile_anew(shared: &Arc<Shared>, bytes: &[u8], digest: Digest) -
     let class = structure.needs.class();
     let artefact = translate(shared, bytes, &structure)?;
     let code = artefact
-        .load(&shared.host(class).engine, structure.unwrapped.is_some())
+        .load(&shared.host(class).engine, &shared.code_space, structure.unwrapped.is_some())
         // It is of this very engine, so what doesn't fit the pool is the component's doing.
         .map_err(|error| match engine::is_of_the_machine(&error) {
             true => CompileError::Compiler { detail: format!("{error:#}") },
@@ -106,7 +106,7 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
         }
         let engine = &shared.host(facts.structure.needs.class()).engine;
         let code = artefact
-            .load(engine, facts.structure.unwrapped.is_some())
+            .load(engine, &shared.code_space, facts.structure.unwrapped.is_some())
             .map_err(|error| if engine::is_of_the_machine(&error) { Unusable::Unread } else { Unusable::Unfit })?;
         Ok(prepare(shared, &code, &facts, *digest, artefact.bytes().len()))
     });

@@ -3,6 +3,7 @@
 //! Called once at start-up; afterwards [`Runtime::compile`] is the only door. All plugins share one engine. Everything that
 //! makes a call deterministic (within one version and architecture), bounded and isolated is switched on here and nowhere else.
 
+pub(crate) mod code;
 mod memory;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use wasmtime::{
     Strategy, WasmBacktraceDetails,
 };
 
+use self::code::CodeSpace;
 pub(crate) use self::memory::CLEARED_BYTES_MAX;
 use self::memory::Memories;
 use crate::cache::{Cache, CacheConfig, CacheCounters, CacheError, Found};
@@ -135,6 +137,8 @@ pub(crate) struct Shared {
     snapshot: Host,
     pub(crate) config: RuntimeConfig,
     pub(crate) cache: Option<Cache>,
+    /// Where the machine code of all plugins lies, of either engine.
+    pub(crate) code_space: Arc<CodeSpace>,
 }
 
 /// An engine, and what its plugins are linked with.
@@ -183,8 +187,12 @@ impl Shared {
 }
 
 impl Host {
-    fn new(config: &RuntimeConfig, class: Class) -> Result<Host, RuntimeError> {
-        let engine = Engine::new(&engine_config(config, class)).map_err(engine_error)?;
+    fn new(config: &RuntimeConfig, class: Class, code_space: &Arc<CodeSpace>) -> Result<Host, RuntimeError> {
+        let mut settings = engine_config(config, class);
+        if CodeSpace::is_supported() {
+            settings.with_custom_code_memory(Some(Arc::<CodeSpace>::clone(code_space)));
+        }
+        let engine = Engine::new(&settings).map_err(engine_error)?;
         let linker = bindings::linker(&engine).map_err(engine_error)?;
         let core_linker = bindings::core_linker(&engine).map_err(engine_error)?;
         let fingerprint = fingerprint(&engine);
@@ -201,7 +209,8 @@ impl Runtime {
     /// when no thread can be started.
     pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
         config.check()?;
-        let host = |class| Host::new(&config, class);
+        let code_space = Arc::new(CodeSpace::default());
+        let host = |class| Host::new(&config, class, &code_space);
         let (program, snapshot) = (host(Class::Program)?, host(Class::Snapshot)?);
         let mut engines = blake3::Hasher::new();
         for host in [&program, &snapshot] {
@@ -211,7 +220,7 @@ impl Runtime {
         let engines = *engines.finalize().as_bytes();
         let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines)).transpose()?;
         start_ticker([&program, &snapshot].map(|host| host.engine.weak()), config.epoch_tick)?;
-        Ok(Runtime { shared: Arc::new(Shared { program, snapshot, config, cache }) })
+        Ok(Runtime { shared: Arc::new(Shared { program, snapshot, config, cache, code_space }) })
     }
 
     /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.

@@ -87,6 +87,14 @@ impl Prepared {
         &self.shared.host(self.class).engine
     }
 
+    /// The machine code that runs in a call, as far as it is in one place.
+    pub(crate) fn code(&self) -> &[u8] {
+        match &self.form {
+            Form::Component(_) => &[],
+            Form::Module(form) => form.instance_pre.module().text(),
+        }
+    }
+
     pub(crate) fn slots(&self) -> &Slots {
         &self.shared.host(self.class).slots
     }

@@ -69,6 +69,13 @@ pub fn build(out: &Path) -> Result<Guests> {
     })
 }
 
+/// Builds the guest of Extism, a core module without our contract.
+pub fn extism(folder: &Path) -> Result<PathBuf> {
+    let target = folder.join("target");
+    cargo_build(&toolchain()?, &target, &["bench-extism-dyn"])?;
+    Ok(target.join("wasm32-unknown-unknown/release/bench_extism_dyn.wasm"))
+}
+
 /// A call of the reshaper with that payload, all limits as shipped.
 pub fn request(payload: &str) -> Request {
     let message = Message {

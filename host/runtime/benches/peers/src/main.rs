@@ -1,68 +1,68 @@
-//! Our runtime and peers, interleaved in one process: `bench-peers GUEST.js GUEST.wasm`. Prints one line of JSON.
+//! Our runtime and its peers, interleaved in one process: `bench-peers GUEST.js FOLDER`, where the folder has the guests that
+//! `runtime/guests.rs` builds. Prints a table on standard error and one line of JSON.
 
 #[path = "../../guests/reshape/src/lib.rs"]
-#[expect(dead_code, reason = "only the event is used here")]
 mod reshape;
 #[path = "../../runtime/sample.rs"]
 mod sample;
 
+mod contenders;
+
 use std::env;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use hookloom_runtime::{Input, Limits, Message, Origin, Outcome, Request, Runtime, RuntimeConfig};
-use rquickjs::{Context, Function};
-use serde_json::json;
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value, json};
 
+use self::contenders::{Peer, extism, native, ours, quickjs, script};
 use self::sample::{contender, paired};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [script, component] = arguments.as_slice() else { bail!("usage: bench-peers GUEST.js GUEST.wasm") };
+    let [source, folder] = arguments.as_slice() else { bail!("usage: bench-peers GUEST.js FOLDER") };
     // The native engine runs the same function, as a script instead of a module.
-    let source = std::fs::read_to_string(script).with_context(|| format!("read {script}"))?;
+    let source = std::fs::read_to_string(source).with_context(|| format!("read {source}"))?;
     let (function, _) = source.split_once("export const").context("the guest has the contract's export")?;
-    let source = function.replace("export ", "");
-
-    let runtime = Runtime::new(RuntimeConfig::default())?;
-    let plugin = runtime.compile(&std::fs::read(component).with_context(|| format!("read {component}"))?)?;
-    let message = Message {
-        id: "msg_2f7hK1pQz9".to_owned(),
-        event_type: "message.inbound".to_owned(),
-        created_at: "2026-06-30T17:40:00.000Z".to_owned(),
-        origin: Origin::Human,
-        medium: Some("textchat".to_owned()),
-        channels: Vec::new(),
-        payload: reshape::EVENT.to_owned(),
+    let function = function.replace("export ", "");
+    let folder = Path::new(folder);
+    let guest = |name: &str| {
+        let file = folder.join(name);
+        std::fs::read(&file).with_context(|| format!("read {}", file.display()))
     };
-    let request = Request { input: Input::Reshape(message), settings: "{}".into(), limits: Limits::default() };
-    let report = plugin.call(&request);
-    let expected = fresh(&source)?;
-    ensure!(report.outcome == Outcome::Replaced(expected.clone()), "{:?} instead of {expected}", report.outcome);
 
-    let mut contenders = [
-        contender("ours", || plugin.call(&request)),
-        contender("fresh runtime", || fresh(&source).expect("it worked before")),
+    let runtime = ours::runtime()?;
+    let peers = [
+        Peer::new("native, dynamic", native::dynamic()),
+        Peer::new("native, typed", native::typed()),
+        Peer::new("ours, SDK, typed, fresh", ours::guest(&runtime, &guest("typed.wasm")?)?),
+        Peer::new("ours, SDK, dynamic, fresh", ours::guest(&runtime, &guest("dynamic.wasm")?)?),
+        Peer::new("ours, std, dynamic, fresh", ours::guest(&runtime, &guest("std.wasm")?)?),
+        Peer::new("ours, JavaScript, fresh", ours::guest(&runtime, &guest("javascript.wasm")?)?),
+        Peer::new("QuickJS, fresh runtime", quickjs::fresh_runtime(&function)?),
+        Peer::new("QuickJS, fresh context", quickjs::fresh_context(&function)?),
+        Peer::new("QuickJS, reused context", quickjs::reused(&function)?),
+        Peer::new("Extism 1.30, fresh plugin", extism::fresh(&guest("extism.wasm")?)?),
+        Peer::new("Extism 1.30, reused plugin", extism::reused(&guest("extism.wasm")?)?),
+        Peer::new("VRL, compiled once", script::vrl()?),
+        Peer::new("jaq, compiled once", script::jaq()?),
     ];
+    let mut peers = peers.map(|mut peer| peer.check().map(|()| peer)).into_iter().collect::<Result<Vec<_>>>()?;
+    let names: Vec<&str> = peers.iter().map(|peer| peer.name).collect();
+    let mut contenders: Vec<_> = peers.iter_mut().map(|peer| contender(peer.name, &mut peer.run)).collect();
     let rounds = paired(&mut contenders, 21, Duration::from_millis(50));
+
+    eprintln!("{:<28} {:>9} {:>18}", "peer", "µs", "÷ native dynamic");
+    let mut rows = Map::new();
+    for name in names {
+        let (us, ratio) = (rounds.median(name), rounds.ratio(name, "native, dynamic"));
+        eprintln!("{name:<28} {us:>9.2} {ratio:>18.2}");
+        rows.insert(name.to_owned(), json!({ "us": us, "over_native": ratio }));
+    }
     let figures = json!({
-        "qjs_over_quickjs_fresh": rounds.ratio("ours", "fresh runtime"),
-        "us": rounds.median("ours"),
-        "quickjs_fresh_us": rounds.median("fresh runtime"),
-        "fuel": report.fuel_used,
-        "memory_bytes": report.memory_peak_bytes,
+        "qjs_over_quickjs_fresh": rounds.ratio("ours, JavaScript, fresh", "QuickJS, fresh runtime"),
+        "rows": Value::Object(rows),
     });
     println!("{figures}");
     Ok(())
-}
-
-/// The work in QuickJS with a runtime and a context of its own.
-fn fresh(source: &str) -> Result<String> {
-    let runtime = rquickjs::Runtime::new()?;
-    let context = Context::full(&runtime)?;
-    context.with(|context| {
-        context.eval::<(), _>(source)?;
-        let transform: Function<'_> = context.globals().get("transform")?;
-        Ok(transform.call((reshape::EVENT,))?)
-    })
 }
