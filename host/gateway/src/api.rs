@@ -6,6 +6,7 @@
 //! for a delivery, and only `trial` waits for a plugin.
 
 mod application;
+mod archive;
 mod attempt;
 mod audit_log;
 pub mod auth;
@@ -164,6 +165,7 @@ fn messaging() -> OpenApiRouter<Door> {
 /// What comes in, and what an application is.
 fn connections() -> OpenApiRouter<Door> {
     OpenApiRouter::new()
+        .routes(routes!(archive::get))
         .routes(routes!(usage::get))
         .routes(routes!(usage::put_quota))
         .routes(routes!(retention::get, retention::put))

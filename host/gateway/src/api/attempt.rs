@@ -47,7 +47,8 @@ pub struct AttemptOut {
 }
 
 impl AttemptOut {
-    fn new(attempt: Attempt, content: bool) -> Self {
+    /// An attempt; without content, without what was answered to it.
+    pub fn new(attempt: Attempt, content: bool) -> Self {
         Self {
             status: MessageStatus::of_attempt(&attempt).into(),
             id: attempt.id,

@@ -44,6 +44,9 @@ const PATH_CHARS_MAX: usize = 512;
 const UNRECORDED: [&str; 4] =
     ["v1.message.create", "v1.version.try", "v1.rule.dry-run", "logout_api_v1_auth_logout__post"];
 
+/// Operations that change nothing and are recorded all the same.
+const RECORDED: [&str; 1] = ["v1.application.export"];
+
 /// The operations, by method and path.
 #[derive(Clone, Debug)]
 pub struct Operations {
@@ -112,7 +115,8 @@ pub async fn pass(State((door, operations)): State<(Door, Operations)>, mut requ
     if operation.id.starts_with("v1.health.") {
         return next.run(request).await;
     }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD) && !UNRECORDED.contains(&&*operation.id);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_noted = if reads { RECORDED.contains(&&*operation.id) } else { !UNRECORDED.contains(&&*operation.id) };
     let caller = door.identify(request.headers()).await;
     let (actor, own) = match &caller {
         Ok(caller) => (caller.actor(), caller.app.clone()),
@@ -132,7 +136,7 @@ pub async fn pass(State((door, operations)): State<(Door, Operations)>, mut requ
     };
     if refused {
         refusal(&door, &asked, own, status).await;
-    } else if changes && status.is_success() && !asked.is_recorded() {
+    } else if is_noted && status.is_success() && !asked.is_recorded() {
         let app = own.or_else(|| asked.app().cloned());
         note(&door, |door| asked.entry(door.gateway().minter.mint(), app, door.gateway().clock.now())).await;
     }
