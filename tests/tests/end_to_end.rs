@@ -187,6 +187,27 @@ async fn a_reshaper_runs_once_for_all_endpoints_bound_to_it() {
 }
 
 #[tokio::test]
+async fn a_reshaper_runs_once_also_where_the_next_one_is_busy() {
+    let (messages, plugins_bound) = (40, 3);
+    let gateway = TestGateway::start_with("[runtime]\ntenant_in_flight_max = 1\n").await;
+    let (receiver, tenant) = (Receiver::start().await, gateway.tenant("acme").await);
+    for name in 0..plugins_bound {
+        let plugin = tenant.plugin(&format!("p{name}"), plugins::hostile(), &json!({ "mode": "" })).await;
+        let (endpoint, _) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
+        tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
+    }
+    let mut published = Vec::new();
+    for _ in 0..messages {
+        published.push(tenant.publish("a", &json!({})).await);
+    }
+    for message in &published {
+        tenant.delivered(message, "delivered").await;
+    }
+    let timings = gateway.operator.get("/api/v1/timings").await.expect(200);
+    assert_eq!(timings["plugin"]["count"], messages * plugins_bound, "{timings}");
+}
+
+#[tokio::test]
 async fn what_a_plugin_drops_is_recorded_and_never_sent() {
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let tenant = gateway.tenant("acme").await;
