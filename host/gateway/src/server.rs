@@ -120,6 +120,8 @@ impl Server {
     /// [`StartError`]; nothing is left running then.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config, &*clock).await?;
+        let unreadable = |source| StartError::Store { path: config.store_name(), source };
+        let last_time = keeper::last_time(&*store).await.map_err(unreadable)?;
         let keyring = open_keyring(&config)?;
         let plugins = Plugins::start(&config, sealing::cache_key(&*store, &keyring).await?)?;
         let relay = match config.egress_proxy.clone() {
@@ -145,7 +147,7 @@ impl Server {
             timings: Timings::default(),
             directory: Directory::default(),
             engine: Engine::new(&config),
-            due_clock: DueClock::new(clock.clone()),
+            due_clock: DueClock::go_on(clock.clone(), last_time),
             restraint: Restraint::default(),
             quotas: Quotas::default(),
             inbound_limits: InboundLimits::new(config.operator_limits),
@@ -197,6 +199,9 @@ impl Server {
         let drained = tokio::time::timeout(self.gateway.config.drain_timeout, self.tasks.wait()).await.is_ok();
         if !drained {
             tracing::warn!("the drain timeout passed; unfinished work goes on after the next start");
+        }
+        if let Err(error) = keeper::note_time(&self.gateway).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not keep the time for the next start");
         }
         drained
     }
