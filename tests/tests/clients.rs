@@ -1,7 +1,7 @@
 //! Svix's official clients, unchanged, against a gateway: each drives every resource that it has and the document lists. Their
 //! versions are pinned in `tests/clients` and `Cargo.toml`; what newer ones have and the document lacks answers 404.
 //!
-//! And a property-based client over the whole document.
+//! And a property-based client over the whole document, and the page behind a portal link in a browser's stead.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
@@ -83,6 +83,13 @@ async fn the_official_javascript_client_works_unchanged_and_passes_its_own_tests
     own.args(["--import", "tsx", "--test", "node_modules/svix/src/KitchenSink.test.ts"]).current_dir(folder());
     let said = scene.run(own).await;
     assert!(said.contains("fail 0") && said.contains("skipped 0") && !said.contains("pass 0"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_32_the_page_behind_a_portal_link_does_what_a_tenants_people_need_and_runs_nothing_that_it_shows() {
+    let scene = Scene::start().await;
+    install().await;
+    assert!(scene.run(script("portal.mjs")).await.ends_with("all of it held\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

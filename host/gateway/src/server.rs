@@ -22,6 +22,7 @@ use crate::{
     audit::Refusals,
     clock::{Clock, DueClock, Minter},
     config::Config,
+    console,
     delivery::{
         drain::Drain,
         egress::{self, proxy::Relay},
@@ -211,6 +212,7 @@ impl Server {
 pub fn router(gateway: &Arc<Gateway>) -> Router {
     api::router(gateway.clone())
         .merge(ingest::router(gateway.clone()))
+        .merge(console::router())
         .fallback(async || ApiError::NotFound { detail: "there is no such path".into() })
         .layer(CatchPanicLayer::custom(panicked))
 }
