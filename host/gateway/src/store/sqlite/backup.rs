@@ -64,7 +64,7 @@ fn copy(store: &Connection, to: &Path, log: &Log) -> Result<()> {
     if given_up.load(Ordering::Relaxed) {
         return Err(too_long());
     }
-    let (copied, copying) = mpsc::channel::<()>();
+    let (copied, copying) = mpsc::sync_channel::<()>(1);
     let handle = store.get_interrupt_handle();
     let is_given_up = &given_up;
     let result = thread::scope(|scope| {
