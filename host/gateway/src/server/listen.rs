@@ -83,7 +83,7 @@ async fn connection(stream: TcpStream, router: Router, patience: Patience, stop:
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (head, body) = request.into_parts();
-        let (leftover, body) = Leftover::of(body);
+        let (leftover, body) = Leftover::of(&head, body);
         answer(router.clone(), (Request::from_parts(head, body), leftover), patience.request)
     });
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -211,6 +211,16 @@ mod tests {
         let head = format!("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {LONG}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let _ = stream.write_all(&vec![b' '; 256 << 10]).await;
+        let answer = answer(&mut stream).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 404") && answer.contains("connection: close"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_to_be_told_to_go_on_is_refused_before_it_sends() {
+        let address = start(LONG_ENOUGH).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
         let answer = answer(&mut stream).await.to_ascii_lowercase();
         assert!(answer.starts_with("http/1.1 404") && answer.contains("connection: close"), "{answer}");
     }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, Bytes};
+use axum::{
+    body::{Body, Bytes},
+    http::{header::EXPECT, request::Parts},
+};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 
@@ -17,7 +20,11 @@ const BYTES_MAX: usize = 64 << 10;
 const WITHIN: Duration = Duration::from_secs(1);
 
 /// Where the body comes back to.
-pub struct Leftover(Option<Arc<Mutex<Option<Incoming>>>>);
+pub struct Leftover {
+    back: Option<Arc<Mutex<Option<Incoming>>>>,
+    /// The client sends it when it is told to go on, which reading it would do.
+    waits: bool,
+}
 
 /// A body that comes back when it is dropped.
 struct Lent {
@@ -26,21 +33,25 @@ struct Lent {
 }
 
 impl Leftover {
-    /// The body for the handler, and where what it leaves of it is found.
-    pub fn of(body: Incoming) -> (Self, Body) {
+    /// The body of a request with this head for the handler, and where what it leaves of it is found.
+    pub fn of(head: &Parts, body: Incoming) -> (Self, Body) {
+        let waits = head.headers.contains_key(EXPECT);
         if body.is_end_stream() {
-            return (Self(None), Body::empty());
+            return (Self { back: None, waits }, Body::empty());
         }
         let back = Arc::default();
         let lent = Lent { body: Some(body), back: Arc::clone(&back) };
-        (Self(Some(back)), Body::new(lent))
+        (Self { back: Some(back), waits }, Body::new(lent))
     }
 
     /// Reads what is left, if that is little; false if the connection can't be used again.
     pub async fn read(self) -> bool {
-        let Some(back) = self.0 else { return true };
+        let Some(back) = self.back else { return true };
         // Somebody who still has it answers before he has read it: nobody knows how much that is.
         let Some(mut body) = back.lock().unwrap_or_else(PoisonError::into_inner).take() else { return false };
+        if body.is_end_stream() || self.waits {
+            return body.is_end_stream();
+        }
         let rest = async {
             let mut bytes = 0;
             while let Some(frame) = body.frame().await {
