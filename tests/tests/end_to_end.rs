@@ -186,16 +186,26 @@ async fn a_reshaper_runs_once_for_all_endpoints_bound_to_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reshaper_runs_once_also_where_the_next_one_is_busy() {
     let (messages, plugins_bound) = (40, 3);
     let gateway = TestGateway::start_with("[runtime]\ntenant_in_flight_max = 1\n").await;
     let (receiver, tenant) = (Receiver::start().await, gateway.tenant("acme").await);
+    let mut plugin = String::new();
     for name in 0..plugins_bound {
-        let plugin = tenant.plugin(&format!("p{name}"), plugins::hostile(), &json!({ "mode": "" })).await;
+        plugin = tenant.plugin(&format!("p{name}"), plugins::hostile(), &json!({ "mode": "" })).await;
         let (endpoint, _) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
         tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
     }
+    // What a person tries meanwhile takes the only place again and again, at any moment.
+    let versions = format!("plugin/{plugin}/version");
+    let version = text(&tenant.client.get(&tenant.path(&versions)).await.expect(200)["data"][0], "id");
+    let (client, path) = (tenant.client.clone(), tenant.path(&format!("{versions}/{version}/try")));
+    let trying = tokio::spawn(async move {
+        loop {
+            client.post(&path, &json!({ "kind": "reshape", "eventType": "a", "payload": {} })).await;
+        }
+    });
     let mut published = Vec::new();
     for _ in 0..messages {
         published.push(tenant.publish("a", &json!({})).await);
@@ -203,6 +213,7 @@ async fn a_reshaper_runs_once_also_where_the_next_one_is_busy() {
     for message in &published {
         tenant.delivered(message, "delivered").await;
     }
+    trying.abort();
     let timings = gateway.operator.get("/api/v1/timings").await.expect(200);
     assert_eq!(timings["plugin"]["count"], messages * plugins_bound, "{timings}");
 }
