@@ -4,7 +4,7 @@
 //! what envelope, under which headers and signature, how often, and who may configure it. Each system is one file,
 //! `profiles/*.toml`, compiled in; an operator's folder adds more. No name of a system stands in the code.
 //!
-//! [`file`] reads a file and finds all that is wrong with it; [`envelope`] and [`ecmascript`] make the bytes.
+//! [`mod@file`] reads a file and finds all that is wrong with it; [`envelope`] and [`ecmascript`] make the bytes.
 
 pub mod ecmascript;
 pub mod envelope;

@@ -10,7 +10,7 @@
 //! answers therefore pays for the slots that it holds.
 //!
 //! Slots and memory are never all taken by those who hold many: the less is free, the less one may hold and still get more
-//! ([`share`]). So a newcomer finds room however many slow tenants there are, and tenants whose part of the memory is full
+//! (`share`). So a newcomer finds room however many slow tenants there are, and tenants whose part of the memory is full
 //! are passed over when work is asked for.
 //!
 //! Source of that rule: A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998.

@@ -2,8 +2,8 @@
 //!
 //! How long a check takes doesn't depend on how much of a signature is right, nor on which secret fits.
 //!
-//! Source: Standard Webhooks 1.0.0, "Signature scheme"; https://docs.stripe.com/webhooks#verify-manually;
-//! https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries.
+//! Source: Standard Webhooks 1.0.0, "Signature scheme"; <https://docs.stripe.com/webhooks#verify-manually>;
+//! <https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>.
 
 use std::time::Duration;
 
