@@ -38,6 +38,8 @@ from svix import models
 
 URL, TOKEN, RECEIVER = (os.environ[name] for name in ("SVIX_SERVER_URL", "SVIX_TOKEN", "RECEIVER_URL"))
 svix = Svix(TOKEN, SvixOptions(server_url=URL))
+# Whether the client is of before 2.9.
+OLDER = not hasattr(svix.endpoint, "get_attempt_stats")
 
 
 def refused(status, call, code=None):
@@ -121,7 +123,9 @@ def endpoints(app):
     svix.endpoint.patch_headers(app, "ep-1", EndpointHeadersPatchIn(headers={"X-B": "2"}))
     assert svix.endpoint.get_headers(app, "ep-1").headers == {"X-A": "1", "X-B": "2"}
     secret = svix.endpoint.get_secret(app, "ep-1").key
-    svix.endpoint.rotate_secret(app, "ep-1", EndpointSecretRotateIn(key="whsec_" + "A" * 32))
+    rotated = svix.endpoint.rotate_secret(app, "ep-1", EndpointSecretRotateIn(key="whsec_" + "A" * 32))
+    # Clients before 2.9 don't read it.
+    assert rotated is None if OLDER else rotated.key == "whsec_" + "A" * 32
     assert secret.startswith("whsec_") and svix.endpoint.get_secret(app, "ep-1").key == "whsec_" + "A" * 32
     refused(422, lambda: svix.endpoint.create(app, EndpointIn(url="nonsense")))
     refused(404, lambda: svix.endpoint.get(app, "nobody"), "not_found")
@@ -221,6 +225,8 @@ def newer(app, endpoint):
         lambda: svix.ingest.source.list(),
         lambda: svix.streaming.stream.list(),
     ]
+    if not OLDER:
+        missing.append(lambda: svix.endpoint.get_attempt_stats(app, endpoint))
     for call in missing:
         refused(404, call, "not_found")
 

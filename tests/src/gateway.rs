@@ -67,10 +67,15 @@ impl TestGateway {
 
     /// As [`restart`](Self::restart), with other settings.
     pub async fn restart_with(self, settings: &str) -> Self {
+        self.restart_at(settings, Arc::new(SystemClock)).await
+    }
+
+    /// As [`restart_with`](Self::restart_with), by this clock.
+    pub async fn restart_at(self, settings: &str, clock: Arc<dyn Clock>) -> Self {
         let Self { server, folder, key, .. } = self;
         let settings = settings.to_owned();
         server.stop().await;
-        let server = start(folder.path(), &settings, Arc::new(SystemClock)).await;
+        let server = start(folder.path(), &settings, clock).await;
         let operator = Client::new(&format!("http://{}", server.address()), &key);
         Self { operator, server, folder, settings, key }
     }

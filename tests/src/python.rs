@@ -9,12 +9,14 @@ use std::{
     process::{Command, Output},
 };
 
-/// The environment with what `requirements` names (one `package==version` a line), in a folder of the target directory.
+/// The environment with what `requirements` names (one `package==version` a line), in a folder of the target directory that is
+/// called like the file.
 ///
 /// # Errors
 /// When python3 is missing or pip can't install; the text says what to do.
 pub fn environment(requirements: &Path) -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python");
+    let name = requirements.file_stem().unwrap_or_default();
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python").join(name);
     let wanted =
         fs::read_to_string(requirements).map_err(|error| format!("read {}: {error}", requirements.display()))?;
     let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");

@@ -1,7 +1,7 @@
 //! Svix's official clients, unchanged, against a gateway: each drives every resource that it has and the document lists. Their
 //! versions are pinned in `tests/clients` and `Cargo.toml`; what newer ones have and the document lacks answers 404.
 //!
-//! And a property-based client over the whole document.
+//! And a property-based client over the whole document, and the page behind a portal link in a browser's stead.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
@@ -44,35 +44,52 @@ impl Scene {
     }
 }
 
-async fn python_program(name: &str) -> Command {
-    let requirements = folder().join("requirements.txt");
+async fn python_program(requirements: &str, name: &str) -> Command {
+    let requirements = folder().join(requirements);
     let environment = tokio::task::spawn_blocking(move || python::environment(&requirements)).await.unwrap();
     Command::new(environment.unwrap_or_else(|problem| panic!("{problem}")).join("bin").join(name))
 }
 
+/// Installs what the scripts need.
+async fn install() {
+    let installed = tokio::task::spawn_blocking(|| javascript::install(&folder())).await.unwrap();
+    installed.unwrap_or_else(|problem| panic!("{problem}"));
+}
+
+fn script(name: &str) -> Command {
+    let mut program = Command::new("node");
+    program.arg(name).current_dir(folder());
+    program
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_official_python_client_works_unchanged() {
-    let scene = Scene::start().await;
-    let mut program = python_program("python").await;
-    program.arg(folder().join("check.py"));
-    assert!(scene.run(program).await.ends_with("all of it held\n"));
+    // The newest, and one from before rotations were answered with the new secret.
+    for requirements in ["requirements.txt", "svix-2.5.txt"] {
+        let scene = Scene::start().await;
+        let mut program = python_program(requirements, "python").await;
+        program.arg(folder().join("check.py"));
+        assert!(scene.run(program).await.ends_with("all of it held\n"), "{requirements}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_official_javascript_client_works_unchanged_and_passes_its_own_tests() {
     let scene = Scene::start().await;
-    tokio::task::spawn_blocking(|| javascript::install(&folder()))
-        .await
-        .unwrap()
-        .unwrap_or_else(|problem| panic!("{problem}"));
-    let mut program = Command::new("node");
-    program.arg("check.mjs").current_dir(folder());
-    assert!(scene.run(program).await.ends_with("all of it held\n"));
+    install().await;
+    assert!(scene.run(script("check.mjs")).await.ends_with("all of it held\n"));
     // The only one of the package's own tests that asks a server.
     let mut own = Command::new("node");
     own.args(["--import", "tsx", "--test", "node_modules/svix/src/KitchenSink.test.ts"]).current_dir(folder());
     let said = scene.run(own).await;
     assert!(said.contains("fail 0") && said.contains("skipped 0") && !said.contains("pass 0"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_32_the_page_behind_a_portal_link_does_what_a_tenants_people_need_and_runs_nothing_that_it_shows() {
+    let scene = Scene::start().await;
+    install().await;
+    assert!(scene.run(script("portal.mjs")).await.ends_with("all of it held\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +106,7 @@ async fn the_official_rust_client_works_unchanged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_property_based_client_finds_no_server_error_and_no_undocumented_answer() {
     let scene = Scene::start().await;
-    let mut program = python_program("schemathesis").await;
+    let mut program = python_program("requirements.txt", "schemathesis").await;
     let report = tempfile::tempdir().unwrap();
     program.current_dir(report.path()).args(["run", &format!("{}/openapi.json", scene.url()), "--url", &scene.url()]);
     program.args(["--header", &format!("Authorization: Bearer {}", scene.gateway.key())]);

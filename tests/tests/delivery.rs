@@ -160,6 +160,23 @@ async fn throttles_of_endpoint_and_tenant_are_kept() {
 }
 
 #[tokio::test]
+async fn row_26_a_clock_that_is_set_back_while_the_gateway_is_down_stalls_nothing() {
+    let now = Timestamp::parse("2026-06-30T17:40:00Z").unwrap();
+    let gateway = TestGateway::start_at("", Arc::new(ManualClock::new(now))).await;
+    let (receiver, tenant) = (Receiver::start().await, gateway.tenant("acme").await);
+    let (endpoint, _) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
+    set(&tenant, &endpoint, &json!({ "scheduleS": [2], "jitterPermille": 0 })).await;
+    receiver.script([Reaction::Status(500)]);
+    let message = tenant.publish("a", &json!({})).await;
+    let attempts = format!("attempt/msg/{message}");
+    tenant.until(&attempts, |found| found["data"].as_array().is_some_and(|rows| !rows.is_empty())).await;
+    let before = Timestamp::from_millis(now.as_millis() - 6 * 3_600_000);
+    let gateway = gateway.restart_at("", Arc::new(ManualClock::new(before))).await;
+    gateway.tenant_again(&tenant).delivered(&message, "delivered").await;
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test]
 async fn row_23_an_endpoint_that_only_fails_is_switched_off_and_on_again_by_hand() {
     let policy = json!({ "disableAfterFailures": 3, "breakerFailures": 0, "scheduleS": [0, 0, 0, 0, 0] });
     let (gateway, receiver, tenant, endpoint) = start(&policy).await;

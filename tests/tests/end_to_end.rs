@@ -114,6 +114,36 @@ async fn row_13_a_match_that_can_not_fire_is_recorded_with_its_reason_and_the_ot
 }
 
 #[tokio::test]
+async fn a_dry_run_asks_the_sources_mapper_and_goes_on_as_its_binding_says() {
+    let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
+    let tenant = gateway.tenant("acme").await;
+    tenant.rule(&json!({ "key": "named", "name": "Named", "trigger": "x" })).await;
+    tenant.rule(&json!({ "key": "unnamed", "name": "Unnamed", "trigger": "x" })).await;
+    tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
+    let settings = |mode: &str| json!({ "mode": mode, "rules": ["named"] });
+    let mapper = tenant.plugin("mapper", plugins::hostile(), &settings("")).await;
+    let run = async |on_failure: &str| {
+        let source = json!({ "name": "s", "mapper": { "pluginId": mapper, "onFailure": on_failure } });
+        tenant.client.put(&tenant.path("source/s"), &source).await;
+        let body = json!({ "payload": { "event_type": "x" }, "sourceId": "s" });
+        let out = tenant.client.post(&tenant.path("rule/dry-run"), &body).await.expect(200);
+        let keys =
+            |list: &Value| -> Vec<String> { list.as_array().unwrap().iter().map(|row| text(row, "rule")).collect() };
+        (text(&out, "state"), text(&out["call"], "outcome"), keys(&out["matches"]), keys(&out["others"]))
+    };
+    let told = |state: &str, outcome: &str, matches: &[&str], others: &[&str]| {
+        let owned = |list: &[&str]| list.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        (state.to_owned(), outcome.to_owned(), owned(matches), owned(others))
+    };
+    assert_eq!(run("hold").await, told("mapped", "mapped", &["named"], &["unnamed"]));
+    tenant.activate(&mapper, plugins::hostile(), &settings("panic")).await;
+    assert_eq!(run("hold").await, told("held", "failed", &[], &["named", "unnamed"]));
+    assert_eq!(run("drop").await, told("dropped", "failed", &[], &["named", "unnamed"]));
+    assert_eq!(run("original").await, told("mapped", "failed", &["named", "unnamed"], &[]));
+    assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
 async fn a_message_is_reshaped_for_one_endpoint_and_original_for_another() {
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let tenant = gateway.tenant("acme").await;
@@ -154,6 +184,38 @@ async fn a_reshaper_runs_once_for_all_endpoints_bound_to_it() {
     for request in receiver.received() {
         assert_eq!(request.body, "{\"big\": 123456789012345678901234567890, \"exact\": 1.10}", "byte for byte");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reshaper_runs_once_also_where_the_next_one_is_busy() {
+    let (messages, plugins_bound) = (40, 3);
+    let gateway = TestGateway::start_with("[runtime]\ntenant_in_flight_max = 1\n").await;
+    let (receiver, tenant) = (Receiver::start().await, gateway.tenant("acme").await);
+    let mut plugin = String::new();
+    for name in 0..plugins_bound {
+        plugin = tenant.plugin(&format!("p{name}"), plugins::hostile(), &json!({ "mode": "" })).await;
+        let (endpoint, _) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
+        tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
+    }
+    // What a person tries meanwhile takes the only place again and again, at any moment.
+    let versions = format!("plugin/{plugin}/version");
+    let version = text(&tenant.client.get(&tenant.path(&versions)).await.expect(200)["data"][0], "id");
+    let (client, path) = (tenant.client.clone(), tenant.path(&format!("{versions}/{version}/try")));
+    let trying = tokio::spawn(async move {
+        loop {
+            client.post(&path, &json!({ "kind": "reshape", "eventType": "a", "payload": {} })).await;
+        }
+    });
+    let mut published = Vec::new();
+    for _ in 0..messages {
+        published.push(tenant.publish("a", &json!({})).await);
+    }
+    for message in &published {
+        tenant.delivered(message, "delivered").await;
+    }
+    trying.abort();
+    let timings = gateway.operator.get("/api/v1/timings").await.expect(200);
+    assert_eq!(timings["plugin"]["count"], messages * plugins_bound, "{timings}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //! for a delivery, and only `trial` waits for a plugin.
 
 mod application;
+mod archive;
 mod attempt;
 mod audit_log;
 pub mod auth;
@@ -59,12 +60,13 @@ use axum::{
     middleware::{from_fn_with_state, map_request},
     routing::any,
 };
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
 };
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, ingest, profile::Profiles};
 use auth::Door;
 use gate::Operations;
 use respond::ApiError;
@@ -74,14 +76,14 @@ use respond::ApiError;
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let body_bytes_max = gateway.config.body_bytes_max;
     let (routes, api) = operations(gateway.config.component_bytes_max).split_for_parts();
-    let document = document::complete(api);
-    let own_paths = configuration::router(&gateway);
+    let document = whole(api, &gateway.config.profiles);
+    let own_paths = configuration::router(&gateway.config.profiles);
     let door = Door::new(gateway);
-    let gate = from_fn_with_state((door.clone(), Operations::of(&document)), gate::pass);
-    let own_paths = own_paths.route_layer(gate.clone()).layer(DefaultBodyLimit::max(body_bytes_max));
+    let gate = |prefix| from_fn_with_state((door.clone(), Operations::of(&document, prefix)), gate::pass);
+    let own_paths = own_paths.route_layer(gate("")).layer(DefaultBodyLimit::max(body_bytes_max));
     let own_paths = own_paths.with_state(door.clone());
     let routes = routes
-        .route_layer(gate)
+        .route_layer(gate("/api/v1"))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -91,9 +93,15 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     own_paths.nest_service("/api/v1", api).merge(document::router(&document))
 }
 
-/// The OpenAPI document.
-pub fn document() -> serde_json::Value {
-    document::complete(operations(0).into_openapi())
+/// The OpenAPI document of a gateway that has these profiles.
+pub fn document(profiles: &Profiles) -> serde_json::Value {
+    whole(operations(0).into_openapi(), profiles)
+}
+
+/// What these routes say, with the route of inbound events and the routes that profiles have of their own.
+fn whole(mut api: OpenApi, profiles: &Profiles) -> serde_json::Value {
+    api.merge(ingest::operations().into_openapi());
+    document::complete(api, configuration::paths(profiles))
 }
 
 /// All routes with what the document says of them.
@@ -157,6 +165,7 @@ fn messaging() -> OpenApiRouter<Door> {
 /// What comes in, and what an application is.
 fn connections() -> OpenApiRouter<Door> {
     OpenApiRouter::new()
+        .routes(routes!(archive::get))
         .routes(routes!(usage::get))
         .routes(routes!(usage::put_quota))
         .routes(routes!(retention::get, retention::put))

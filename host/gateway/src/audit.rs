@@ -241,7 +241,7 @@ pub fn changed(entry: Entry, before: Option<&Document>, after: Option<&Document>
 }
 
 /// A document's fields without anything sealed.
-fn redacted(document: &Document) -> Map<String, Value> {
+pub fn redacted(document: &Document) -> Map<String, Value> {
     let mut fields: Map<String, Value> = serde_json::from_str(&document.data).unwrap_or_default();
     let secrets: &[&str] = match document.kind {
         ResourceKind::Endpoint => &["secrets", "headers"],

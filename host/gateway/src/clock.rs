@@ -136,6 +136,9 @@ const GAIN_MAX: Duration = Duration::from_secs(60);
 /// A wall clock that jumped forward is believed once it has stayed there for this long.
 const BELIEVED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How far a wall clock may be behind what was told before a restart, and be passed over all the same.
+const BEHIND_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Tells when work is due: by the wall clock, but never back. A wall clock that jumps back stalls nothing then; one that jumps
 /// forward makes due at once what it jumped over, which the engine's caps pace.
 ///
@@ -161,6 +164,19 @@ impl DueClock {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (wall, at) = (clock.now(), Instant::now());
         Self { clock, last: Mutex::new((wall, at)), believed: Mutex::new(Believed { wall, at, ahead_since: None }) }
+    }
+
+    /// As [`new`](Self::new), and not back behind the last time that an earlier process told, unless that is more than a day ahead:
+    /// that one's clock was wrong, and what it made due then waits for the wall clock.
+    pub fn go_on(clock: Arc<dyn Clock>, last: Option<Timestamp>) -> Self {
+        let due = Self::new(clock);
+        if let Some(last) = last {
+            let mut begun = due.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.since(begun.0) <= BEHIND_MAX {
+                begun.0 = begun.0.max(last);
+            }
+        }
+        due
     }
 
     /// The wall clock's time, but no more than has passed since it was last believed: a clock that jumps forward removes
@@ -257,6 +273,21 @@ mod tests {
         assert_eq!(due.at(start + s(6)).since(wall).as_secs(), 6);
         clock.set(wall.after(s(3_600)));
         assert_eq!(due.at(start + s(7)), wall.after(s(3_600)));
+    }
+
+    #[test]
+    fn due_times_do_not_go_back_over_a_restart_unless_the_clock_was_far_ahead() {
+        let wall = Timestamp::from_millis(10_000_000_000);
+        let begins = |last: Option<Timestamp>| {
+            let due = DueClock::go_on(Arc::new(ManualClock::new(wall)), last);
+            let begun = due.last.lock().unwrap().1;
+            due.at(begun)
+        };
+        let (hour, day) = (Duration::from_secs(3_600), BEHIND_MAX);
+        assert_eq!(begins(None), wall);
+        assert_eq!(begins(Some(wall.before(hour))), wall);
+        assert_eq!(begins(Some(wall.after(hour))), wall.after(hour));
+        assert_eq!(begins(Some(wall.after(day + hour))), wall);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     id::AppId,
     ingest::limit::InboundLimits,
     login::Login,
-    pipeline::{conditions::Conditions, shadow::Shadows},
+    pipeline::{conditions::Conditions, fan_out::begun::PutOff, shadow::Shadows},
     plugins::Plugins,
     profile::Profile,
     quota::Quotas,
@@ -61,6 +61,8 @@ pub struct Gateway {
     pub relay: Option<Relay>,
     /// Candidates that run beside the active version.
     pub shadows: Shadows,
+    /// Fan-outs that were put off in the middle.
+    pub put_off: PutOff,
     /// How long the stages take.
     pub timings: Timings,
     /// Configuration as it was read last.

@@ -16,14 +16,15 @@ use axum::{
     body::Body,
     extract::{Path, State},
     http::{HeaderMap, Request, StatusCode, header},
-    routing::post,
 };
 use hookloom_runtime::Header;
-use serde_json::{Value, json};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    api::respond::ApiError,
+    api::respond::{ApiError, HttpErrorOut},
     delivery::signature::verify::{Request as SignedRequest, Verified},
     gateway::{Gateway, to_the_end},
     id::EventId,
@@ -47,20 +48,46 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 /// Headers that hold credentials: no plugin ever sees them, whatever a source is configured to hand on.
 const CREDENTIALS: [header::HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
+/// The answer to an accepted event.
+#[derive(Serialize, ToSchema)]
+pub struct AcceptedOut {
+    /// The event's id; of the first one, where this is a repeat.
+    #[schema(value_type = String)]
+    id: EventId,
+}
+
 /// The route of inbound events.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new().route("/api/event/{token}", post(accept).fallback(wrong_method)).with_state(gateway)
+    operations().split_for_parts().0.method_not_allowed_fallback(wrong_method).with_state(gateway)
+}
+
+/// The same with what the document says of it.
+pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(accept))
 }
 
 async fn wrong_method() -> ApiError {
     ApiError::MethodNotAllowed { allow: "POST" }
 }
 
+/// Accepts an event: JSON in UTF-8, an object or an array. The URL is the only key. Never says what matched.
+#[utoipa::path(
+    post, path = "/api/event/{token}", operation_id = "v1.inbound.accept", tag = "Inbound Event", summary = "Accept Event",
+    params(("idempotency-key" = Option<String>, Header, max_length = 256,
+        description = "A repeat of the request with the same key gets the first answer, unless the signature marks repeats")),
+    request_body = serde_json::Value,
+    responses(
+        (status = 202, body = AcceptedOut),
+        (status = 400, description = "The body is no JSON object or array, or broke off", body = HttpErrorOut),
+        (status = 401, description = "The source wants a signature, and this is not its sender's", body = HttpErrorOut),
+        (status = 429, description = "Too much at once: the source's profile says what stands here", body = serde_json::Value),
+    ),
+)]
 async fn accept(
     State(gateway): State<Arc<Gateway>>,
     Path(token): Path<String>,
     request: Request<Body>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<AcceptedOut>), ApiError> {
     let source = admitted(&gateway, &token).await?;
     let (parts, body) = request.into_parts();
     check_content(&parts.headers)?;
@@ -82,7 +109,7 @@ async fn accept(
         body,
     };
     match to_the_end(async move { admit(&gateway, event).await }).await {
-        Ok(id) => Ok((StatusCode::ACCEPTED, Json(json!({ "id": id })))),
+        Ok(id) => Ok((StatusCode::ACCEPTED, Json(AcceptedOut { id }))),
         // The tenant is gone, and its source goes soon.
         Err(StoreError::Changed { .. }) => Err(no_such_url()),
         Err(error) => Err(error.into()),

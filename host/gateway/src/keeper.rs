@@ -15,7 +15,7 @@ use crate::{
     id::{AppId, TypedId as _},
     pipeline::WorkError,
     store::{
-        PageRequest, Position, StoreError, Write,
+        PageRequest, Position, Store, StoreError, Write,
         flow::{Expiry, WorkKind},
         key::{Key, Subject},
         resource::App,
@@ -100,6 +100,8 @@ const REST: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(600);
 /// Where the store keeps how far the last slice came.
 const PLACE: &str = "keep.place";
+/// Where it keeps what time it was last, for work that is due: milliseconds, the highest byte first.
+const TIME: &str = "keep.time";
 
 /// Removes what is old.
 pub struct Keep;
@@ -109,9 +111,28 @@ impl Worker for Keep {
 
     async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
         let now = gateway.due_clock.now();
+        note_time(gateway).await?;
         let next = if slice(gateway, gateway.due_clock.believed()).await? { now.after(PAUSE) } else { now };
         Ok(engine::put_off(gateway, &piece.claim, next).await?)
     }
+}
+
+/// Keeps what time it is for work that is due, so that a clock that is set back until the next start stalls nothing.
+///
+/// # Errors
+/// As the store.
+pub async fn note_time(gateway: &Gateway) -> Result<(), StoreError> {
+    let now = gateway.due_clock.now().as_millis().to_be_bytes();
+    gateway.store.set_meta(TIME, &now, false).await.map(drop)
+}
+
+/// What time it was last.
+///
+/// # Errors
+/// As the store.
+pub async fn last_time(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
+    let kept = store.meta(TIME).await?.and_then(|bytes| bytes.try_into().ok());
+    Ok(kept.map(|bytes| Timestamp::from_millis(i64::from_be_bytes(bytes))))
 }
 
 /// The work that makes it go on, to be written at each start.

@@ -2,6 +2,7 @@
 //!
 //! - [`server`] wires the parts, starts and stops them; [`gateway`] is what they share; [`config`] what can be set.
 //! - [`ingest`] accepts third parties' events, [`api`] the management requests and the platform's messages.
+//! - [`console`] is the page that a portal link opens.
 //! - [`pipeline`] takes what was accepted: event → mapper → [`rules`] → message → fan-out → reshaper → delivery.
 //! - [`audit`] tells who changed what, and what was refused.
 //! - [`replay`] sends again what was delivered, died or is missing.
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod comparison;
 pub mod config;
+pub mod console;
 pub mod delivery;
 pub mod directory;
 pub mod engine;

@@ -22,6 +22,7 @@ use crate::{
     audit::Refusals,
     clock::{Clock, DueClock, Minter},
     config::Config,
+    console,
     delivery::{
         drain::Drain,
         egress::{self, proxy::Relay},
@@ -38,7 +39,7 @@ use crate::{
         backtest::RunBacktest,
         conditions::Conditions,
         erase::Erase,
-        fan_out::FanOut,
+        fan_out::{FanOut, begun::PutOff},
         map::Map,
         release::Release,
         replay::RunReplay,
@@ -120,6 +121,8 @@ impl Server {
     /// [`StartError`]; nothing is left running then.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config, &*clock).await?;
+        let unreadable = |source| StartError::Store { path: config.store_name(), source };
+        let last_time = keeper::last_time(&*store).await.map_err(unreadable)?;
         let keyring = open_keyring(&config)?;
         let plugins = Plugins::start(&config, sealing::cache_key(&*store, &keyring).await?)?;
         let relay = match config.egress_proxy.clone() {
@@ -141,10 +144,11 @@ impl Server {
             client,
             relay,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
+            put_off: PutOff::default(),
             timings: Timings::default(),
             directory: Directory::default(),
             engine: Engine::new(&config),
-            due_clock: DueClock::new(clock.clone()),
+            due_clock: DueClock::go_on(clock.clone(), last_time),
             restraint: Restraint::default(),
             quotas: Quotas::default(),
             inbound_limits: InboundLimits::new(config.operator_limits),
@@ -197,6 +201,9 @@ impl Server {
         if !drained {
             tracing::warn!("the drain timeout passed; unfinished work goes on after the next start");
         }
+        if let Err(error) = keeper::note_time(&self.gateway).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not keep the time for the next start");
+        }
         drained
     }
 }
@@ -205,6 +212,7 @@ impl Server {
 pub fn router(gateway: &Arc<Gateway>) -> Router {
     api::router(gateway.clone())
         .merge(ingest::router(gateway.clone()))
+        .merge(console::router())
         .fallback(async || ApiError::NotFound { detail: "there is no such path".into() })
         .layer(CatchPanicLayer::custom(panicked))
 }

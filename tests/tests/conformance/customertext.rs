@@ -181,7 +181,10 @@ async fn only_admins_reach_the_configuration() {
         assert_eq!(endpoints.status, 403, "{role}: it shows endpoints");
         let log = client.get(&customer.tenant.path(&format!("attempt/endpoint/{id}"))).await;
         assert_eq!(log.status, 200, "{role} may read deliveries");
+        assert_eq!(log.body["data"][0]["url"], "", "{role}: the address is configuration");
     }
+    let log = customer.tenant.client.get(&customer.tenant.path(&format!("attempt/endpoint/{id}"))).await;
+    assert_eq!(log.body["data"][0]["url"], json!(customer.receiver.url("/hook")), "an Admin sees it");
     for (method, path) in routes.iter().filter(|(method, path)| *method == Method::GET && !path.ends_with("secret")) {
         let answer = customer.tenant.client.json(method.clone(), &customer.tenant.path(path), &body).await;
         assert_eq!(answer.status, 200, "an Admin reads {path}");

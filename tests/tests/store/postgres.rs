@@ -1,6 +1,6 @@
 //! On PostgreSQL: a database of its own for each test.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use hookloom::{
     clock::Timestamp,
@@ -27,6 +27,19 @@ impl Backend {
 
     pub async fn open(&self, _: Timestamp) -> Arc<dyn Store> {
         Arc::new(PostgresStore::open(&Postgres::at(&self.url).unwrap()).await.unwrap())
+    }
+
+    /// How many rows each table has.
+    pub async fn rows(&self) -> BTreeMap<String, i64> {
+        let client = client(&self.url).await;
+        let tables =
+            client.query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'", &[]).await.unwrap();
+        let mut rows = BTreeMap::new();
+        for table in tables.iter().map(|row| row.get::<_, String>(0)) {
+            let count = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+            rows.insert(table, count.get(0));
+        }
+        rows
     }
 
     /// The nodes were given up for dead.

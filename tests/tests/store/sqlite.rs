@@ -1,6 +1,6 @@
 //! On SQLite: a folder of its own for each test.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use hookloom::{
     clock::Timestamp,
@@ -23,6 +23,17 @@ impl Backend {
 
     pub async fn open(&self, now: Timestamp) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(&self.path(), now).unwrap())
+    }
+
+    /// How many rows each table has.
+    pub async fn rows(&self) -> BTreeMap<String, i64> {
+        let c = rusqlite::Connection::open(self.path()).unwrap();
+        let mut tables =
+            c.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'").unwrap();
+        let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let count =
+            |table: &String| c.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        tables.iter().map(|table| (table.clone(), count(table))).collect()
     }
 
     /// There is no lease to end: who opens the store is the only one.

@@ -1,5 +1,9 @@
 //! What every store promises. The suite sees only the trait; a `Backend` is the one place that names an implementation.
 
+#[path = "erasure.rs"]
+#[expect(clippy::duplicate_mod, reason = "one contract for both databases")]
+mod erasure;
+
 use std::{sync::Arc, time::Duration};
 
 use hookloom::{
@@ -238,6 +242,36 @@ async fn the_same_key_at_the_same_time_makes_one_event() {
         ids.insert(accepted.id().clone());
     }
     assert_eq!((new, ids.len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_write_of_many_at_once_fails_alone() {
+    let kit = Kit::new().await;
+    let first = Message { uid: Some("order-1".into()), ..kit.message(None) };
+    kit.store.accept_message(first.clone(), None, false).await.unwrap();
+    let accepts = (0..120).map(|n| {
+        let message = match n % 20 {
+            7 => Message { uid: first.uid.clone(), ..kit.message(None) },
+            // What no check before the write finds.
+            13 => Message { id: first.id.clone(), ..kit.message(None) },
+            _ => kit.message(None),
+        };
+        let store = kit.store.clone();
+        tokio::spawn(async move { (n, message.id.clone(), store.accept_message(message, None, false).await) })
+    });
+    let mut accepted = std::collections::BTreeSet::from([first.id.clone()]);
+    for accept in accepts.collect::<Vec<_>>() {
+        let (n, id, result) = accept.await.unwrap();
+        match n % 20 {
+            7 => assert!(matches!(result, Err(StoreError::Exists { .. })), "{result:?}"),
+            13 => assert!(result.is_err(), "{result:?}"),
+            _ => assert!(matches!(result.unwrap().accepted, Accepted::New(_)) && accepted.insert(id)),
+        }
+    }
+    let listed = kit.store.messages(&kit.app, MessageFilter::default(), PageRequest::newest(200), false).await.unwrap();
+    let listed: std::collections::BTreeSet<_> = listed.rows.into_iter().map(|message| message.id).collect();
+    assert_eq!(listed, accepted);
+    assert_eq!(kit.store.claim_due(WorkKind::FanOut, at(0), 200).await.unwrap().len(), accepted.len());
 }
 
 #[tokio::test]

@@ -192,16 +192,13 @@ pub async fn put(
     security(("HTTPBearer" = ["operator"])),
 )]
 pub async fn patch(tenant: Tenant<Operate>, In(input): In<ApplicationPatch>) -> Result<Json<ApplicationOut>, ApiError> {
-    let now = tenant.gateway.clock.now();
     let edit = |app: &mut App| {
         app.name = input.name.clone().unwrap_or_else(|| app.name.clone());
         input.uid.clone().apply(&mut app.uid);
         input.throttle_rate.clone().apply(&mut app.throttle_rate);
         app.metadata = input.metadata.clone().unwrap_or_else(|| app.metadata.clone());
-        app.updated_at = now;
-        Ok(())
     };
-    let app = edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?;
+    let app = edit::set(&tenant, edit).await?;
     tenant.gateway.engine.configure_tenant(&app.id, tenant_bounds(&app));
     Ok(Json(app.into()))
 }

@@ -1,5 +1,7 @@
 //! Attempts: each HTTP try of a delivery.
 
+use std::collections::HashSet;
+
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,12 +13,12 @@ use super::{
     extract::Query,
     message,
     page::{self, List},
+    profile,
     respond::ApiError,
     status::{MessageStatus, StatusOut},
 };
 use crate::{
-    gateway::Gateway,
-    id::{AppId, AttemptId, EndpointId, MessageId},
+    id::{AttemptId, EndpointId, MessageId},
     schema::{self, params},
     store::{
         AttemptFilter, Order, Page, PageRequest,
@@ -33,6 +35,7 @@ pub struct AttemptOut {
     id: AttemptId,
     endpoint_id: EndpointId,
     msg_id: MessageId,
+    /// Empty for whoever may not see the configuration of the endpoint.
     url: String,
     response: String,
     /// 0 where the receiver did not answer.
@@ -47,7 +50,8 @@ pub struct AttemptOut {
 }
 
 impl AttemptOut {
-    fn new(attempt: Attempt, content: bool) -> Self {
+    /// An attempt; without content, without what was answered to it.
+    pub fn new(attempt: Attempt, content: bool) -> Self {
         Self {
             status: MessageStatus::of_attempt(&attempt).into(),
             id: attempt.id,
@@ -63,6 +67,13 @@ impl AttemptOut {
             },
             timestamp: attempt.created_at.to_string(),
         }
+    }
+
+    fn without_url_of(mut self, endpoints: &HashSet<EndpointId>) -> Self {
+        if endpoints.contains(&self.endpoint_id) {
+            self.url.clear();
+        }
+        self
     }
 }
 
@@ -99,7 +110,7 @@ pub async fn list_by_endpoint(
     query.finish()?;
     let endpoint = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &name).await?;
     wanted.filter.endpoint = Some(endpoint.id);
-    list(&tenant.gateway, &tenant.app.id, wanted).await
+    list(&tenant, wanted).await
 }
 
 #[utoipa::path(
@@ -121,7 +132,7 @@ pub async fn list_by_message(
     if let Some(endpoint) = endpoint {
         wanted.filter.endpoint = Some(edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, &endpoint).await?.id);
     }
-    list(&tenant.gateway, &tenant.app.id, wanted).await
+    list(&tenant, wanted).await
 }
 
 #[utoipa::path(
@@ -137,7 +148,8 @@ pub async fn get(
     let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
     let id: AttemptId = attempt.parse().map_err(|_| no_such())?;
     let attempt = tenant.gateway.store.attempt(&tenant.app.id, &message.id, &id).await?.ok_or_else(no_such)?;
-    Ok(Json(AttemptOut::new(attempt, true)))
+    let unseen = unseen(&tenant).await?;
+    Ok(Json(AttemptOut::new(attempt, true).without_url_of(&unseen)))
 }
 
 /// Removes what the receiver answered.
@@ -159,9 +171,19 @@ pub async fn expunge(
     Err(ApiError::no_such("attempt"))
 }
 
-async fn list(gateway: &Gateway, app: &AppId, wanted: Wanted) -> Result<Json<List<AttemptOut>>, ApiError> {
+/// The endpoints whose configuration the caller may not see; their addresses belong to it.
+async fn unseen(tenant: &Tenant<ReadTraffic>) -> Result<HashSet<EndpointId>, ApiError> {
+    let (gateway, app, role) = (&tenant.gateway, &tenant.app, tenant.caller.role);
+    let all = gateway.all::<Endpoint>(&app.id).await?;
+    let unseen = all.iter().filter(|endpoint| !profile::may_configure(gateway, app, endpoint, role));
+    Ok(unseen.map(|endpoint| endpoint.id.clone()).collect())
+}
+
+async fn list(tenant: &Tenant<ReadTraffic>, wanted: Wanted) -> Result<Json<List<AttemptOut>>, ApiError> {
+    let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let Wanted { mut filter, status, class, content, request } = wanted;
-    let out = |attempt| Ok(AttemptOut::new(attempt, content));
+    let unseen = unseen(tenant).await?;
+    let out = |attempt| Ok(AttemptOut::new(attempt, content).without_url_of(&unseen));
     match status {
         None => {}
         Some(MessageStatus::Success) => filter.succeeded = Some(true),

@@ -1,7 +1,7 @@
 //! Who calls, and what they may do. A handler reaches the gateway only through [`Tenant`], [`Prospect`] or [`Instance`],
 //! and each of them names a [`Permission`]: a route can't forget to ask.
 //!
-//! Who calls is found out once a request, by `gate` before any of them is asked; see [`Caller`].
+//! Who calls is found out once a request, by `super::gate` before any of them is asked; see [`Caller`].
 //!
 //! A key is looked up by its SHA-256. That needs no comparison in constant time: the time of the look-up can tell
 //! something about digests at most, and nobody can choose a key with 256 random bits to have a certain digest. Keys and

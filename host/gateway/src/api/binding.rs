@@ -180,15 +180,8 @@ async fn put_default(
     task: Task,
     place: fn(&mut App) -> &mut Option<PluginBinding>,
 ) -> Result<Json<BindingOut>, ApiError> {
-    let gateway = &tenant.gateway;
-    let binding = resolve(gateway, &tenant.app.id, Some(input), task, &[]).await?;
-    let now = gateway.clock.now();
-    let edit = |app: &mut App| {
-        place(app).clone_from(&binding);
-        app.updated_at = now;
-        Ok(())
-    };
-    edit::change(gateway, None, tenant.app.id.as_str(), edit).await?;
+    let binding = resolve(&tenant.gateway, &tenant.app.id, Some(input), task, &[]).await?;
+    edit::set(&tenant, |app| place(app).clone_from(&binding)).await?;
     Ok(Json(binding.into()))
 }
 

@@ -2,6 +2,8 @@
 //! tenant's endpoints, POST makes one, PATCH switches one on or off, and DELETE removes one. Path and names of the fields
 //! are the profile's; which tenant it is, the caller's key says.
 
+mod description;
+
 use std::sync::Arc;
 
 use axum::{Extension, Json, Router, http::StatusCode, routing::get};
@@ -17,24 +19,36 @@ use super::{
     respond::{ApiError, ValidationItem},
 };
 use crate::{
-    gateway::Gateway,
-    profile::{ConfigurationApi, Profile},
+    audit,
+    profile::{ConfigurationApi, Profile, Profiles},
     store::resource::{Endpoint, ProfileChoice},
 };
 
 /// The paths of all profiles that have one.
-pub fn router(gateway: &Gateway) -> Router<Door> {
+pub fn router(profiles: &Profiles) -> Router<Door> {
     let mut router = Router::new();
-    for profile in gateway.config.profiles.iter() {
-        if let Some(api) = profile.outbound.as_ref().and_then(|outbound| outbound.configuration_api.clone()) {
-            let system = System { profile: profile.clone(), api: Arc::new(api) };
-            let path = system.api.path.clone();
-            let methods = get(list).post(create).patch(toggle).delete(remove).fallback(wrong_method);
-            router = router.route(&path, methods.layer(Extension(system)));
-        }
+    for system in systems(profiles) {
+        let path = system.api.path.clone();
+        let methods = get(list).post(create).patch(toggle).delete(remove).fallback(wrong_method);
+        router = router.route(&path, methods.layer(Extension(system)));
     }
     router
 }
+
+/// What the document says of these paths.
+pub fn paths(profiles: &Profiles) -> Map<String, Value> {
+    systems(profiles).map(|system| (system.api.path.clone(), description::of(&system))).collect()
+}
+
+fn systems(profiles: &Profiles) -> impl Iterator<Item = System> {
+    profiles.iter().filter_map(|profile| {
+        let api = profile.outbound.as_ref()?.configuration_api.clone()?;
+        Some(System { profile: profile.clone(), api: Arc::new(api) })
+    })
+}
+
+/// The longest name of a part of a tenant, in bytes.
+const SCOPE_BYTES_MAX: usize = 256;
 
 /// A system with routes of its own.
 #[derive(Clone)]
@@ -117,11 +131,10 @@ async fn create(
     let mut body = Body::parse(&bytes)?;
     let url = body.required(&api.url, check::url(&gateway.config.egress));
     let events = body.required(&api.events, check::event_types);
-    let scope_name = system.profile.outbound.as_ref().and_then(|outbound| outbound.scope.as_deref());
-    let scope = scope_name.and_then(|name| {
+    let scope = system.scope().and_then(|name| {
         body.optional(name, |text: String| match text.len() {
-            1..=256 => Ok(text),
-            _ => Err("must have 1 to 256 bytes".into()),
+            1..=SCOPE_BYTES_MAX => Ok(text),
+            _ => Err(format!("must have 1 to {SCOPE_BYTES_MAX} bytes").into()),
         })
     });
     let (url, events) = body.finish(url.zip(events))?;
@@ -171,10 +184,20 @@ async fn remove(
 impl System {
     /// An endpoint of this system; others are not there.
     async fn find<P: Permission>(&self, tenant: &Tenant<P>, id: &str) -> Result<Endpoint, ApiError> {
-        let found = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, id).await?;
+        // The id is in no path: that it is not this tenant's is told to the log here.
+        let found = edit::find::<Endpoint>(&tenant.gateway, &tenant.app.id, id).await.inspect_err(|error| {
+            if matches!(error, ApiError::NotFound { .. }) {
+                audit::out_of_reach();
+            }
+        })?;
         let is_own = found.profile_in(&tenant.app) == self.profile.name
             && may_configure(&tenant.gateway, &tenant.app, &found, tenant.caller.role);
         if is_own { Ok(found) } else { Err(ApiError::no_such("endpoint")) }
+    }
+
+    /// The field that names a part of the tenant.
+    fn scope(&self) -> Option<&str> {
+        self.profile.outbound.as_ref().and_then(|outbound| outbound.scope.as_deref())
     }
 
     /// An endpoint on the wire, without its secret.
@@ -186,7 +209,7 @@ impl System {
             self.api.active.as_str(): !endpoint.disabled,
             self.api.created.as_str(): endpoint.created_at.to_string(),
         });
-        if let Some(name) = self.profile.outbound.as_ref().and_then(|outbound| outbound.scope.as_deref()) {
+        if let Some(name) = self.scope() {
             out[name] = endpoint.profile.scope.clone().into();
         }
         out

@@ -13,7 +13,7 @@ use super::{
     page::{self, List},
     profile,
     respond::ApiError,
-    rollout::{self, DigestsOut},
+    rollout::{self, Digests, DigestsOut},
     status::{DeliveryStatusOut, MessageStatus},
 };
 use crate::{
@@ -170,11 +170,8 @@ pub async fn list(
     let now = tenant.gateway.clock.now();
     let versions = page.rows.iter().map(|row| row.version.as_ref());
     let known = rollout::digests(&tenant.gateway, &tenant.app.id, versions).await?;
-    let out = |delivery: Delivery| {
-        let digests = DigestsOut::of(delivery.version.as_ref(), &known);
-        Ok(delivery_out(delivery, digests, message.deliver_at, now))
-    };
-    Ok(Json(List::new(page, |delivery| delivery.endpoint.as_str(), out)?))
+    let row = |delivery: Delivery| Ok(out(delivery, &known, message.deliver_at, now));
+    Ok(Json(List::new(page, |delivery| delivery.endpoint.as_str(), row)?))
 }
 
 /// Sends a delivery's bytes once more, whatever came of it before.
@@ -233,15 +230,16 @@ fn nothing_to_send(delivery: &Delivery) -> ApiError {
     ApiError::Conflict { code: "nothing_to_send", detail: detail.into() }
 }
 
-fn delivery_out(delivery: Delivery, digests: DigestsOut, deliver_at: Option<Timestamp>, now: Timestamp) -> DeliveryOut {
+/// A delivery on the wire.
+pub(super) fn out(delivery: Delivery, known: &Digests, deliver_at: Option<Timestamp>, now: Timestamp) -> DeliveryOut {
     DeliveryOut {
+        digests: DigestsOut::of(delivery.version.as_ref(), known),
         status: DeliveryStatusOut::new(&delivery, deliver_at, now),
         endpoint_id: delivery.endpoint,
         reason: delivery.reason,
         note: delivery.note,
         attempts: delivery.attempts,
         plugin_version: delivery.version,
-        digests,
         updated_at: delivery.updated_at.to_string(),
     }
 }

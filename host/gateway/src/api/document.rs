@@ -45,6 +45,10 @@ const TAGS: [(&str, &str); 20] = [
     ("Instance", "The gateway itself"),
     ("Health", "Whether it works"),
 ];
+/// Those of them that Svix has: there every 422 is a list, since that is how its clients read it.
+const SVIX_TAGS: [&str; 6] = ["Application", "Endpoint", "Event Type", "Message", "Message Attempt", "Authentication"];
+/// The name of the response that lists what is wrong.
+const LIST: &str = "422-list";
 /// Refusals that any operation may answer with.
 const REFUSALS: [(&str, &str); 6] = [
     ("401", "No valid key"),
@@ -54,6 +58,10 @@ const REFUSALS: [(&str, &str); 6] = [
     ("500", "A bug of the gateway, which is logged"),
     ("503", "The gateway can't do this now: `Retry-After` tells when to come again"),
 ];
+/// Where an operation finds the responses that are alike everywhere.
+const RESPONSES: &str = "#/components/responses/";
+/// The header that makes a repeat one.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The refusal of what fields or parameters say.
 const FIELDS: (&str, &str) = ("422", "Fields, parameters or what they ask for are wrong");
 /// Refusals of what changes something.
@@ -77,8 +85,8 @@ pub fn router(document: &Value) -> Router {
     Router::new().route("/openapi.json", get(json)).merge(pages.layer(map_response(guard)))
 }
 
-/// The document that the routes make up.
-pub fn complete(api: OpenApi) -> Value {
+/// The document that the routes make up, with `more` paths beside them that are whole already but for what is alike everywhere.
+pub fn complete(api: OpenApi, more: Map<String, Value>) -> Value {
     let mut api = serde_json::to_value(api).expect("a document has string keys and no failing serializers");
     api["info"] = json!({
         "title": "Hookloom",
@@ -89,11 +97,12 @@ pub fn complete(api: OpenApi) -> Value {
     });
     api["tags"] = TAGS.iter().map(|(name, about)| json!({ "name": name, "description": about })).collect();
     let paths = api["paths"].as_object_mut().map(std::mem::take).unwrap_or_default();
-    api["paths"] = paths.into_iter().map(|(path, item)| complete_path(path, item)).collect::<Map<_, _>>().into();
+    let paths = paths.into_iter().chain(more);
+    api["paths"] = paths.map(|(path, item)| complete_path(path, item)).collect::<Map<_, _>>().into();
     add_errors(&mut api["components"]["schemas"]);
     let all = REFUSALS.iter().chain(&CHANGE_REFUSALS).chain(&BODY_REFUSALS).chain([&FIELDS]);
     api["components"]["responses"] =
-        all.map(|(status, about)| ((*status).to_owned(), refusal(status, about))).collect();
+        all.chain([&(LIST, FIELDS.1)]).map(|(name, about)| ((*name).to_owned(), refusal(name, about))).collect();
     api["components"]["securitySchemes"] = json!({
         "HTTPBearer": { "type": "http", "scheme": "bearer", "description": "An API key, a portal's token, or a token \
             of the platform's own login. The names beside a requirement are the roles that may do it." },
@@ -128,9 +137,9 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     parameters.extend(names.map(path_parameter));
     let is_public = operation.get("security").is_none();
-    if method == "post" {
+    if method == "post" && !parameters.iter().any(|parameter| parameter["name"] == IDEMPOTENCY_KEY) {
         parameters.push(json!({
-            "name": "idempotency-key", "in": "header", "required": false,
+            "name": IDEMPOTENCY_KEY, "in": "header", "required": false,
             "description": "A repeat of the request with the same key within 24 hours gets the first answer",
             "schema": { "type": "string", "minLength": 1, "maxLength": 256 },
         }));
@@ -150,8 +159,13 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     if path == format!("{PREFIX}/health") || path == format!("{PREFIX}/health/ping") {
         return;
     }
+    let is_svix = operation["tags"][0].as_str().is_some_and(|tag| SVIX_TAGS.contains(&tag));
     let mut refuse = |(status, _): &(&str, &str)| {
-        operation["responses"][*status] = json!({ "$ref": format!("#/components/responses/{status}") });
+        // Where an operation says something of its own, that counts.
+        if operation["responses"].get(status).is_none() {
+            let name = if is_svix && *status == FIELDS.0 { LIST } else { status };
+            operation["responses"][*status] = json!({ "$ref": format!("{RESPONSES}{name}") });
+        }
     };
     REFUSALS.iter().filter(|(status, _)| !is_public || !["401", "403"].contains(status)).for_each(&mut refuse);
     if method != "get" {
@@ -202,8 +216,15 @@ fn meaning(status: &str) -> &'static str {
     }
 }
 
-fn refusal(status: &str, about: &str) -> Value {
-    let schemas: &[&str] = match status {
+/// Whether each 422 of an operation is a list.
+pub fn lists(operation: &Value) -> bool {
+    let reference = operation["responses"][FIELDS.0]["$ref"].as_str();
+    reference.and_then(|reference| reference.strip_prefix(RESPONSES)) == Some(LIST)
+}
+
+fn refusal(name: &str, about: &str) -> Value {
+    let schemas: &[&str] = match name {
+        LIST => &["HTTPValidationError"],
         "422" => &["HTTPValidationError", "HttpErrorOut", "QuotaExceededOut"],
         "429" => &["HttpErrorOut", "QuotaExceededOut"],
         _ => &["HttpErrorOut"],

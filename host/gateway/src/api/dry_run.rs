@@ -28,7 +28,7 @@ use crate::{
     schema,
     store::{
         flow::{CallRecord, Event, EventState, MappingEnd, MatchState},
-        resource::{Plugin, PluginBinding, RuleRow, Sealed, Source, Version},
+        resource::{FailurePolicy, Plugin, PluginBinding, RuleRow, Sealed, Source, Version},
     },
 };
 
@@ -112,7 +112,8 @@ pub struct OtherRuleOut {
 struct Mapped {
     version: VersionId,
     record: CallRecord,
-    matches: Option<Vec<RuleMatch>>,
+    /// Its matches, or none where the payload's own trigger counts in its place; else how the event ends.
+    matches: Result<Option<Vec<RuleMatch>>, EventState>,
 }
 
 #[utoipa::path(
@@ -146,15 +147,14 @@ pub async fn run(tenant: Tenant<Replay>, In(input): In<DryRunIn>) -> Result<Json
     };
     let (call, version, matches) = match mapped {
         None => (None, None, None),
-        Some(Mapped { version, record, matches: None }) => {
+        Some(Mapped { version, record, matches: Err(state) }) => {
             let reason =
                 record.detail.clone().or_else(|| record.failure.as_ref().map(|failure| failure.detail.clone()));
-            let state = if record.failure.is_some() { EventState::Held } else { EventState::Rejected };
             let others = others(&rules, &BTreeSet::new(), true);
             let (call, version_id) = (Some(record), Some(version));
             return Ok(Json(DryRunOut { state, reason, call, version_id, matches: Vec::new(), others }));
         }
-        Some(Mapped { version, record, matches }) => (Some(record), Some(version), matches),
+        Some(Mapped { version, record, matches: Ok(matches) }) => (Some(record), Some(version), matches),
     };
     let by_mapper = matches.is_some();
     let end = map::preview(gateway, &event, (&source, profile), &rules, matches).await.map_err(work_error)?;
@@ -204,7 +204,13 @@ async fn mapped(
     let called = gateway.plugins.call(&*gateway.store, app, &version, limits, Input::Map(input)).await;
     let report = called.map_err(trial::call_error)?;
     let record = (&report).into();
-    let matches = if let Outcome::Mapped(matches) = report.outcome { Some(matches) } else { None };
+    let matches = match (report.outcome, binding.on_failure) {
+        (Outcome::Mapped(matches), _) => Ok(Some(matches)),
+        (Outcome::InvalidPayload(_), _) => Err(EventState::Rejected),
+        (_, FailurePolicy::Original) => Ok(None),
+        (_, FailurePolicy::Drop) => Err(EventState::Dropped),
+        (_, FailurePolicy::Hold) => Err(EventState::Held),
+    };
     Ok(Mapped { version: version.id, record, matches })
 }
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::{
+    auth::Tenant,
     check,
     respond::{ApiError, ValidationItem},
 };
@@ -11,7 +12,7 @@ use crate::{
     id::AppId,
     store::{
         StoreError, Write,
-        resource::{Resource, Stored},
+        resource::{App, Resource, Stored},
         update,
     },
 };
@@ -40,6 +41,20 @@ pub async fn change<T: Resource>(
     edit: impl Fn(&mut T) -> Result<(), ApiError>,
 ) -> Result<T, ApiError> {
     change_with(gateway, app, name, edit, |_| Vec::new()).await
+}
+
+/// Changes the application that the path names and gives it back as it is now. `set` may run twice, as in [`change`].
+///
+/// # Errors
+/// As [`change`].
+pub async fn set<P>(tenant: &Tenant<P>, set: impl Fn(&mut App)) -> Result<App, ApiError> {
+    let now = tenant.gateway.clock.now();
+    let edit = |app: &mut App| {
+        set(app);
+        app.updated_at = now;
+        Ok(())
+    };
+    change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await
 }
 
 /// As [`change`], committed together with other writes.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    body::Bytes,
+    body::Body,
     extract::Path,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
@@ -128,8 +128,8 @@ fn gone(gone: Gone) -> ApiError {
 }
 
 /// An answer to be saved under a name of ours.
-fn file(content_type: &'static str, name: &str, bytes: Bytes) -> Response {
-    let mut response = bytes.into_response();
+pub(super) fn file(content_type: &'static str, name: &str, body: impl Into<Body>) -> Response {
+    let mut response = body.into().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {

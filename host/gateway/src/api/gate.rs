@@ -22,8 +22,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     auth::{Caller, Door, Stranger},
-    extract,
-    respond::ApiError,
+    document, extract,
+    respond::{self, ApiError},
 };
 use crate::{
     audit::{self, Entry, Outcome},
@@ -44,26 +44,52 @@ const PATH_CHARS_MAX: usize = 512;
 const UNRECORDED: [&str; 4] =
     ["v1.message.create", "v1.version.try", "v1.rule.dry-run", "logout_api_v1_auth_logout__post"];
 
-/// The ids of the operations, by method and path.
-#[derive(Clone, Debug, Default)]
-pub struct Operations(Arc<HashMap<(String, String), String>>);
+/// Operations that change nothing and are recorded all the same.
+const RECORDED: [&str; 1] = ["v1.application.export"];
+
+/// The operations, by method and path.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    all: Arc<HashMap<(String, String), Operation>>,
+    /// What stands before the paths that requests show here.
+    prefix: &'static str,
+}
+
+/// What the document says of an operation.
+#[derive(Clone, Debug)]
+struct Operation {
+    id: String,
+    /// Every 422 is a list.
+    lists: bool,
+}
 
 impl Operations {
-    /// Those of a document.
-    pub fn of(document: &Value) -> Self {
+    /// Those of a document, for routes that see paths without this beginning.
+    pub fn of(document: &Value, prefix: &'static str) -> Self {
         let mut all = HashMap::new();
         for (path, item) in document["paths"].as_object().into_iter().flatten() {
             for (method, operation) in item.as_object().into_iter().flatten() {
-                let id = operation["operationId"].as_str().unwrap_or_default();
-                all.insert((method.to_ascii_uppercase(), path.clone()), id.to_owned());
+                let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+                let lists = document::lists(operation);
+                all.insert((method.to_ascii_uppercase(), path.clone()), Operation { id, lists });
             }
         }
-        Self(Arc::new(all))
+        Self { all: Arc::new(all), prefix }
     }
 
-    fn find(&self, method: &Method, path: &str) -> String {
-        let key = (method.as_str().to_owned(), format!("/api/v1{}", path.strip_prefix("/api/v1").unwrap_or(path)));
-        self.0.get(&key).cloned().unwrap_or_else(|| format!("{} {}", key.0, key.1))
+    fn find(&self, method: &Method, path: &str) -> Operation {
+        let path = path.strip_prefix(self.prefix).unwrap_or(path);
+        let key = (method.as_str().to_owned(), format!("{}{path}", self.prefix));
+        let unknown = || Operation { id: format!("{} {}", key.0, key.1), lists: false };
+        self.all.get(&key).cloned().unwrap_or_else(unknown)
+    }
+}
+
+impl Operation {
+    /// Carries a request out.
+    async fn run(&self, request: Request, next: Next) -> Response {
+        let response = next.run(request).await;
+        if self.lists { respond::listed(response) } else { response }
     }
 }
 
@@ -86,10 +112,11 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
 pub async fn pass(State((door, operations)): State<(Door, Operations)>, mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
     let operation = operations.find(request.method(), &matched);
-    if operation.starts_with("v1.health.") {
+    if operation.id.starts_with("v1.health.") {
         return next.run(request).await;
     }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD) && !UNRECORDED.contains(&&*operation);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_noted = if reads { RECORDED.contains(&&*operation.id) } else { !UNRECORDED.contains(&&*operation.id) };
     let caller = door.identify(request.headers()).await;
     let (actor, own) = match &caller {
         Ok(caller) => (caller.actor(), caller.app.clone()),
@@ -97,7 +124,7 @@ pub async fn pass(State((door, operations)): State<(Door, Operations)>, mut requ
     };
     let path: String = request.uri().path().chars().take(PATH_CHARS_MAX).collect();
     let names_an_id = path.split('/').any(looks_like_an_id);
-    let asked = audit::Request::new(actor, operation.clone(), Some(format!("/api/v1{path}")));
+    let asked = audit::Request::new(actor, operation.id.clone(), Some(format!("{}{path}", operations.prefix)));
     request.extensions_mut().insert(caller.clone());
     let work = answered(&door, &operation, caller, request, next);
     let (response, asked) = audit::within(asked, work).await;
@@ -109,7 +136,7 @@ pub async fn pass(State((door, operations)): State<(Door, Operations)>, mut requ
     };
     if refused {
         refusal(&door, &asked, own, status).await;
-    } else if changes && status.is_success() && !asked.is_recorded() {
+    } else if is_noted && status.is_success() && !asked.is_recorded() {
         let app = own.or_else(|| asked.app().cloned());
         note(&door, |door| asked.entry(door.gateway().minter.mint(), app, door.gateway().clock.now())).await;
     }
@@ -150,30 +177,32 @@ async fn note(door: &Door, entry: impl FnOnce(&Door) -> Entry) {
 /// Carries a request out, or answers it as it was answered before.
 async fn answered(
     door: &Door,
-    operation: &str,
+    operation: &Operation,
     caller: Result<Caller, Box<Stranger>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let key = match (&caller, request.method(), operation) {
-        (Err(_), _, _) | (_, _, "v1.message.create" | "v1.version.create") => return next.run(request).await,
+    let key = match (&caller, request.method(), &*operation.id) {
+        (Err(_), _, _) | (_, _, "v1.message.create" | "v1.version.create") => {
+            return operation.run(request, next).await;
+        }
         (Ok(_), &Method::POST, _) => idempotency_key(request.headers()).map(|key| key.map(str::to_owned)),
         _ => Ok(None),
     };
     let caller = match (key, caller) {
         (Ok(Some(key)), Ok(caller)) => (key, caller),
         (Err(error), _) => return error.into_response(),
-        _ => return next.run(request).await,
+        _ => return operation.run(request, next).await,
     };
-    once(door, caller, request, next).await.unwrap_or_else(ApiError::into_response)
+    once(door, operation, caller, (request, next)).await.unwrap_or_else(ApiError::into_response)
 }
 
 /// Carries a request out that has an idempotency key, once.
 async fn once(
     door: &Door,
+    operation: &Operation,
     (key, caller): (String, Caller),
-    request: Request,
-    next: Next,
+    (request, next): (Request, Next),
 ) -> Result<Response, ApiError> {
     let gateway = door.gateway();
     let bytes_max = gateway.config.body_bytes_max;
@@ -191,7 +220,7 @@ async fn once(
         }
         Begun::Answered(answer) => return again(door, &question, answer),
     }
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    let response = operation.run(Request::from_parts(parts, Body::from(body)), next).await;
     let (head, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let answer = is_kept(head.status).then(|| answer(door, &question, head.status, &body));

@@ -22,7 +22,7 @@ use crate::{
     schema,
     store::{
         CallFilter, EventFilter, Order, PageRequest,
-        flow::{Event, EventState, MatchRow, MatchState, WorkKind},
+        flow::{Call, Event, EventState, MatchRow, MatchState, WorkKind},
         resource::Source,
     },
 };
@@ -134,21 +134,34 @@ pub async fn get(
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Json<EventDetailOut>, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
-    let mut event = find(gateway, app, &id).await?;
+    let event = find(gateway, app, &id).await?;
     let matches = gateway.store.matches(&event.id).await?;
     let filter = CallFilter { event: Some(event.id.clone()), ..CallFilter::default() };
     let calls = gateway.store.calls(app, filter, PageRequest::newest(CALLS_MAX)).await?;
+    Ok(Json(detail(gateway, event, matches, calls.rows).await?))
+}
+
+/// An event on the wire, with what became of it.
+///
+/// # Errors
+/// As the store.
+pub(super) async fn detail(
+    gateway: &Gateway,
+    mut event: Event,
+    matches: Vec<MatchRow>,
+    calls: Vec<Call>,
+) -> Result<EventDetailOut, ApiError> {
     let made = matches.iter().map(|row| row.version.as_ref()).chain([event.version.as_ref()]);
-    let versions = made.chain(calls.rows.iter().map(|call| Some(&call.version)));
-    let known = rollout::digests(gateway, app, versions).await?;
+    let versions = made.chain(calls.iter().map(|call| Some(&call.version)));
+    let known = rollout::digests(gateway, &event.app, versions).await?;
     let (headers, payload) = (std::mem::take(&mut event.headers), std::mem::take(&mut event.body));
-    Ok(Json(EventDetailOut {
+    Ok(EventDetailOut {
         event: EventOut::new(event, &known),
         headers,
         payload: raw_json(payload)?,
         matches: matches.into_iter().map(|row| match_out(row, &known)).collect::<Result<_, _>>()?,
-        calls: calls.rows.into_iter().map(|call| CallOut::new(call, &known)).collect(),
-    }))
+        calls: calls.into_iter().map(|call| CallOut::new(call, &known)).collect(),
+    })
 }
 
 /// Maps a held event again, by what is active now.

@@ -83,7 +83,7 @@ pub async fn get(tenant: Tenant<Operate>) -> Json<LimitsOut> {
     security(("HTTPBearer" = ["operator"])),
 )]
 pub async fn put(tenant: Tenant<Operate>, In(LimitsIn(input)): In<LimitsIn>) -> Result<Json<LimitsOut>, ApiError> {
-    let app = set(&tenant, &input).await?;
+    let app = edit::set(&tenant, |app| app.limits.clone_from(&input)).await?;
     Ok(Json(LimitsOut::new(&tenant.gateway, app)))
 }
 
@@ -93,16 +93,6 @@ pub async fn put(tenant: Tenant<Operate>, In(LimitsIn(input)): In<LimitsIn>) -> 
     security(("HTTPBearer" = ["operator"])),
 )]
 pub async fn delete(tenant: Tenant<Operate>) -> Result<StatusCode, ApiError> {
-    set(&tenant, &TenantLimits::default()).await?;
+    edit::set(&tenant, |app| app.limits = TenantLimits::default()).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn set(tenant: &Tenant<Operate>, limits: &TenantLimits) -> Result<App, ApiError> {
-    let now = tenant.gateway.clock.now();
-    let edit = |app: &mut App| {
-        app.limits.clone_from(limits);
-        app.updated_at = now;
-        Ok(())
-    };
-    edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await
 }

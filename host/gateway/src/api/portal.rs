@@ -1,5 +1,5 @@
-//! Access for a tenant's own people: a short-lived token, and a link that carries it in its fragment, which browsers send to
-//! no server. Whoever has it may what its role may, but make no keys.
+//! Access for a tenant's own people: a short-lived token, and a link to the page for them (`console`) that carries it in its
+//! fragment, which browsers send to no server. Whoever has it may what its role may, but make no keys.
 
 use axum::{Json, http::StatusCode};
 use serde::Serialize;
@@ -101,7 +101,7 @@ pub async fn access(
     let (_, token, mut writes) = new.make(&gateway.minter, now);
     writes.extend(outdated(&gateway, &app, now).await?);
     gateway.write(writes, now).await?;
-    let url = format!("{}/portal#token={token}", gateway.public_url);
+    let url = format!("{}/portal#token={token}&app={app}", gateway.public_url);
     Ok(Json(AppPortalAccessOut { token, url }))
 }
 

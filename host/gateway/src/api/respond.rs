@@ -17,6 +17,9 @@ use crate::{gateway::UnknownProfile, quota::Exceeded, secret::SecretError, store
 /// When a caller may try again after the gateway could not serve it, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
+/// The code of a refusal for what a tenant has already.
+const QUOTA_CODE: &str = "quota_exceeded";
+
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiError {
@@ -150,8 +153,8 @@ pub struct ValidationItem {
     pub loc: Vec<String>,
     /// What is wrong.
     pub msg: String,
-    /// The kind of mistake: `value_error`, `value_error.missing`, `value_error.unknown`, `value_error.jsondecode` or
-    /// `type_error`.
+    /// The kind of mistake: `value_error`, `value_error.missing`, `value_error.unknown`, `value_error.jsondecode`,
+    /// `type_error`, or the code of a refusal of the whole, such as `limit_reached`.
     #[serde(rename = "type")]
     pub kind: String,
 }
@@ -216,6 +219,16 @@ impl ApiError {
         }
     }
 
+    /// A 422 that has a code as one that has a list; none where it is no such.
+    fn listed(&self) -> Option<Self> {
+        let (code, detail) = match self {
+            Self::Unprocessable { code, detail } => (*code, detail.clone()),
+            Self::QuotaExceeded(exceeded) if exceeded.retry_after_s.is_none() => (QUOTA_CODE, exceeded.to_string()),
+            _ => return None,
+        };
+        Some(Self::Validation(vec![ValidationItem::body(&[], detail).of_kind(code)]))
+    }
+
     fn body(&self) -> Value {
         let told = |code: &'static str, detail: &str| json!(HttpErrorOut { code, detail: detail.to_owned() });
         match self {
@@ -237,7 +250,7 @@ impl ApiError {
                 told("too_many_requests", "too many requests at once: try again later")
             }
             Self::QuotaExceeded(exceeded) => json!(QuotaExceededOut {
-                code: "quota_exceeded",
+                code: QUOTA_CODE,
                 detail: exceeded.to_string(),
                 quota: exceeded.what,
                 used: exceeded.used,
@@ -287,7 +300,22 @@ impl IntoResponse for ApiError {
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
         }
+        if let Some(listed) = self.listed() {
+            response.extensions_mut().insert(Listed(listed));
+        }
         response
+    }
+}
+
+/// What a refusal is where every 422 is a list; it goes with the answer.
+#[derive(Clone)]
+struct Listed(ApiError);
+
+/// The answer of a route where every 422 is a list of what is wrong, as Svix's clients read it.
+pub fn listed(mut response: Response) -> Response {
+    match response.extensions_mut().remove::<Listed>() {
+        Some(Listed(error)) => error.into_response(),
+        None => response,
     }
 }
 
@@ -336,6 +364,20 @@ mod tests {
         let (status, _, body) = answer(ApiError::Validation(vec![item])).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(body, json!({"detail": [{"loc": ["body", "url"], "msg": "no URL", "type": "type_error"}]}));
+    }
+
+    #[tokio::test]
+    async fn a_422_with_a_code_becomes_a_list_where_all_are() {
+        let detail = || "all 1000 are there".to_owned();
+        let error = || ApiError::Unprocessable { code: "limit_reached", detail: detail() };
+        assert_eq!(answer(error()).await.2, json!({"code": "limit_reached", "detail": detail()}));
+        let list = listed(error().into_response());
+        assert_eq!(list.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let body = axum::body::to_bytes(list.into_body(), 1_000).await.unwrap();
+        let expected = json!({"detail": [{"loc": ["body"], "msg": detail(), "type": "limit_reached"}]});
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+        let other = listed(ApiError::Forbidden.into_response());
+        assert_eq!(other.status(), StatusCode::FORBIDDEN);
     }
 
     #[tokio::test]

@@ -15,7 +15,6 @@ use super::{
 use crate::{
     config::Config,
     keeper::{DAYS_MAX, Retention, TenantRetention},
-    store::resource::App,
 };
 
 /// What is kept for how long, in days; what is missing or null is as the process's.
@@ -74,11 +73,6 @@ pub async fn put(
     tenant: Tenant<Operate>,
     In(RetentionIn(retention)): In<RetentionIn>,
 ) -> Result<Json<RetentionOut>, ApiError> {
-    let now = tenant.gateway.clock.now();
-    let edit = |app: &mut App| {
-        (*app.retention, app.updated_at) = (retention, now);
-        Ok(())
-    };
-    edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?;
+    edit::set(&tenant, |app| *app.retention = retention).await?;
     Ok(Json(RetentionOut::new(retention, &tenant.gateway.config.retention)))
 }

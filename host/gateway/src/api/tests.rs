@@ -7,6 +7,7 @@ mod backtest;
 mod conformity;
 mod delivery;
 mod document;
+mod dry_run;
 mod endpoint;
 mod event_type;
 mod inbound;
@@ -52,10 +53,11 @@ use crate::{
     id::EventId,
     ingest::limit::InboundLimits,
     login::Login,
-    pipeline::{conditions::Conditions, shadow::Shadows},
+    pipeline::{conditions::Conditions, fan_out::begun::PutOff, shadow::Shadows},
     plugins::Plugins,
     quota::Quotas,
     secret::SecretKeyring,
+    server,
     store::{
         flow::{DeliveryBody, DeliveryState, EventState, FanOutEnd, MappingEnd, NewDelivery, NewEvent, WorkKind},
         insert,
@@ -190,6 +192,7 @@ impl Api {
             client: egress::client(&Arc::new(config.egress.clone()), config.connect_timeout, None).unwrap(),
             relay: None,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
+            put_off: PutOff::default(),
             timings: Timings::default(),
             directory: Directory::default(),
             engine: Engine::new(&config),
@@ -203,7 +206,7 @@ impl Api {
             config,
         });
         let mut api =
-            Self { router: api::router(gateway.clone()), gateway, clock, moments, operator: String::new(), folder };
+            Self { router: server::router(&gateway), gateway, clock, moments, operator: String::new(), folder };
         api.operator = api.make_key(None, Role::Operator).await;
         api
     }
@@ -226,11 +229,12 @@ impl Api {
         Answer { status: parts.status, headers: parts.headers, text }
     }
 
-    /// Sends a request with a JSON body under a key.
+    /// Sends a request with a JSON body under a key. A path that doesn't begin with `/api/` is one below `/api/v1`.
     async fn send(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let beginning = if path.starts_with("/api/") { "" } else { "/api/v1" };
         let request = Request::builder()
             .method(method)
-            .uri(format!("/api/v1{path}"))
+            .uri(format!("{beginning}{path}"))
             .header(header::AUTHORIZATION, format!("Bearer {key}"));
         let request = match body {
             None => request.body(Body::empty()),

@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     delivery::worker::tenant_bounds,
     quota::{Owned, Quota},
-    store::{flow::Usage, resource::App},
+    store::flow::Usage,
 };
 
 /// Usage and quota on the wire.
@@ -95,12 +95,7 @@ pub async fn get(tenant: Tenant<ReadTraffic>) -> Result<Json<UsageOut>, ApiError
     security(("HTTPBearer" = ["operator"])),
 )]
 pub async fn put_quota(tenant: Tenant<Operate>, In(QuotaIn(quota)): In<QuotaIn>) -> Result<Json<Quota>, ApiError> {
-    let now = tenant.gateway.clock.now();
-    let edit = |app: &mut App| {
-        (*app.quota, app.updated_at) = (quota, now);
-        Ok(())
-    };
-    let app = edit::change(&tenant.gateway, None, tenant.app.id.as_str(), edit).await?;
+    let app = edit::set(&tenant, |app| *app.quota = quota).await?;
     tenant.gateway.engine.configure_tenant(&app.id, tenant_bounds(&app));
     Ok(Json(quota))
 }

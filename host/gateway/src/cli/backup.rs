@@ -11,6 +11,9 @@ pub struct BackupArguments {
     /// File to make; it must not exist.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
+    /// Gives up when the store's log, which grows by what is written meanwhile, is longer than this.
+    #[arg(long, value_name = "MIB", default_value_t = 4_096, value_parser = clap::value_parser!(u64).range(128..=1_048_576))]
+    log_mib_max: u64,
     #[command(flatten)]
     config: ConfigArguments,
 }
@@ -28,7 +31,7 @@ pub struct RestoreArguments {
 pub fn backup(arguments: BackupArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
     of_embedded(&config)?;
-    sqlite::backup(&config.store_path, &arguments.to)?;
+    sqlite::backup(&config.store_path, &arguments.to, arguments.log_mib_max << 20)?;
     anstream::println!("{}", arguments.to.display());
     anstream::eprintln!(
         "Secrets in it are encrypted. Without the key in {} they are lost: keep a copy of that elsewhere.",

@@ -3,15 +3,18 @@
 //!
 //! Operational messages (those of the gateway itself) go only to endpoints that name their type exactly, and as they are.
 //!
-//! Each reshaper version runs once for a message, whatever the number of endpoints bound to it; its bytes are stored and
-//! every retry sends them. A message with held deliveries comes here again when somebody asks for it: then only those
+//! Each reshaper version runs once for a message, whatever the number of endpoints bound to it, also where the next reshaper was
+//! busy and the message had to come again ([`begun`]); its bytes are stored and every retry sends them. A message with held deliveries comes here again when somebody asks for it: then only those
 //! are worked on.
+
+pub mod begun;
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use hookloom_runtime::{Input, Outcome};
 
+use self::begun::Begun;
 use super::WorkError;
 use crate::{
     clock::Timestamp,
@@ -33,7 +36,7 @@ use crate::{
             Claim, DeadLetter, Delivery, DeliveryBody, DeliveryJob, DeliveryState, FanOutDone, FanOutEnd, Job,
             LaneHead, Message, NewDelivery, Trigger, WorkKind,
         },
-        resource::{App, Endpoint, FailurePolicy, PluginBinding},
+        resource::{App, Endpoint, FailurePolicy, Plugin, PluginBinding},
     },
     timing::Stage,
 };
@@ -53,6 +56,7 @@ impl Worker for FanOut {
         let Some(app) = gateway.find::<App>(&claim.app, claim.app.as_str()).await? else {
             return Ok(gateway.store.abandon(claim).await?);
         };
+        let begun = gateway.put_off.take(&message.id);
         if message.payload.is_empty() {
             // Its content was removed: nobody gets it, and what stands behind it goes on.
             let now = gateway.clock.now();
@@ -72,6 +76,7 @@ impl Worker for FanOut {
             end: FanOutEnd::default(),
             shadows: Vec::new(),
         };
+        round.go_on(begun).await?;
         for endpoint in endpoints.iter().filter(|endpoint| is_due(endpoint, &message, &known)) {
             let profile = gateway.endpoint_profile(&app.value, endpoint)?;
             let Some(outbound) = wanted(profile, endpoint, &message) else {
@@ -80,7 +85,13 @@ impl Worker for FanOut {
             };
             let binding = endpoint.reshaper.as_ref().or(app.value.default_reshaper.as_ref());
             let binding = binding.filter(|_| !message.operational);
-            let delivery = round.delivery(endpoint, (profile, outbound), binding).await?;
+            let delivery = match round.delivery(endpoint, (profile, outbound), binding).await {
+                Ok(delivery) => delivery,
+                Err(error) => {
+                    gateway.put_off.keep(message.id.clone(), round.begun());
+                    return Err(error);
+                }
+            };
             let policy = gateway.policy(profile, endpoint);
             round.end.deliveries.push(Self::placed(gateway, claim, &message, (endpoint, &policy), delivery));
         }
@@ -256,6 +267,28 @@ enum ReshapeResult {
 }
 
 impl Round<'_> {
+    /// Takes over what an earlier run did, unless a plugin that it asked was changed since.
+    async fn go_on(&mut self, begun: Option<Begun>) -> Result<(), WorkError> {
+        let Some(begun) = begun else { return Ok(()) };
+        for (plugin, revision) in &begun.seen {
+            let found = self.gateway.find::<Plugin>(&self.message.app, plugin.as_str()).await?;
+            if found.is_none_or(|found| found.revision != *revision) {
+                return Ok(());
+            }
+        }
+        let Begun { reshaped, calls, observed, seen, shadows } = begun;
+        self.reshaped = reshaped;
+        self.shadows = shadows;
+        self.end = FanOutEnd { calls, observed, seen, ..FanOutEnd::default() };
+        Ok(())
+    }
+
+    /// What was done so far, for the next run.
+    fn begun(self) -> Begun {
+        let Self { reshaped, shadows, end: FanOutEnd { calls, observed, seen, .. }, .. } = self;
+        Begun { reshaped, calls, observed, seen, shadows }
+    }
+
     async fn delivery(
         &mut self,
         endpoint: &Endpoint,

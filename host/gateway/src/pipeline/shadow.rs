@@ -72,6 +72,18 @@ struct Line {
     running: bool,
 }
 
+impl ShadowJob {
+    /// What it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let input = match &self.input {
+            Input::Map(input) => input.event.payload.len(),
+            Input::Reshape(message) => message.payload.len(),
+        };
+        let answer = if let Ok(Outcome::Replaced(text)) = &self.answer { text.len() } else { 0 };
+        input + answer
+    }
+}
+
 impl Shadows {
     /// No jobs yet; at most `tenant_waiting_max` of one tenant may wait.
     pub fn new(tenant_waiting_max: usize) -> Self {

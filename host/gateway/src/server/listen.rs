@@ -1,10 +1,11 @@
 //! Takes connections and serves requests on them, with bounds on what a slow or silent client can hold.
 
+mod leftover;
+
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
     extract::Request,
     http::{HeaderValue, StatusCode, header::CONNECTION},
     response::{IntoResponse, Response},
@@ -15,6 +16,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
+use self::leftover::Leftover;
 use crate::api::respond::ApiError;
 
 /// Connections at the same time; more wait in the kernel's queue.
@@ -80,7 +82,9 @@ async fn connection(stream: TcpStream, router: Router, patience: Patience, stop:
     // Answers are small and written at once.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        answer(router.clone(), request.map(Body::new), patience.request)
+        let (head, body) = request.into_parts();
+        let (leftover, body) = Leftover::of(&head, body);
+        answer(router.clone(), (Request::from_parts(head, body), leftover), patience.request)
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_buf_size(HEADERS_BYTES_MAX);
@@ -100,7 +104,11 @@ async fn connection(stream: TcpStream, router: Router, patience: Patience, stop:
     }
 }
 
-async fn answer(mut router: Router, request: Request, timeout: Duration) -> Result<Response, Infallible> {
+async fn answer(
+    mut router: Router,
+    (request, leftover): (Request, Leftover),
+    timeout: Duration,
+) -> Result<Response, Infallible> {
     let answered = async {
         let service = ServiceExt::<Request>::ready(&mut router).await.unwrap_or_else(|never| match never {});
         service.call(request).await.unwrap_or_else(|never| match never {})
@@ -110,7 +118,8 @@ async fn answer(mut router: Router, request: Request, timeout: Duration) -> Resu
         ApiError::Timeout { detail }.into_response()
     };
     let mut response = tokio::time::timeout(timeout, answered).await.unwrap_or_else(|_| slow());
-    if response.status() == StatusCode::REQUEST_TIMEOUT || response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+    let gives_up = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE].contains(&response.status());
+    if gives_up || !leftover.read().await {
         // The rest of the body is not read: the connection can't be used again.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -173,6 +182,47 @@ mod tests {
             // Returns only because the other side ends it.
             assert!(!answer(&mut stream).await.contains("200 OK"), "{sent:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_short_body_that_nobody_reads_is_read_and_the_connection_goes_on() {
+        let address = start(LONG_ENOUGH).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..3 {
+            // The head alone, as many clients send it; the body comes when the refusal is decided already.
+            stream.write_all(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n").await.unwrap();
+            tokio::task::yield_now().await;
+            stream.write_all(b"{}").await.unwrap();
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 404");
+            let mut rest = Vec::new();
+            while !rest.ends_with(b"\r\n\r\n") {
+                rest.push(stream.read_u8().await.unwrap());
+            }
+            assert!(!String::from_utf8_lossy(&rest).contains("close"));
+        }
+    }
+
+    #[tokio::test]
+    async fn row_27_a_long_body_that_nobody_reads_ends_the_connection_and_the_answer_says_so() {
+        let address = start(LONG_ENOUGH).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {LONG}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let _ = stream.write_all(&vec![b' '; 256 << 10]).await;
+        let answer = answer(&mut stream).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 404") && answer.contains("connection: close"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_to_be_told_to_go_on_is_refused_before_it_sends() {
+        let address = start(LONG_ENOUGH).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = answer(&mut stream).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 404") && answer.contains("connection: close"), "{answer}");
     }
 
     #[tokio::test]

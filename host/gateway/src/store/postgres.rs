@@ -21,6 +21,8 @@ mod news;
 mod order;
 mod pool;
 mod queue;
+#[cfg(test)]
+mod releases;
 mod replay;
 mod resources;
 mod rollouts;
@@ -163,7 +165,7 @@ impl PostgresStore {
         let pool = |size| Pool::new(connector.clone(), size);
         let beats = pool(1);
         migrate::check(&beats.get().await?, relaxed).await?;
-        migrate::migrate(connector).await?;
+        migrate::migrate(connector, migrate::MIGRATIONS).await?;
         Ok(Self {
             writes: Arc::new(pool(WRITERS)),
             groups: None,

@@ -739,10 +739,10 @@ mod tests {
         }
         let before = *answered.lock().unwrap();
         let (from, to) = (path.clone(), copy.clone());
-        tokio::task::spawn_blocking(move || backup(&from, &to)).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || backup(&from, &to, u64::MAX)).await.unwrap().unwrap();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         load.await.unwrap();
-        assert!(backup(&path, &copy).is_err(), "it overwrites nothing");
+        assert!(backup(&path, &copy, u64::MAX).is_err(), "it overwrites nothing");
         assert!(restore(&copy, &path).is_err(), "a gateway works there");
         drop(store);
         assert!(restore(&copy, &path).is_err(), "there is a store");

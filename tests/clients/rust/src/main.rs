@@ -53,8 +53,9 @@ async fn main() {
     let headers = EndpointHeadersIn::new([("X-A".to_owned(), "1".to_owned())].into());
     svix.endpoint().set_headers(name(), ep(), headers).await.unwrap();
     assert_eq!(svix.endpoint().get_headers(name(), ep()).await.unwrap().headers["X-A"], "1");
-    svix.endpoint().rotate_secret(name(), ep(), EndpointSecretRotateIn::new(), None).await.unwrap();
-    assert!(svix.endpoint().get_secret(name(), ep()).await.unwrap().key.starts_with("whsec_"));
+    let rotated = svix.endpoint().rotate_secret(name(), ep(), EndpointSecretRotateIn::new(), None).await.unwrap();
+    assert!(rotated.key.starts_with("whsec_"));
+    assert_eq!(svix.endpoint().get_secret(name(), ep()).await.unwrap().key, rotated.key);
     assert_eq!(status(svix.endpoint().create(name(), EndpointIn::new("nonsense".into()), None).await), 422);
     assert_eq!(status(svix.endpoint().get(name(), "nobody".into()).await), 404);
 

@@ -1,12 +1,7 @@
 //! Signing keys of endpoints: shown to those who may change the endpoint, rotated with an overlap. Of a key pair only the
 //! public key is ever shown.
 
-use axum::{
-    Json,
-    extract::Path,
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, extract::Path};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -100,18 +95,19 @@ pub async fn get(tenant: Tenant<Change>, Path((_, name)): Path<(String, String)>
     Ok(Json(SecretOut { key: key.to_receiver().expose().to_owned() }))
 }
 
-/// Puts a new key before the others. Where secrets are shown once, this answer is where.
+/// Puts a new key before the others, and shows it: where secrets are shown once, this answer is where. Svix's clients up to 2.5
+/// expect 204 here and pass a body over; since 2.9 they read it.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", operation_id = "v1.endpoint.rotate-secret", tag = "Endpoint", summary = "Rotate Endpoint Secret",
     request_body = RotateIn,
-    responses((status = 204), (status = 200, body = SecretOut)),
+    responses((status = 200, body = SecretOut)),
     security(("HTTPBearer" = ["operator", "admin"])),
 )]
 pub async fn rotate(
     tenant: Tenant<Change>,
     Path((_, name)): Path<(String, String)>,
     In(input): In<RotateIn>,
-) -> Result<Response, ApiError> {
+) -> Result<Json<SecretOut>, ApiError> {
     let gateway = &tenant.gateway;
     let now = gateway.clock.now();
     let new = input.key.unwrap_or_else(|| input.key_type.generate());
@@ -130,11 +126,7 @@ pub async fn rotate(
         Ok(())
     };
     edit::change(gateway, Some(&tenant.app.id), &name, edit).await?;
-    if profile::shows_once(profile.outbound.as_ref()) {
-        let key = new.to_receiver().expose().to_owned();
-        return Ok(Json(SecretOut { key }).into_response());
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(Json(SecretOut { key: new.to_receiver().expose().to_owned() }))
 }
 
 /// Reads a key that the caller chose.

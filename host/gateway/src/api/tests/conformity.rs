@@ -7,7 +7,7 @@ use axum::http::{Method, StatusCode};
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
-use crate::api;
+use crate::{api, profile::Profiles};
 
 /// Where the validator finds the document.
 const PLACE: &str = "http://localhost/openapi.json";
@@ -26,7 +26,7 @@ thread_local! {
 /// The document that the routes make up.
 pub fn document() -> &'static Value {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
-    DOCUMENT.get_or_init(api::document)
+    DOCUMENT.get_or_init(|| api::document(&Profiles::built_in()))
 }
 
 impl Validator {

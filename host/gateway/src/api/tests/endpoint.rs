@@ -75,11 +75,12 @@ async fn a_secret_rotates_with_an_overlap() {
     assert!(first.starts_with("whsec_") && first.len() == 38, "{first}");
 
     let rotate = async |body: Value| api.post("/app/acme/endpoint/main/secret/rotate", body).await;
-    rotate(json!({"gracePeriodSeconds": 60})).await.ok(204);
+    let shown = rotate(json!({"gracePeriodSeconds": 60})).await.ok(200);
     let second = secret().await;
     assert_ne!(first, second);
+    assert_eq!(shown, json!({ "key": second }));
     let given = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    rotate(json!({"key": given})).await.ok(204);
+    rotate(json!({"key": given})).await.ok(200);
     assert_eq!(secret().await, given);
 
     // What the delivery worker finds: each opens at its place, and the first two have an end.
@@ -93,7 +94,7 @@ async fn a_secret_rotates_with_an_overlap() {
         stored.secrets.iter().map(|one| one.expires_at.map(|at| at.since(api.now()).as_secs())).collect();
     assert_eq!(ends, [None, Some(86_400), Some(60)]);
 
-    rotate(json!({"gracePeriodSeconds": 0})).await.ok(204);
+    rotate(json!({"gracePeriodSeconds": 0})).await.ok(200);
     let stored = api.gateway.store.find::<Endpoint>(Some(&app), "main").await.unwrap().unwrap().value;
     assert_eq!(stored.secrets.len(), 1);
     let answer = rotate(json!({"key": "too short", "gracePeriodSeconds": 604_801})).await;
@@ -111,9 +112,9 @@ async fn a_key_pair_shows_its_public_key_and_never_the_private_one() {
     assert_eq!(shown().await, "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=");
 
     let rotate = async |body: Value| api.post("/app/acme/endpoint/main/secret/rotate", body).await;
-    rotate(json!({"type": "v1a"})).await.ok(204);
+    assert_eq!(rotate(json!({"type": "v1a"})).await.ok(200), json!({ "key": shown().await }));
     assert!(shown().await.starts_with("whpk_") && shown().await.len() == 49);
-    rotate(json!({"type": "v1"})).await.ok(204);
+    rotate(json!({"type": "v1"})).await.ok(200);
     assert!(shown().await.starts_with("whsec_"));
     let stored = api.gateway.store.find::<Endpoint>(Some(&app), "main").await.unwrap().unwrap().value;
     assert_eq!(stored.secrets.len(), 3, "both kinds sign during the rotation");
@@ -128,10 +129,10 @@ async fn secrets_do_not_pile_up() {
     api.app("acme").await;
     api.put("/app/acme/endpoint/main", json!({"url": "https://example.com"})).await.ok(201);
     for _ in 0..9 {
-        api.post("/app/acme/endpoint/main/secret/rotate", json!({})).await.ok(204);
+        api.post("/app/acme/endpoint/main/secret/rotate", json!({})).await.ok(200);
     }
     api.post("/app/acme/endpoint/main/secret/rotate", json!({})).await.refused(400, "limit_reached");
-    api.post("/app/acme/endpoint/main/secret/rotate", json!({"gracePeriodSeconds": 0})).await.ok(204);
+    api.post("/app/acme/endpoint/main/secret/rotate", json!({"gracePeriodSeconds": 0})).await.ok(200);
 }
 
 #[tokio::test]

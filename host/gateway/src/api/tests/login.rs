@@ -92,6 +92,44 @@ async fn a_token_of_the_platforms_login_may_what_its_claims_say() {
 }
 
 #[tokio::test]
+async fn a_systems_own_routes_take_a_token_of_the_platforms_login() {
+    let key = Key::make("one");
+    let provider = Provider::start(&[&key]).await;
+    let api = provider.gateway("").await;
+    let (acme, _) = (api.app("acme").await, api.app("other").await);
+    let token = |app: &str, role: &str| {
+        let mut claims = claims(&api);
+        (claims["hookloom_app"], claims["hookloom_role"]) = (app.into(), role.into());
+        key.sign(&claims)
+    };
+    let profiles = &api.gateway.config.profiles;
+    let systems = profiles.iter().filter_map(|profile| profile.outbound.as_ref()?.configuration_api.as_ref());
+    let mut checked = 0;
+    for names in systems {
+        checked += 1;
+        let body = json!({ &names.url: "https://example.com/", &names.events: ["*"] });
+        let create =
+            async |role: &str| api.send(&token("acme", role), Method::POST, &names.path, Some(body.clone())).await;
+        let list = async |app: &str, role: &str| api.send(&token(app, role), Method::GET, &names.path, None).await;
+        create("manager").await.refused(403, "permission_denied");
+        let made = create("admin").await.ok(201);
+        let log = api.gateway.store.audit(Some(&acme.parse().unwrap()), crate::store::PageRequest::newest(1)).await;
+        let actor = log.unwrap().rows.remove(0).actor;
+        assert_eq!((actor.kind, actor.name.as_deref()), (ActorKind::Login, Some("ann")));
+        assert_eq!(list("acme", "manager").await.ok(200)[0][&names.id], made[&names.id]);
+        list("acme", "user").await.refused(403, "permission_denied");
+        assert_eq!(list("other", "admin").await.ok(200), json!([]));
+        api.send("a.b.c", Method::GET, &names.path, None).await.refused(401, "authentication_failed");
+        let off = json!({ &names.id: made[&names.id], &names.active: false });
+        let off = api.send(&token("acme", "admin"), Method::PATCH, &names.path, Some(off)).await.ok(200);
+        assert_eq!(off[&names.active], false);
+        let named = format!("{}?{}={}", names.path, names.id, made[&names.id].as_str().unwrap());
+        api.send(&token("acme", "admin"), Method::DELETE, &named, None).await.ok(204);
+    }
+    assert!(checked > 0);
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_right_in_every_way_does_not_count() {
     let (key, stranger) = (Key::make("one"), Key::make("one"));
     let provider = Provider::start(&[&key]).await;

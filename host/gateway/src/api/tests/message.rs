@@ -174,7 +174,7 @@ async fn whoever_hangs_up_in_the_middle_of_an_accept_leaves_no_claim_without_an_
     let source = api.post("/app/acme/source", json!({"name": "s"})).await.ok(201)["url"].as_str().unwrap().to_owned();
     let source = source.strip_prefix("https://in.example.com").unwrap().to_owned();
     api.gateway.engine.open();
-    let router = crate::server::router(&api.gateway);
+    let router = api.router.clone();
     // Where the moments lie is a little different each time.
     for path in ["/api/v1/app/acme/msg", source.as_str()].into_iter().cycle().take(16) {
         for polls in 1.. {

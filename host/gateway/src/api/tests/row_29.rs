@@ -33,7 +33,7 @@ fn operations() -> Vec<Operation> {
             all.push(Operation {
                 id: operation["operationId"].as_str().unwrap().to_owned(),
                 method: method.to_ascii_uppercase().parse().unwrap(),
-                path: path.strip_prefix("/api/v1").unwrap().to_owned(),
+                path: path.clone(),
                 roles: roles.is_array().then(|| read(roles)),
                 has_json: operation["requestBody"]["content"]["application/json"].is_object(),
             });
@@ -116,7 +116,7 @@ async fn noted(api: &Api, app: Option<&AppId>, operation: &Operation, path: &str
     let entry = api.gateway.store.audit(app, PageRequest::newest(1)).await.unwrap().rows.remove(0);
     let told = format!("{} {path}: {entry:?}", operation.method);
     assert_eq!((entry.outcome, entry.status), (Outcome::Refused, Some(status)), "{told}");
-    assert_eq!((entry.path.as_deref(), &entry.action), (Some(&*format!("/api/v1{path}")), &operation.id), "{told}");
+    assert_eq!((entry.path.as_deref(), &entry.action), (Some(path), &operation.id), "{told}");
     assert_eq!((&entry.before, &entry.after, &entry.subject), (&None, &None, &None), "{told}");
     entry
 }
@@ -178,6 +178,32 @@ async fn every_route_refuses_foreign_ids_outdated_keys_and_wrong_roles_and_the_l
         }
     }
     assert!(checked > 100, "{checked}");
+}
+
+#[tokio::test]
+async fn a_systems_own_routes_reach_no_other_tenants_endpoint() {
+    let api = Api::start().await;
+    let (own, other) = (Tenant::make(&api, "own").await, Tenant::make(&api, "other").await);
+    let profiles = &api.gateway.config.profiles;
+    let systems = profiles.iter().filter_map(|profile| profile.outbound.as_ref()?.configuration_api.as_ref());
+    for names in systems {
+        let operations: Vec<Operation> = operations().into_iter().filter(|it| it.path == names.path).collect();
+        let of = |method: Method| operations.iter().find(|it| it.method == method).unwrap();
+        let object = |fields: [(&String, Value); 2]| {
+            Some(Value::Object(fields.map(|(name, value)| (name.clone(), value)).into_iter().collect()))
+        };
+        let made = object([(&names.url, json!("https://example.com/")), (&names.events, json!(["*"]))]);
+        let made = api.send(&other.keys["admin"], Method::POST, &names.path, made).await.ok(201);
+        let off = object([(&names.id, made[&names.id].clone()), (&names.active, json!(false))]);
+        let named = format!("{}?{}={}", names.path, names.id, made[&names.id].as_str().unwrap());
+        for (method, path, body) in [(Method::PATCH, &names.path, off.clone()), (Method::DELETE, &named, None)] {
+            api.clock.advance(Duration::from_secs(61));
+            api.send(&own.keys["admin"], method.clone(), path, body).await.refused(404, "not_found");
+            noted(&api, Some(&own.app), of(method), &names.path, 404).await;
+        }
+        assert_eq!(api.send(&own.keys["admin"], Method::GET, &names.path, None).await.ok(200), json!([]));
+        api.send(&other.keys["admin"], Method::PATCH, &names.path, off).await.ok(200);
+    }
 }
 
 #[tokio::test]

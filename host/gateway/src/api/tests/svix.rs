@@ -57,6 +57,9 @@ fn every_operation_of_svixs_document_is_there_with_all_that_its_clients_need() {
             let lacking: Vec<String> = parameters(theirs).difference(&parameters(ours)).cloned().collect();
             assert_eq!(lacking, Vec::<String>::new(), "{told}: parameters");
             for (status, theirs) in theirs["responses"].as_object().unwrap() {
+                // Newer clients read the new secret here, older ones expect nothing and pass it over.
+                let shows_the_secret = path.ends_with("/secret/rotate") && status == "204";
+                let status = if shows_the_secret { "200" } else { status };
                 let answer = &ours["responses"][status];
                 // Health says nothing but that it works, and what only looks stands against nothing.
                 let never = path.contains("/health") || (method == "get" && status == "409");

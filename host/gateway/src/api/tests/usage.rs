@@ -94,10 +94,16 @@ async fn more_than_a_tenant_may_configure_is_422_and_says_of_what() {
         let first = id(&api.post(&path, body.clone()).await.ok(201));
         let refused = api.post(&path, body.clone()).await;
         assert!(!refused.headers.contains_key("retry-after"), "waiting doesn't help");
-        refused.refused(422, "quota_exceeded");
-        let refused = refused.json();
-        let told = (&refused["quota"], &refused["used"], &refused["allowed"]);
-        assert_eq!(told, (&json!(quota), &json!(1), &json!(1)));
+        let told = refused.ok(422);
+        if quota == "endpoints" {
+            // As Svix's clients read every 422.
+            assert_eq!(refused.places(), ["body"]);
+            assert_eq!(told["detail"][0]["type"], "quota_exceeded");
+            assert!(told["detail"][0]["msg"].as_str().unwrap().contains("endpoints"), "{told}");
+        } else {
+            let told = (&told["code"], &told["quota"], &told["used"], &told["allowed"]);
+            assert_eq!(told, (&json!("quota_exceeded"), &json!(quota), &json!(1), &json!(1)));
+        }
         assert_eq!(api.get("/app/acme/usage").await.ok(200)["used"][quota], 1);
         api.send(&api.operator, Method::DELETE, &format!("{path}/{first}"), None).await.ok(204);
         api.post(&path, body).await.ok(201);
@@ -111,7 +117,7 @@ async fn more_accepts_a_second_than_allowed_are_429_at_once() {
     let source = api.post("/app/acme/source", json!({"name": "s"})).await.ok(201)["url"].as_str().unwrap().to_owned();
     let source = source.strip_prefix("https://in.example.com").unwrap().to_owned();
     api.put("/app/acme/quota", json!({"acceptsPerSecond": 2})).await.ok(200);
-    let router = crate::server::router(&api.gateway);
+    let router = api.router.clone();
     let event = async || {
         let request = Request::post(&source).header(header::CONTENT_TYPE, "application/json");
         router.clone().oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap()

@@ -8,14 +8,16 @@ use super::{
 use crate::store::Result;
 
 /// The statements that bring a store from version N to N + 1, in order. Never edited once released.
-const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("../migrations/postgres_0001.sql"), needs: 1 }];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { sql: include_str!("../migrations/postgres_0001.sql"), needs: 1 }];
 
 /// One step of the schema.
-struct Migration {
-    sql: &'static str,
+#[derive(Clone, Copy)]
+pub(super) struct Migration {
+    pub(super) sql: &'static str,
     /// The oldest version of a program that works with the schema after it. Each must leave the release before it working,
     /// since nodes are replaced one after the other, and may be started again meanwhile.
-    needs: usize,
+    pub(super) needs: usize,
 }
 
 /// The lock that only one starting node has: the letters `hook`.
@@ -61,7 +63,7 @@ pub async fn check(c: &Lease, relaxed: bool) -> Result<()> {
 
 /// Brings the schema up to date. Nodes that start at the same time do it one after the other, and all but the first find
 /// nothing to do.
-pub async fn migrate(connector: &Connector) -> Result<()> {
+pub(super) async fn migrate(connector: &Connector, migrations: &[Migration]) -> Result<()> {
     // A connection of its own: waiting for the lock and a migration may take longer than a statement may.
     let c = connector.connect(None).await?;
     c.batch("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; BEGIN")
@@ -72,16 +74,16 @@ pub async fn migrate(connector: &Connector) -> Result<()> {
     let number = |name| row.as_ref().map_or(Ok(0), |row| get::<i64>(row, name));
     let (version, needs) = (number("version")?, number("needs")?);
     let [done, needs] = [version, needs].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
-    if needs > MIGRATIONS.len() {
+    if needs > migrations.len() {
         return Err(unavailable(format!(
             "the store has schema version {version}, this program knows {}: upgrade",
-            MIGRATIONS.len()
+            migrations.len()
         )));
     }
-    if done > MIGRATIONS.len() {
+    if done > migrations.len() {
         tracing::info!(version, "the store is of a newer release, beside which this one can work");
     }
-    for (number, Migration { sql, needs }) in MIGRATIONS.iter().enumerate().skip(done) {
+    for (number, Migration { sql, needs }) in migrations.iter().enumerate().skip(done) {
         tracing::info!(version = number + 1, "migrating the store");
         c.unhurried_batch(sql).await?;
         c.batch(&format!("INSERT INTO schema_version VALUES ({}, {needs})", number + 1)).await?;

@@ -1,26 +1,89 @@
 //! Copies of an embedded store: taken while a gateway works on it, put back where there is none.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
 
-use rusqlite::OpenFlags;
+use rusqlite::{Connection, OpenFlags};
 
 use super::{MIGRATIONS, connect, unavailable};
 use crate::store::{Result, StoreError};
 
+/// How often the length of the store's log is looked at while it is copied.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Copies the store in `path` to the new file `to`: one moment of it, checked and synced. Secrets stay encrypted in it; the key
 /// is not part of it.
 ///
+/// The store's log keeps that moment until it is copied, and so grows by all that is written meanwhile. When it has more than
+/// `log_bytes_max`, the copy is given up: a full disk would end the gateway's accepting.
+///
 /// # Errors
-/// [`StoreError::Unavailable`] if there is no store, `to` exists, or it can't be written.
-pub fn backup(path: &Path, to: &Path) -> Result<()> {
+/// [`StoreError::Unavailable`] if there is no store, `to` exists, it can't be written, or the log grew too long.
+pub fn backup(path: &Path, to: &Path, log_bytes_max: u64) -> Result<()> {
     absent(to)?;
     let store = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let partial = beside(to);
+    let partial = beside(to, ".partial");
     let _ = std::fs::remove_file(&partial);
-    // One read transaction, however long it takes; copying page by page would begin anew with every commit of the gateway.
-    store.execute("VACUUM INTO ?", [partial.to_string_lossy()]).map_err(unavailable)?;
+    copy(&store, &partial, &Log { file: beside(path, "-wal"), bytes_max: log_bytes_max }).inspect_err(|_| {
+        let _ = std::fs::remove_file(&partial);
+    })?;
     check(&partial)?;
     publish(&partial, to)
+}
+
+/// The log beside a store, and how long it may become.
+struct Log {
+    file: PathBuf,
+    bytes_max: u64,
+}
+
+impl Log {
+    fn is_too_long(&self) -> bool {
+        std::fs::metadata(&self.file).is_ok_and(|file| file.len() > self.bytes_max)
+    }
+}
+
+/// Copies in one read transaction, however long it takes: copying page by page would begin anew with every commit of the gateway.
+fn copy(store: &Connection, to: &Path, log: &Log) -> Result<()> {
+    let given_up = AtomicBool::new(log.is_too_long());
+    let too_long = || StoreError::Unavailable {
+        detail: format!(
+            "the store's log grew beyond {} bytes while it was copied, and nothing was kept: copy it at a quieter time, or allow \
+             more with --log-mib-max",
+            log.bytes_max
+        ),
+    };
+    if given_up.load(Ordering::Relaxed) {
+        return Err(too_long());
+    }
+    let (copied, copying) = mpsc::sync_channel::<()>(1);
+    let handle = store.get_interrupt_handle();
+    let is_given_up = &given_up;
+    let result = thread::scope(|scope| {
+        scope.spawn(move || {
+            while copying.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if log.is_too_long() {
+                    is_given_up.store(true, Ordering::Relaxed);
+                    handle.interrupt();
+                }
+            }
+        });
+        let result = store.execute("VACUUM INTO ?", [to.to_string_lossy()]);
+        drop(copied);
+        result
+    });
+    match result {
+        Err(_) if given_up.load(Ordering::Relaxed) => Err(too_long()),
+        result => result.map(drop).map_err(unavailable),
+    }
 }
 
 /// Makes a store in `path` from a copy; what was claimed when it was taken goes on at the next start.
@@ -32,12 +95,10 @@ pub fn restore(from: &Path, path: &Path) -> Result<()> {
     absent(path)?;
     // A log that an earlier store left here would be taken for this one's.
     for left in ["-wal", "-shm", "-journal"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(left);
-        absent(Path::new(&name))?;
+        absent(&beside(path, left))?;
     }
     check(from)?;
-    let partial = beside(path);
+    let partial = beside(path, ".partial");
     std::fs::copy(from, &partial).map_err(unavailable)?;
     publish(&partial, path)
 }
@@ -70,8 +131,29 @@ fn publish(partial: &Path, to: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(unavailable)
 }
 
-fn beside(path: &Path) -> std::path::PathBuf {
+/// A file whose name goes on after this one's.
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
+    name.push(ending);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Timestamp, store::sqlite::SqliteStore};
+
+    #[test]
+    fn a_copy_during_which_the_log_grows_too_long_is_given_up_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, to) = (folder.path().join("store.db"), folder.path().join("copy.db"));
+        let _store = SqliteStore::open(&path, Timestamp::from_millis(0)).unwrap();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        let before = files();
+        let given_up = backup(&path, &to, 0).unwrap_err().to_string();
+        assert!(given_up.contains("--log-mib-max"), "{given_up}");
+        assert_eq!(files(), before);
+        backup(&path, &to, u64::MAX).unwrap();
+        assert!(to.exists());
+    }
 }

@@ -74,7 +74,7 @@ async fn a_copy_is_not_put_beside_what_an_earlier_store_left() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _) = in_flight(folder.path()).await;
     let copy = folder.path().join("copy");
-    backup(&path, &copy).unwrap();
+    backup(&path, &copy, u64::MAX).unwrap();
     let target = folder.path().join("other.db");
     std::fs::write(folder.path().join("other.db-wal"), b"of another store").unwrap();
     let refused = restore(&copy, &target).unwrap_err().to_string();
