@@ -5,6 +5,7 @@
 //! used, or component, engine or architecture are not those of the recorded call (`plugin replay`).
 
 mod backup;
+mod client;
 mod demo;
 mod key;
 mod plugin;

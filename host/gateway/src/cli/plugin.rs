@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use hookloom_runtime::{
     InboundEvent, Input, MapInput, Message, Origin, Outcome, Plugin, Report, Request, Rule, Runtime, RuntimeConfig,
     Source,
@@ -25,6 +25,7 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::Config,
     plugins::UploadError,
+    project::Kind,
     toolchain,
 };
 
@@ -69,15 +70,6 @@ pub struct RunArguments {
     event_type: Option<String>,
     #[command(flatten)]
     config: ConfigArguments,
-}
-
-/// The two things that a plugin can do.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum Kind {
-    /// Inbound: payload to rule matches.
-    Mapper,
-    /// Outbound: message to body.
-    Reshaper,
 }
 
 pub fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {

@@ -100,7 +100,7 @@ fn javascript(out: &Path) -> Result<PathBuf, String> {
 
 /// The cargo for guests, set up where it is missing.
 fn toolchain() -> Result<PathBuf> {
-    let script = here().join("../gateway/src/toolchain/setup-wasm-toolchain.sh");
+    let script = here().join("../gateway/src/toolchain/rust/setup-wasm-toolchain.sh");
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     let prefix = std::env::var_os("HOOKLOOM_TOOLCHAIN_DIR").map(PathBuf::from);

@@ -95,5 +95,11 @@ fn an_unknown_mode_is_refused_with_the_modes_that_there_are() {
 fn a_folder_without_a_manifest_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let error = build(folder.path(), &mut |_| ()).unwrap_err();
-    assert_eq!(error.to_string(), format!("there is no Cargo.toml in {}", folder.path().display()));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "there is neither plugin.toml nor Cargo.toml in {}: `hookloom plugin new NAME` makes a project",
+            folder.path().display()
+        )
+    );
 }
