@@ -1,11 +1,43 @@
 //! Lists what the binary carries, so that a new file needs no code: the profiles in `profiles/`, the templates of projects in
-//! `src/project/template/`, and the SDK that a new project gets.
+//! `src/project/template/`, and the SDKs that new projects get.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// What of the Rust SDK goes into a project: what `cargo package` publishes of its two crates.
-const RUST_SDK: [&str; 5] = ["Cargo.toml", "README.md", "src", "macros/Cargo.toml", "macros/src"];
+/// What of each SDK goes into a project, which is what its registry gets: the constant, the folder, the parts.
+const SDKS: [(&str, &str, &[&str]); 4] = [
+    ("RUST", ".", &["Cargo.toml", "README.md", "src", "macros/Cargo.toml", "macros/src"]),
+    (
+        "JS",
+        "js",
+        &[
+            "package.json",
+            "README.md",
+            "LICENSE",
+            "index.js",
+            "index.d.ts",
+            "component.js",
+            "build.js",
+            "lines.js",
+            "wit",
+        ],
+    ),
+    (
+        "PYTHON",
+        "python",
+        &[
+            "pyproject.toml",
+            "README.md",
+            "LICENSE",
+            "hookloom_plugin/__init__.py",
+            "hookloom_plugin/build.py",
+            "hookloom_plugin/component.py",
+            "hookloom_plugin/py.typed",
+            "hookloom_plugin/wit",
+        ],
+    ),
+    ("C", "c", &["README.md", "bindings", "include", "libc", "src"]),
+];
 
 fn main() {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
@@ -16,9 +48,12 @@ fn main() {
     let templates = here.join("src/project/template");
     embed("templates.rs", "FILES", "The files of all templates.", &templates, &files_in(&templates, ""));
 
-    let sdk = here.join("../../plugin-sdk");
-    let rust: Vec<String> = RUST_SDK.iter().flat_map(|part| files_in(&sdk, part)).collect();
-    embed("sdk_rust.rs", "RUST", "The files of the Rust SDK.", &sdk, &rust);
+    for (constant, folder, parts) in SDKS {
+        let sdk = here.join("../../plugin-sdk").join(folder);
+        let files: Vec<String> = parts.iter().flat_map(|part| files_in(&sdk, part)).collect();
+        let file = format!("sdk_{}.rs", constant.to_lowercase());
+        embed(&file, constant, "The files of one language's SDK.", &sdk, &files);
+    }
 }
 
 /// The files in a part of a folder, or the part itself if it is a file; as paths from the folder, sorted.

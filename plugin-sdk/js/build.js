@@ -79,8 +79,8 @@ async function bundle(entry, kind) {
     mainFields: ["module", "main"],
     target: "es2023",
     external: ["hookloom:*"],
-    // The SDK may lie in a folder that the plugin's links to.
-    nodePaths: [resolve(HERE, "../..")],
+    // This very SDK, however the plugin's folder leads to it.
+    alias: { "@hookloom/plugin": `${HERE}/index.js` },
     sourcemap: "external",
     logLevel: "error",
   });

@@ -129,3 +129,15 @@ export function dropped(reason: string): Reshaped;
 
 /** The rules that wait for an event type. */
 export function rulesFor(rules: readonly Rule[], trigger: string): Rule[];
+
+declare global {
+  /** Writes lines into the log of the call. */
+  interface Console {
+    debug(...values: any[]): void;
+    log(...values: any[]): void;
+    info(...values: any[]): void;
+    warn(...values: any[]): void;
+    error(...values: any[]): void;
+  }
+  var console: Console;
+}

@@ -9,9 +9,9 @@ use std::{
     process::Command,
 };
 
+use hookloom::toolchain;
 use hookloom_tests::{
     gateway::TestGateway,
-    javascript,
     python::{self, run},
     receiver::Receiver,
 };
@@ -61,7 +61,7 @@ async fn the_official_python_client_works_unchanged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_official_javascript_client_works_unchanged_and_passes_its_own_tests() {
     let scene = Scene::start().await;
-    tokio::task::spawn_blocking(|| javascript::install(&folder()))
+    tokio::task::spawn_blocking(|| toolchain::install_npm_packages(&folder(), &mut |note| eprintln!("{note}")))
         .await
         .unwrap()
         .unwrap_or_else(|problem| panic!("{problem}"));

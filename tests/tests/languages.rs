@@ -1,29 +1,79 @@
-//! The contract serves more languages than Rust: a JavaScript guest, built from the same WIT, goes through the gateway.
+//! The contract serves many languages: in each, new projects outside the repository become components, and what they make of an event
+//! and of a message is delivered.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use hookloom_tests::{gateway::TestGateway, javascript::build_javascript, plugins, receiver::Receiver};
+use std::path::{Path, PathBuf};
+
+use hookloom::project::{Kind, Language, sdk::Sdk, template::NewProject};
+use hookloom_tests::{client::text, gateway::TestGateway, plugins, receiver::Receiver};
 use serde_json::{Value, json};
 
-#[tokio::test]
-async fn a_javascript_reshaper_is_uploaded_and_reshapes() {
+/// A new mapper and a new reshaper, as components.
+fn build(folder: &Path, language: Language) -> [Vec<u8>; 2] {
+    [("order-mapper", Kind::Mapper), ("order-reshaper", Kind::Reshaper)].map(|(name, kind)| {
+        let dir: PathBuf = folder.join(name);
+        let new = NewProject { name, language, kind, sdk: Sdk::Copied };
+        new.write(&dir).unwrap_or_else(|error| panic!("{error}"));
+        plugins::project(&dir)
+    })
+}
+
+async fn check(language: Language) {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("plugin.wasm");
-    let (guest, wit) = (plugins::root().join("tests/guests/js"), plugins::root().join("wit/v1.0"));
-    build_javascript(&guest, &wit, "reshaper", &out).unwrap_or_else(|error| panic!("{error}"));
-    let component = std::fs::read(&out).unwrap();
+    let path = folder.path().to_owned();
+    let [mapper, reshaper] = tokio::task::spawn_blocking(move || build(&path, language)).await.unwrap();
 
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let tenant = gateway.tenant("acme").await;
-    let plugin = tenant.plugin("javascript", component, &json!({})).await;
+    let mapper = tenant.plugin("mapper", mapper, &json!({})).await;
+    let reshaper = tenant.plugin("reshaper", reshaper, &json!({})).await;
+    tenant
+        .rule(&json!({ "key": "thank-you", "name": "Thank you", "trigger": "job_completed", "needs": ["phone"] }))
+        .await;
+    let source = tenant.source(&json!({ "name": "Field service", "mapper": { "pluginId": mapper } })).await;
     let (endpoint, secret) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
-    tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
-    let payload = json!({ "name": "Ann", "message": "Hi", "source": "Textchat" });
-    let message = tenant.publish("message.inbound", &payload).await;
+    tenant.bind_reshaper(&endpoint, &reshaper, "hold").await;
+
+    let payload = json!({ "event_type": "job_completed", "name": "Ada Jönes", "phone": "+441134960000", "email": "", "job": { "total": 120.5 } });
+    let accepted = tenant.client.post(&source, &payload).await;
+    let event = tenant.mapped(&text(&accepted.expect(202), "id")).await;
+    assert_eq!(event["matches"][0]["state"], "fired", "{event}");
+    let triggered = receiver.wait_for(1).await.remove(0);
+    triggered.verify(&secret).unwrap();
+    let body: Value = serde_json::from_str(&triggered.body).unwrap();
+    assert_eq!(body["rule"], "thank-you");
+    assert_eq!((&body["contact"]["name"], &body["contact"]["email"]), (&json!("Ada Jönes"), &Value::Null), "{body}");
+    assert_eq!(body["variables"], json!({ "job": { "total": 120.5 } }));
+
+    let chat = json!({ "name": "Ada \"Jönes\"", "message": "Hi\n\u{1F600}" });
+    let message = tenant.publish("message.inbound", &chat).await;
     tenant.delivered(&message, "delivered").await;
-    let received = receiver.received().remove(0);
+    let received = receiver.wait_for(2).await.remove(1);
     received.verify(&secret).unwrap();
     let body: Value = serde_json::from_str(&received.body).unwrap();
-    assert_ne!(body, payload, "it was reshaped");
-    let calls = tenant.client.get(&tenant.path(&format!("call?message={message}"))).await.expect(200);
-    assert_eq!(calls["data"][0]["outcome"], "replaced", "{calls}");
-    eprintln!("{} fuel, {} µs", calls["data"][0]["fuelUsed"], calls["data"][0]["durationUs"]);
+    assert_eq!(body, json!({ "text": "Ada \"Jönes\": Hi\n\u{1F600}" }));
+
+    let refused = tenant.client.post(&source, &json!({ "name": "Ada" })).await;
+    let event = tenant.mapped(&text(&refused.expect(202), "id")).await;
+    assert_eq!(event["state"], "rejected", "the sender's fault: {event}");
+}
+
+#[tokio::test]
+async fn a_new_project_in_rust_is_delivered_through_a_gateway() {
+    check(Language::Rust).await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_javascript_is_delivered_through_a_gateway() {
+    check(Language::Js).await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_python_is_delivered_through_a_gateway() {
+    check(Language::Python).await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_c_is_delivered_through_a_gateway() {
+    check(Language::C).await;
 }

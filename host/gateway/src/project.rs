@@ -6,8 +6,9 @@
 //! ```toml
 //! [plugin]
 //! name = "order-review"
-//! language = "rust"        # rust
+//! language = "rust"        # rust, js (also TypeScript), python, c
 //! kind = "mapper"          # mapper, reshaper
+//! # engine = "quickjs"     # for js: quickjs, or spidermonkey
 //!
 //! [budget]                 # may be missing, and so may each line: what `plugin test` lets a call use
 //! fuel = 2_000_000         # units
@@ -35,6 +36,23 @@ pub const MANIFEST: &str = "plugin.toml";
 pub enum Language {
     /// Rust, with the crate `hookloom-plugin`.
     Rust,
+    /// JavaScript or TypeScript, with the npm package `@hookloom/plugin`.
+    Js,
+    /// Python, with the package `hookloom-plugin`.
+    Python,
+    /// C, with the sources in `plugin-sdk/c`.
+    C,
+}
+
+/// What runs JavaScript within a component.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// QuickJS: about 1 MB.
+    #[default]
+    QuickJs,
+    /// SpiderMonkey: about 12 MB, for code that needs more of the language.
+    SpiderMonkey,
 }
 
 /// The two things that a plugin can do.
@@ -68,6 +86,8 @@ pub struct Project {
     pub language: Language,
     /// What it does.
     pub kind: Kind,
+    /// What runs it, where it is written in JavaScript.
+    pub engine: Engine,
     /// What `plugin test` lets it use.
     pub budget: Budget,
 }
@@ -106,6 +126,12 @@ pub enum ProjectError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The language's SDK is in no registry.
+    #[error("the SDK for {language} is in no registry: leave out --sdk, or give its folder")]
+    Sdk {
+        /// The language.
+        language: Language,
+    },
     /// The folder for a new project is there already.
     #[error("{} exists already: choose another name, or another folder with --dir", dir.display())]
     Exists {
@@ -141,8 +167,8 @@ impl Project {
         })?;
         let Manifest { plugin, budget } =
             parse(&text).map_err(|detail| ProjectError::Manifest { path: path.clone(), detail })?;
-        let PluginTable { name, language, kind } = plugin;
-        Ok(Project { dir: dir.to_owned(), name, language, kind, budget })
+        let PluginTable { name, language, kind, engine } = plugin;
+        Ok(Project { dir: dir.to_owned(), name, language, kind, engine: engine.unwrap_or_default(), budget })
     }
 
     /// Where a language without a build folder of its own puts the component.
@@ -165,21 +191,36 @@ struct PluginTable {
     name: String,
     language: Language,
     kind: Kind,
+    engine: Option<Engine>,
 }
 
 fn parse(text: &str) -> Result<Manifest, String> {
     let manifest: Manifest =
         toml::from_str(text).map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())?;
-    match name::check(&manifest.plugin.name) {
-        Ok(()) => Ok(manifest),
-        Err(why) => Err(format!("`plugin.name`: {why}")),
+    let PluginTable { name, language, engine, .. } = &manifest.plugin;
+    name::check(name).map_err(|why| format!("`plugin.name`: {why}"))?;
+    if engine.is_some() && *language != Language::Js {
+        return Err(format!("`plugin.engine` is for JavaScript, and the language is {language}"));
     }
+    Ok(manifest)
 }
 
 impl fmt::Display for Language {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Language::Rust => "rust",
+            Language::Js => "js",
+            Language::Python => "python",
+            Language::C => "c",
+        })
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::QuickJs => "quickjs",
+            Engine::SpiderMonkey => "spidermonkey",
         })
     }
 }
@@ -222,6 +263,7 @@ mod tests {
                 name: "order-review".into(),
                 language: Language::Rust,
                 kind: Kind::Mapper,
+                engine: Engine::QuickJs,
                 budget: Budget { fuel: Some(2_000_000), memory_bytes: None },
             }
         );
@@ -238,6 +280,8 @@ mod tests {
         check_refused(&plugin.replace("mapper", "filter"), &["line 4", "`mapper` or `reshaper`"]);
         check_refused(&format!("{plugin}[budget]\nfule = 1\n"), &["line 6", "unknown field `fule`", "`fuel`"]);
         check_refused(&format!("{plugin}[budget]\nfuel = -1\n"), &["line 6"]);
+        check_refused(&format!("{plugin}engine = \"quickjs\"\n"), &["`plugin.engine` is for JavaScript", "rust"]);
+        check_refused(&plugin.replace("rust\"", "js\"\nengine = \"v8\""), &["line 4", "`quickjs` or `spidermonkey`"]);
         check_refused(&plugin.replace("\"a\"", "\"A b\""), &["`plugin.name`", "lower-case"]);
     }
 

@@ -4,13 +4,18 @@
 //! minutes where a compiler has to be set up first: call it from `spawn_blocking`.
 //!
 //! [`build`] is the one entry: it reads `plugin.toml` and hands on to the language's module. Nothing touches the user's own compilers
-//! or their folders, and a build inherits nothing of a cargo that may be running us (`environment.rs`).
+//! or their folders, and a build inherits nothing of a cargo that may be running us (`environment.rs`). JavaScript and Python are built
+//! by a program of their SDK, with the tools that npm and pip put into the project's own folder.
 
+mod c;
 mod environment;
+mod javascript;
+mod python;
 mod rust;
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +23,8 @@ use std::thread;
 
 use thiserror::Error;
 
+pub use self::javascript::install as install_npm_packages;
+pub use self::python::install as install_python_packages;
 pub use self::rust::{build_workspace, setup};
 use crate::project::{Language, Project, ProjectError};
 
@@ -27,9 +34,9 @@ const DIAGNOSTICS_BYTES_MAX: usize = 256 * 1024;
 /// A plugin that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
-    /// The package's name.
+    /// The package's or project's name.
     pub name: String,
-    /// The component, in cargo's target folder.
+    /// The component, in cargo's target folder or the project's build folder.
     pub wasm: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
@@ -66,6 +73,14 @@ pub enum ToolchainError {
     Compile {
         /// What rustc and cargo say, as they print it, cut at 256 KiB.
         diagnostics: String,
+    },
+    /// A program is missing that is not ours to install.
+    #[error("there is no {} here: {install}", program.display())]
+    Missing {
+        /// The program.
+        program: PathBuf,
+        /// The command that installs it.
+        install: &'static str,
     },
     /// There is no compiler for WebAssembly, and none could be set up.
     #[error("{detail}")]
@@ -107,7 +122,57 @@ pub fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Toolch
     let project = Project::load(dir)?;
     match project.language {
         Language::Rust => rust::build(dir, progress),
+        Language::Js => javascript::build(&project, progress),
+        Language::Python => python::build(&project, progress),
+        Language::C => c::build(&project, progress),
     }
+}
+
+/// What a build that has ended well has made.
+fn built(project: &Project) -> Result<Built, ToolchainError> {
+    let wasm = project.component();
+    let metadata = std::fs::metadata(&wasm).map_err(|source| ToolchainError::Read { path: wasm.clone(), source })?;
+    Ok(Built { name: project.name.clone(), wasm, bytes: metadata.len() })
+}
+
+/// Runs one program of a build; what it says is the error if it fails. `install` is the command that installs the program.
+fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainError> {
+    let mut diagnostics = String::new();
+    let (succeeded, stdout) = run(command, |line| note(&mut diagnostics, line)).map_err(|error| match error {
+        ToolchainError::Run { program, source } if source.kind() == io::ErrorKind::NotFound => {
+            ToolchainError::Missing { program, install }
+        }
+        other => other,
+    })?;
+    if succeeded {
+        return Ok(());
+    }
+    stdout.lines().for_each(|line| note(&mut diagnostics, line));
+    Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() })
+}
+
+/// Keeps a line of a compiler's, unless there is too much already.
+fn note(diagnostics: &mut String, line: &str) {
+    if diagnostics.len() + line.len() < DIAGNOSTICS_BYTES_MAX {
+        diagnostics.push_str(line);
+        diagnostics.push('\n');
+    }
+}
+
+/// A failed step of an installation is no fault of the plugin's.
+fn setup_failed(what: &str, error: ToolchainError) -> ToolchainError {
+    match error {
+        ToolchainError::Compile { diagnostics } => {
+            ToolchainError::Setup { detail: format!("{what} could not be installed:\n{diagnostics}") }
+        }
+        other => other,
+    }
+}
+
+/// Locks a folder's installation, so that processes that build at the same time wait for each other.
+fn lock(path: &Path) -> Result<File, ToolchainError> {
+    let locked = File::create(path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| ToolchainError::Read { path: path.to_owned(), source })
 }
 
 /// The path with links resolved, as cargo prints paths; one that does not exist yet is only made absolute.

@@ -20,8 +20,11 @@ hookloom_text hookloom_literal(const char *text);
 // A text that is there.
 hookloom_optional_text hookloom_some(hookloom_text text);
 
-// Whether both have the same bytes.
-bool hookloom_equal(hookloom_text text, const char *other);
+// Whether two texts have the same bytes.
+bool hookloom_same(hookloom_text text, hookloom_text other);
+
+// The same with a literal.
+bool hookloom_equal(hookloom_text text, const char *literal);
 
 // What a function returns: what becomes of the message or event, or whose fault it is that nothing does. Made by the functions below.
 #ifdef HOOKLOOM_MAPPER
@@ -93,6 +96,18 @@ bool hookloom_find(hookloom_text json, const char *pointer, hookloom_text *value
 
 // Looks for a string and undoes its escapes. False where there is none, or another kind of value.
 bool hookloom_find_string(hookloom_text json, const char *pointer, hookloom_text *string);
+
+// The members of a JSON object, to go through.
+typedef struct {
+  const uint8_t *at;
+  const uint8_t *end;
+} hookloom_members;
+
+// The members of an object; of another value, none.
+hookloom_members hookloom_members_of(hookloom_text object);
+
+// Takes the next member: its name without escapes, and its value's own text. False where there is none left.
+bool hookloom_next_member(hookloom_members *members, hookloom_text *name, hookloom_text *value);
 
 // A text that grows; begins as `{0}`.
 typedef struct {

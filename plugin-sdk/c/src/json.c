@@ -203,24 +203,39 @@ static bool has_escape(hookloom_text string) {
   return false;
 }
 
-// The last member of that name, as most parsers have it. A name without escapes is compared where it lies.
-static bool find_member(reader json, hookloom_text name, hookloom_text *value) {
+hookloom_members hookloom_members_of(hookloom_text object) {
+  reader json = {object.ptr, object.ptr + object.len};
+  bool is_object = take(&json, '{');
+  return (hookloom_members){.at = is_object ? json.at : json.end, .end = json.end};
+}
+
+bool hookloom_next_member(hookloom_members *members, hookloom_text *name, hookloom_text *value) {
+  reader json = {members->at, members->end};
+  hookloom_text key = take_value(&json);
+  if (key.len < 2 || key.ptr[0] != '"' || !take(&json, ':')) {
+    return false;
+  }
+  *name = (hookloom_text){key.ptr + 1, key.len - 2};
+  if (has_escape(key) && !decode(key, name)) {
+    return false;
+  }
+  *value = take_value(&json);
+  take(&json, ',');
+  members->at = json.at;
+  return true;
+}
+
+// The last member of that name, as most parsers have it.
+static bool find_member(hookloom_text object, hookloom_text name, hookloom_text *value) {
+  hookloom_members members = hookloom_members_of(object);
+  hookloom_text found_name, found_value;
   bool found = false;
-  do {
-    hookloom_text key = take_value(&json);
-    if (key.len < 2 || key.ptr[0] != '"' || !take(&json, ':')) {
-      return found;
-    }
-    hookloom_text member = take_value(&json);
-    hookloom_text plain = {key.ptr + 1, key.len - 2};
-    if (has_escape(key) && !decode(key, &plain)) {
-      continue;
-    }
-    if (plain.len == name.len && memcmp(plain.ptr, name.ptr, name.len) == 0) {
-      *value = member;
+  while (hookloom_next_member(&members, &found_name, &found_value)) {
+    if (hookloom_same(found_name, name)) {
+      *value = found_value;
       found = true;
     }
-  } while (take(&json, ','));
+  }
   return found;
 }
 
@@ -253,10 +268,8 @@ bool hookloom_find(hookloom_text json, const char *pointer, hookloom_text *value
   while (*pointer == '/') {
     pointer++;
     hookloom_text step = take_step(&pointer);
-    reader inside = {value->ptr, value->ptr + value->len};
-    bool found = take(&inside, '{')   ? find_member(inside, step, value)
-                 : take(&inside, '[') ? find_element(inside, step, value)
-                                      : false;
+    reader elements = {value->ptr, value->ptr + value->len};
+    bool found = take(&elements, '[') ? find_element(elements, step, value) : find_member(*value, step, value);
     if (!found) {
       return false;
     }

@@ -11,9 +11,12 @@ hookloom_optional_text hookloom_some(hookloom_text text) {
   return (hookloom_optional_text){true, text};
 }
 
-bool hookloom_equal(hookloom_text text, const char *other) {
-  size_t length = strlen(other);
-  return text.len == length && memcmp(text.ptr, other, length) == 0;
+bool hookloom_same(hookloom_text text, hookloom_text other) {
+  return text.len == other.len && memcmp(text.ptr, other.ptr, text.len) == 0;
+}
+
+bool hookloom_equal(hookloom_text text, const char *literal) {
+  return hookloom_same(text, hookloom_literal(literal));
 }
 
 hookloom_text hookloom_settings(void) {

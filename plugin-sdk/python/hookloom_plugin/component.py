@@ -118,8 +118,8 @@ def without_clock(*_: Any) -> NoReturn:
 def prepare() -> None:
     """What a call can't have says so, as far as the language lets it; logging works without a clock, a process and threads."""
     logging.time = types.SimpleNamespace(time=lambda: 0.0, time_ns=lambda: 0)  # type: ignore[attr-defined]
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
-    logging.raiseExceptions = True
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined]
     logging.basicConfig(level=logging.DEBUG, handlers=[Log()], format="%(message)s")
     for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"):
         setattr(time, name, without_clock)

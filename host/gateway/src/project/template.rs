@@ -9,6 +9,7 @@
 //! | `{{name}}` | the plugin's name |
 //! | `{{identifier}}` | the same with `_` for `-` |
 //! | `{{language}}`, `{{kind}}` | as in `plugin.toml` |
+//! | `{{KIND}}` | the same in capitals |
 //! | `{{sdk}}` | how the language's manifest names the SDK |
 
 use std::collections::BTreeMap;
@@ -43,9 +44,12 @@ impl NewProject<'_> {
     /// Writes the project into `dir`, which must not exist; what is left after an error is removed.
     ///
     /// # Errors
-    /// [`ProjectError::Name`], [`ProjectError::Exists`], [`ProjectError::Write`], and those of [`Project::load`].
+    /// [`ProjectError::Name`], [`ProjectError::Sdk`], [`ProjectError::Exists`], [`ProjectError::Write`], and those of [`Project::load`].
     pub fn write(&self, dir: &Path) -> Result<Project, ProjectError> {
         name::check(self.name).map_err(|why| ProjectError::Name { name: self.name.to_owned(), why })?;
+        if !self.sdk.is_for(self.language) {
+            return Err(ProjectError::Sdk { language: self.language });
+        }
         fs::create_dir(dir).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => ProjectError::Exists { dir: dir.to_owned() },
             _ => ProjectError::Write { path: dir.to_owned(), source },
@@ -82,6 +86,7 @@ impl NewProject<'_> {
             ("{{identifier}}", &self.name.replace('-', "_")),
             ("{{language}}", &self.language.to_string()),
             ("{{kind}}", &self.kind.to_string()),
+            ("{{KIND}}", &self.kind.to_string().to_uppercase()),
             ("{{sdk}}", &self.sdk.reference(self.language)),
         ]
         .iter()

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use self::artifact::Artifact;
-use super::{Built, DIAGNOSTICS_BYTES_MAX, ToolchainError, absolute, run};
+use super::{Built, ToolchainError, absolute, note, run};
 
 /// What the script's last line begins with when it fails.
 const SETUP_ERROR: &str = "wasm toolchain: error: ";
@@ -138,9 +138,8 @@ fn run_cargo(
     let (succeeded, stdout) = run(command, |line| {
         if STATUS_WORDS.iter().any(|word| line.trim_start().starts_with(word)) {
             progress(line.trim());
-        } else if diagnostics.len() + line.len() < DIAGNOSTICS_BYTES_MAX {
-            diagnostics.push_str(line);
-            diagnostics.push('\n');
+        } else {
+            note(&mut diagnostics, line);
         }
     })?;
     if !succeeded {

@@ -20,9 +20,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [script, component] = arguments.as_slice() else { bail!("usage: bench-peers GUEST.js GUEST.wasm") };
     // The native engine runs the same function, as a script instead of a module.
-    let source = std::fs::read_to_string(script).with_context(|| format!("read {script}"))?;
-    let (function, _) = source.split_once("export const").context("the guest has the contract's export")?;
-    let source = function.replace("export ", "");
+    let source = std::fs::read_to_string(script).with_context(|| format!("read {script}"))?.replace("export ", "");
 
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let plugin = runtime.compile(&std::fs::read(component).with_context(|| format!("read {component}"))?)?;
@@ -62,7 +60,7 @@ fn fresh(source: &str) -> Result<String> {
     let context = Context::full(&runtime)?;
     context.with(|context| {
         context.eval::<(), _>(source)?;
-        let transform: Function<'_> = context.globals().get("transform")?;
+        let transform: Function<'_> = context.eval("payload => JSON.stringify(transform(JSON.parse(payload)))")?;
         Ok(transform.call((reshape::EVENT,))?)
     })
 }
