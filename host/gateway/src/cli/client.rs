@@ -135,6 +135,13 @@ impl Client {
     }
 }
 
+impl ClientError {
+    /// Whether there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, ClientError::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+}
+
 /// A refusal in words: a text, or the list of the fields that are wrong.
 fn detail(answer: &Value) -> String {
     match &answer["detail"] {
