@@ -17,10 +17,13 @@ const ENTRIES = ["src/plugin.ts", "src/plugin.js"];
 const INTERFACES = { mapper: "mapping", reshaper: "reshaping" };
 
 const ENGINES = {
-  /** About 1 MB. WASI is replaced by stubs that trap; without `sync` the component would use the asynchronous component model. */
+  /**
+   * About 1.7 MB; the build of the engine that is optimized for size has 0.5 MB less, and takes a quarter more time for a call. WASI is
+   * replaced by stubs that trap; without `sync` the component would use the asynchronous component model.
+   */
   async quickjs(source, world) {
     const { componentize } = await import("componentize-qjs");
-    const options = { witPath: `${HERE}/wit`, jsSource: source, world, stubWasi: true, optSize: true, sync: true };
+    const options = { witPath: `${HERE}/wit`, jsSource: source, world, stubWasi: true, sync: true };
     return (await componentize(options)).component;
   },
   /** About 12 MB: for code that needs all of the language as browsers have it, Intl apart. */

@@ -55,3 +55,18 @@ fn follow(language: &str) {
 fn the_page_is_followed_in_rust() {
     follow("rust");
 }
+
+#[test]
+fn the_page_is_followed_in_javascript() {
+    follow("js");
+}
+
+#[test]
+fn the_page_is_followed_in_python() {
+    follow("python");
+}
+
+#[test]
+fn the_page_is_followed_in_c() {
+    follow("c");
+}

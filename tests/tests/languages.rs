@@ -2,7 +2,10 @@
 //! and of a message is delivered.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use hookloom::project::{Kind, Language, sdk::Sdk, template::NewProject};
 use hookloom_tests::{client::text, gateway::TestGateway, plugins, receiver::Receiver};
@@ -76,4 +79,37 @@ async fn a_new_project_in_python_is_delivered_through_a_gateway() {
 #[tokio::test]
 async fn a_new_project_in_c_is_delivered_through_a_gateway() {
     check(Language::C).await;
+}
+
+/// Runs a program in a folder of the SDK, and shows what it says if it fails.
+fn run(command: &mut Command, folder: &str) {
+    let ran = hookloom_tests::python::run(command.current_dir(plugins::root().join("plugin-sdk").join(folder)));
+    ran.unwrap_or_else(|problem| panic!("{problem}"));
+}
+
+#[test]
+fn the_sdk_in_javascript_passes_its_own_tests() {
+    run(Command::new("node").args(["--test", "test/sdk.test.js"]), "js");
+}
+
+#[test]
+fn the_sdk_in_python_passes_its_own_tests() {
+    run(Command::new("python3").args(["-m", "unittest", "discover", "-s", "tests"]), "python");
+}
+
+#[test]
+fn the_packages_carry_the_published_contract() {
+    let read = |path: &str| std::fs::read_to_string(plugins::root().join(path)).unwrap();
+    for copy in ["plugin-sdk/js/wit/plugin.wit", "plugin-sdk/python/hookloom_plugin/wit/plugin.wit"] {
+        assert_eq!(read(copy), read("wit/v1.0/plugin.wit"), "{copy}: cp wit/v1.0/plugin.wit {copy}");
+    }
+}
+
+#[test]
+fn an_example_reads_as_its_template_does() {
+    // What a template fills in is by hand in an example.
+    let read = |path: &str| std::fs::read_to_string(plugins::root().join(path)).unwrap();
+    let template = read("host/gateway/src/project/template/c/any/compile_flags.txt");
+    let filled = template.replace("{{KIND}}", "RESHAPER").replace("{{kind}}", "reshaper");
+    assert_eq!(read("example-plugins/one-line/compile_flags.txt"), filled.replace("{{sdk}}", "../../plugin-sdk/c"));
 }

@@ -49,7 +49,7 @@ pub enum Language {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// QuickJS: about 1 MB.
+    /// QuickJS: about 1.7 MB.
     #[default]
     QuickJs,
     /// SpiderMonkey: about 12 MB, for code that needs more of the language.

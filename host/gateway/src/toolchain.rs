@@ -9,6 +9,7 @@
 
 mod c;
 mod environment;
+mod inputs;
 mod javascript;
 mod python;
 mod rust;
@@ -211,6 +212,22 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_the_command_that_installs_it() {
+        let error = run_step(Command::new("no-such-clang"), "`apt-get install clang lld`").unwrap_err();
+        assert_eq!(error.to_string(), "there is no no-such-clang here: `apt-get install clang lld`");
+    }
+
+    #[test]
+    fn what_a_failed_program_says_is_the_error() {
+        let mut command = Command::new("bash");
+        command.args(["-c", "echo out; echo line 7: wrong >&2; exit 1"]);
+        let error = run_step(command, "").unwrap_err();
+        assert_eq!(error.to_string(), "the plugin does not build:\nline 7: wrong\nout");
+        let error = setup_failed("a thing", error).to_string();
+        assert_eq!(error, "a thing could not be installed:\nline 7: wrong\nout");
+    }
 
     #[test]
     fn what_stands_in_the_manifest_decides() {

@@ -390,7 +390,8 @@ impl Bench {
         let head = ["p50 µs", "× Rust", "fuel", "memory KiB", "component KiB", "machine code KiB"];
         println!("{:<12} {}", "language", head.map(|title| format!("{title:>16}")).concat());
         let others = [("javascript", &self.guests.javascript), ("python", &self.guests.python)];
-        for (language, guest) in [("rust", &Ok(self.guests.typed.clone()))].into_iter().chain(others) {
+        let rust = Ok(self.guests.typed.clone());
+        for (language, guest) in [("rust", &rust)].into_iter().chain(others) {
             let key = format!("{language}_over_rust");
             let guest = match guest {
                 Ok(guest) => guest,

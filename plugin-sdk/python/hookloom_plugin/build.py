@@ -8,6 +8,7 @@ Works in the plugin's folder, whose ``plugin.py`` it takes unless ``--source`` n
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,16 @@ import hookloom_plugin
 if {kind!r} not in hookloom_plugin._plugin:
     raise SystemExit("plugin.py has no function under @{kind}")
 {interface} = component.{interface}
-component.freeze()
+component.freeze({kind!r})
+"""
+
+# The compiler as a program. What went wrong is told as the plugin's own traceback; `/1/` is where it sees the plugin's folder.
+COMPILER = """\
+import sys, componentize_py
+try:
+    componentize_py.script()
+except AssertionError as error:
+    sys.exit(str(error).partition("\\n\\nCaused by")[0].replace('"/1/', '"').rstrip())
 """
 
 
@@ -41,12 +51,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         module = COMPONENT.format(kind=options.kind, interface=INTERFACES[options.kind])
         (Path(folder) / "hookloom_component.py").write_text(module)
-        command = [sys.executable, "-c", "import componentize_py; componentize_py.script()", "-d", HERE / "wit", "-w", options.kind]
+        command = [sys.executable, "-c", COMPILER, "-d", HERE / "wit", "-w", options.kind]
         # A stub ends the call where the language asks for a file, a clock or the network.
         command += ["componentize", "hookloom_component", "--stub-wasi", "-o", options.out]
         for path in (folder, options.source, HERE.parent):
             command += ["-p", path]
-        sys.exit(subprocess.run(command).returncode)
+        # The compiler's own backtrace says nothing about a plugin.
+        sys.exit(subprocess.run(command, env={**os.environ, "RUST_BACKTRACE": "0"}).returncode)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
                 Exit::Project
             }
             ToolchainError::NoCdylib { .. } | ToolchainError::Compile { .. } => Exit::Build,
-            ToolchainError::Setup { .. } | ToolchainError::Run { .. } => Exit::Tool,
+            ToolchainError::Missing { .. } | ToolchainError::Setup { .. } | ToolchainError::Run { .. } => Exit::Tool,
             ToolchainError::Read { .. } => Exit::Failed,
         });
     }

@@ -4,6 +4,7 @@
 //! `watch`; about one call: `run`, `replay`; about a gateway: `remote`, `push`, `logs`.
 
 mod bench;
+mod cache;
 mod check;
 mod component;
 mod logs;

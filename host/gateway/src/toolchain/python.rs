@@ -5,16 +5,20 @@
 //! it works offline.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Built, ToolchainError, built, lock, run_step, setup_failed};
+use super::inputs::Inputs;
+use super::{Built, ToolchainError, built, lock, run, run_step, setup_failed};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install python3 python3-venv`";
 
 /// The environment, where editors look for one.
 const ENVIRONMENT: &str = ".venv";
+
+/// A copy of what is installed, in the environment, written when the installation is complete.
+const INSTALLED: &str = "installed.txt";
 
 const REQUIREMENTS: &str = "requirements.txt";
 
@@ -32,10 +36,28 @@ pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result
     };
     let (environment, wasm) = (path(&project.dir.join(ENVIRONMENT))?, path(&project.component())?);
     install(&environment, &project.dir.join(REQUIREMENTS), progress)?;
+    let inputs = Inputs::of(project, &sdk(&environment)?, &environment.join(INSTALLED))?;
+    if inputs.are_built(project) {
+        return built(project);
+    }
+    progress("componentize-py");
     let mut command = Command::new(environment.join("bin/python"));
     command.args(["-m", "hookloom_plugin.build", "--kind", &project.kind.to_string(), "--out"]).arg(wasm);
     run_step(command_in(command, &project.dir), INSTALL)?;
+    inputs.record(project)?;
     built(project)
+}
+
+/// The folder of the SDK that the environment has, wherever it is linked from.
+fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
+    let mut command = Command::new(environment.join("bin/python"));
+    command.args(["-c", "import hookloom_plugin; print(hookloom_plugin.__path__[0])"]);
+    let (found, folder) = run(command, |_| ())?;
+    if !found {
+        let detail = format!("{REQUIREMENTS} names no `hookloom-plugin[build]`: add it");
+        return Err(ToolchainError::Setup { detail });
+    }
+    Ok(PathBuf::from(folder.trim_end()))
 }
 
 /// Makes the environment with the packages that `requirements` names, in the form of pip, unless it has them already.
@@ -48,7 +70,7 @@ pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut
     let _locked = lock(&environment.with_added_extension("lock"))?;
     let unreadable = |source| ToolchainError::Read { path: requirements.to_owned(), source };
     let wanted = fs::read_to_string(requirements).map_err(unreadable)?;
-    let installed = environment.join("installed.txt");
+    let installed = environment.join(INSTALLED);
     if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }

@@ -109,6 +109,7 @@ pub fn runtime_config(config: &Config) -> RuntimeConfig {
         stack_bytes: config.stack_bytes,
         compile_limits: config.compile_limits.clone(),
         instances_max: 1,
+        cache: super::cache::config(),
         ..RuntimeConfig::default()
     }
 }
