@@ -113,3 +113,67 @@ fn an_example_reads_as_its_template_does() {
     let filled = template.replace("{{KIND}}", "RESHAPER").replace("{{kind}}", "reshaper");
     assert_eq!(read("example-plugins/one-line/compile_flags.txt"), filled.replace("{{sdk}}", "../../plugin-sdk/c"));
 }
+
+/// Writes what it finds under each of some pointers, or `null`.
+const FINDER: &str = r#"
+#include <hookloom.h>
+
+static const char *pointers[] = {
+  "", "/list/0", "/list/1/deep", "/list/2", "/list/3", "/list/x", "/list/", "/a~1b/~0", "/twice", "/text/0", "/none", "/\303\251", "/",
+};
+
+hookloom_result hookloom_reshape(const hookloom_message *message) {
+  hookloom_writer found = {0};
+  const char *before = "{\"found\":[";
+  for (size_t index = 1; index < sizeof pointers / sizeof *pointers; index++) {
+    hookloom_text value;
+    hookloom_write(&found, before);
+    if (hookloom_find(message->payload, pointers[index], &value)) {
+      hookloom_write_text(&found, value);
+    } else {
+      hookloom_write(&found, "null");
+    }
+    before = ",";
+  }
+  hookloom_text whole, text;
+  if (!hookloom_find(message->payload, pointers[0], &whole) || whole.len != message->payload.len) {
+    return hookloom_broken("the empty pointer is the whole");
+  }
+  if (hookloom_find_string(message->payload, "/list/0", &text) || !hookloom_find_string(message->payload, "/text", &text)) {
+    return hookloom_broken("only strings are strings");
+  }
+  hookloom_write(&found, "],\"text\":");
+  hookloom_write_string(&found, text);
+  hookloom_write(&found, "}");
+  return hookloom_replaced(found.text);
+}
+"#;
+
+#[test]
+fn the_sdk_in_c_finds_values_and_undoes_escapes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("finder");
+    let new = NewProject { name: "finder", language: Language::C, kind: Kind::Reshaper, sdk: Sdk::Copied };
+    new.write(&dir).unwrap();
+    std::fs::write(dir.join("src/plugin.c"), FINDER).unwrap();
+    let runtime = hookloom_runtime::Runtime::new(hookloom_runtime::RuntimeConfig::default()).unwrap();
+    let plugin = runtime.compile(&plugins::project(&dir)).unwrap();
+    let payload = r#"{"list": [ 10 , {"deep":[1,"]}"]}, -2.5e3], "a/b":{"~":true}, "twice":1, "text":"\u0041\ud83d\ude00\ud83d \"\\\/\b\f\n\r\t\u001f", "\u00e9":"é", "tw\u0069ce":{ }, "":""}"#;
+    let message = hookloom_runtime::Message {
+        id: "msg_1".into(),
+        event_type: "message.inbound".into(),
+        created_at: "2026-01-01T00:00:00.000Z".into(),
+        origin: hookloom_runtime::Origin::Human,
+        medium: Some("sms".into()),
+        channels: vec!["support".into()],
+        payload: payload.into(),
+    };
+    let input = hookloom_runtime::Input::Reshape(message);
+    let limits = hookloom_runtime::Limits::default();
+    let report = plugin.call(&hookloom_runtime::Request { input, settings: "{}".into(), limits });
+    let hookloom_runtime::Outcome::Replaced(text) = &report.outcome else { panic!("{:?}", report.outcome) };
+    let found: Value = serde_json::from_str(text).unwrap();
+    let values = json!([10, [1, "]}"], -2500.0, null, null, null, true, {}, null, null, "é", ""]);
+    let expected = json!({ "found": values, "text": "A\u{1F600}\u{FFFD} \"\\/\u{8}\u{c}\n\r\t\u{1f}" });
+    assert_eq!(found, expected);
+}

@@ -23,7 +23,8 @@ use crate::cli::{
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What builds and editors write: folders and files that are not looked at, beside those whose name begins with a dot.
-const IGNORED: [&str; 6] = ["target", "build", "dist", "node_modules", "__pycache__", "Cargo.lock"];
+const IGNORED: [&str; 7] =
+    ["target", "build", "dist", "node_modules", "__pycache__", "Cargo.lock", "package-lock.json"];
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArguments {
