@@ -98,9 +98,9 @@ pub enum ToolchainError {
         #[source]
         source: io::Error,
     },
-    /// The component that cargo names can't be read.
-    #[error("read {}", path.display())]
-    Read {
+    /// A file of the project or of its build can't be read or written.
+    #[error("could not read or write {}", path.display())]
+    File {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -132,7 +132,7 @@ pub fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Toolch
 /// What a build that has ended well has made.
 fn built(project: &Project) -> Result<Built, ToolchainError> {
     let wasm = project.component();
-    let metadata = std::fs::metadata(&wasm).map_err(|source| ToolchainError::Read { path: wasm.clone(), source })?;
+    let metadata = std::fs::metadata(&wasm).map_err(|source| ToolchainError::File { path: wasm.clone(), source })?;
     Ok(Built { name: project.name.clone(), wasm, bytes: metadata.len() })
 }
 
@@ -173,13 +173,13 @@ fn setup_failed(what: &str, error: ToolchainError) -> ToolchainError {
 /// Locks a folder's installation, so that processes that build at the same time wait for each other.
 fn lock(path: &Path) -> Result<File, ToolchainError> {
     let locked = File::create(path).and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|source| ToolchainError::Read { path: path.to_owned(), source })
+    locked.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
 }
 
 /// The path with links resolved, as cargo prints paths; one that does not exist yet is only made absolute.
 fn absolute(path: &Path) -> Result<PathBuf, ToolchainError> {
     let resolved = path.canonicalize().or_else(|_| std::path::absolute(path));
-    resolved.map_err(|source| ToolchainError::Read { path: path.to_owned(), source })
+    resolved.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
 }
 
 /// Runs a command without input, hands on each line of its stderr as it comes, and returns success and stdout.

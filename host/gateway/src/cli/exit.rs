@@ -79,7 +79,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             }
             ToolchainError::NoCdylib { .. } | ToolchainError::Compile { .. } => Exit::Build,
             ToolchainError::Missing { .. } | ToolchainError::Setup { .. } | ToolchainError::Run { .. } => Exit::Tool,
-            ToolchainError::Read { .. } => Exit::Failed,
+            ToolchainError::File { .. } => Exit::Failed,
         });
     }
     if let Some(error) = cause.downcast_ref::<ClientError>() {

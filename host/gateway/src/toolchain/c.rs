@@ -45,7 +45,7 @@ const BUILD_FLAGS: [&str; 12] = [
 pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
     let wasm = absolute(&project.component())?;
     let folder = wasm.parent().expect("a component lies in the build folder");
-    fs::create_dir_all(folder).map_err(|source| ToolchainError::Read { path: folder.to_owned(), source })?;
+    fs::create_dir_all(folder).map_err(|source| ToolchainError::File { path: folder.to_owned(), source })?;
     let core = wasm.with_extension("core.wasm");
     let (flags, sdk) = flags(project)?;
     let mut sources = sources(&project.dir, Path::new("src"))?;
@@ -55,17 +55,17 @@ pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result
     let mut command = Command::new("clang");
     command.current_dir(&project.dir).args(flags).args(sources).args(BUILD_FLAGS).arg(&core);
     run_step(command, INSTALL)?;
-    let module = fs::read(&core).map_err(|source| ToolchainError::Read { path: core, source })?;
+    let module = fs::read(&core).map_err(|source| ToolchainError::File { path: core, source })?;
     let component = component(module, &project.kind.to_string())
         .map_err(|error| ToolchainError::Compile { diagnostics: format!("{error:#}") })?;
-    fs::write(&wasm, component).map_err(|source| ToolchainError::Read { path: wasm, source })?;
+    fs::write(&wasm, component).map_err(|source| ToolchainError::File { path: wasm, source })?;
     built(project)
 }
 
 /// The flags of `compile_flags.txt`, one a line, and the SDK's folder that they name.
 fn flags(project: &Project) -> Result<(Vec<String>, PathBuf), ToolchainError> {
     let path = project.dir.join(FLAGS);
-    let text = fs::read_to_string(&path).map_err(|source| ToolchainError::Read { path, source })?;
+    let text = fs::read_to_string(&path).map_err(|source| ToolchainError::File { path, source })?;
     let flags: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     let sdk = flags
         .iter()
@@ -82,7 +82,7 @@ fn flags(project: &Project) -> Result<(Vec<String>, PathBuf), ToolchainError> {
 /// The C sources of a folder, as paths from the project's, sorted: the same sources give the same component.
 fn sources(project: &Path, folder: &Path) -> Result<Vec<PathBuf>, ToolchainError> {
     let path = project.join(folder);
-    let unreadable = |source| ToolchainError::Read { path: path.clone(), source };
+    let unreadable = |source| ToolchainError::File { path: path.clone(), source };
     let names = fs::read_dir(&path).map_err(unreadable)?.map(|entry| entry.map(|entry| entry.file_name()));
     let names: Vec<_> = names.collect::<Result<_, _>>().map_err(unreadable)?;
     let mut sources: Vec<PathBuf> = names.into_iter().map(|name| folder.join(name)).collect();

@@ -23,7 +23,7 @@ impl Inputs {
     /// Of the project and its SDK, which may lie in it. `installed` says which packages are there.
     ///
     /// # Errors
-    /// `Read`.
+    /// `File`.
     pub(super) fn of(project: &Project, sdk: &Path, installed: &Path) -> Result<Inputs, ToolchainError> {
         let mut digest = Sha256::new();
         add(&mut digest, Path::new(""), installed)?;
@@ -45,10 +45,10 @@ impl Inputs {
     /// Notes that the component is built from them.
     ///
     /// # Errors
-    /// `Read`, if the note can't be written.
+    /// `File`, if the note can't be written.
     pub(super) fn record(&self, project: &Project) -> Result<(), ToolchainError> {
         let path = record(project);
-        fs::write(&path, &self.0).map_err(|source| ToolchainError::Read { path, source })
+        fs::write(&path, &self.0).map_err(|source| ToolchainError::File { path, source })
     }
 }
 
@@ -57,7 +57,7 @@ fn record(project: &Project) -> PathBuf {
 }
 
 fn add(digest: &mut Sha256, name: &Path, file: &Path) -> Result<(), ToolchainError> {
-    let bytes = fs::read(file).map_err(|source| ToolchainError::Read { path: file.to_owned(), source })?;
+    let bytes = fs::read(file).map_err(|source| ToolchainError::File { path: file.to_owned(), source })?;
     for part in [name.as_os_str().as_encoded_bytes(), &bytes] {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
@@ -67,7 +67,7 @@ fn add(digest: &mut Sha256, name: &Path, file: &Path) -> Result<(), ToolchainErr
 
 /// All files below a folder that a build may read, sorted.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, ToolchainError> {
-    let unreadable = |source| ToolchainError::Read { path: folder.to_owned(), source };
+    let unreadable = |source| ToolchainError::File { path: folder.to_owned(), source };
     let entries: Vec<fs::DirEntry> =
         fs::read_dir(folder).and_then(Iterator::collect::<io::Result<_>>).map_err(unreadable)?;
     let mut found = Vec::new();

@@ -32,7 +32,7 @@ const NO_VENV: [&str; 2] = ["ensurepip is not", "No module named venv"];
 pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
     // Absolute, since the program works in the project's folder, but with its links: an environment is known by the path of its python.
     let path = |path: &Path| {
-        std::path::absolute(path).map_err(|source| ToolchainError::Read { path: path.to_owned(), source })
+        std::path::absolute(path).map_err(|source| ToolchainError::File { path: path.to_owned(), source })
     };
     let (environment, wasm) = (path(&project.dir.join(ENVIRONMENT))?, path(&project.component())?);
     install(&environment, &project.dir.join(REQUIREMENTS), progress)?;
@@ -65,10 +65,10 @@ fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
 /// Paths in there are relative to its folder. Processes that install at the same time wait for each other.
 ///
 /// # Errors
-/// `Missing` without python3 or its `venv`; `Read` without `requirements`; `Setup` with pip's own words.
+/// `Missing` without python3 or its `venv`; `File` without `requirements`; `Setup` with pip's own words.
 pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
     let _locked = lock(&environment.with_added_extension("lock"))?;
-    let unreadable = |source| ToolchainError::Read { path: requirements.to_owned(), source };
+    let unreadable = |source| ToolchainError::File { path: requirements.to_owned(), source };
     let wanted = fs::read_to_string(requirements).map_err(unreadable)?;
     let installed = environment.join(INSTALLED);
     if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
@@ -89,7 +89,7 @@ pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut
     let folder = requirements.parent().unwrap_or(Path::new(""));
     run_step(command_in(fill, folder), INSTALL)
         .map_err(|error| setup_failed(&format!("what {} names", requirements.display()), error))?;
-    fs::write(&installed, wanted).map_err(|source| ToolchainError::Read { path: installed, source })
+    fs::write(&installed, wanted).map_err(|source| ToolchainError::File { path: installed, source })
 }
 
 /// An empty path is the folder that we are in.

@@ -152,7 +152,7 @@ fn built(artifact: &Artifact) -> Result<Built, ToolchainError> {
     let Some(wasm) = &artifact.wasm else {
         return Err(ToolchainError::NoCdylib { package: artifact.package.clone() });
     };
-    let metadata = std::fs::metadata(wasm).map_err(|source| ToolchainError::Read { path: wasm.clone(), source })?;
+    let metadata = std::fs::metadata(wasm).map_err(|source| ToolchainError::File { path: wasm.clone(), source })?;
     Ok(Built { name: artifact.package.clone(), wasm: wasm.clone(), bytes: metadata.len() })
 }
 
