@@ -52,8 +52,9 @@ fn folder() -> &'static Path {
 
 fn compare(path: &Path, generated: &[u8]) {
     if env::var_os("HOOKLOOM_BLESS").is_some() {
-        fs::create_dir_all(path.parent().expect("a file lies in a folder")).unwrap();
-        fs::write(path, generated).unwrap();
+        let folder = path.parent().expect("a file lies in a folder");
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(path, generated));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
     let found = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert!(found == generated, "{} is out of date: run this test with HOOKLOOM_BLESS=1", path.display());
