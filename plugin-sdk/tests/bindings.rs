@@ -1,13 +1,13 @@
-//! The checked-in bindings are what the generator makes of the contract today.
+//! The checked-in bindings, in Rust and in C, are what the generators make of the contract today.
 //!
 //! `HOOKLOOM_BLESS=1` writes them instead of comparing.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{env, fs};
 
 use wit_bindgen_core::wit_parser::Resolve;
-use wit_bindgen_core::{Files, WorldGenerator as _};
+use wit_bindgen_core::{Files, WorldGenerator};
 use wit_bindgen_rust::{Opts, WithOption};
 
 /// The worlds, each in a file of its name. `mapper` also has the interfaces that all share.
@@ -27,30 +27,55 @@ const DEFAULT_MEMBERS: [(&str, &str); 1] = [("hookloom:plugin/types@1.0.0/origin
 
 #[test]
 fn the_bindings_are_those_of_the_contract() {
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR"));
     for world in WORLDS {
-        let generated = generate(&sdk.join("../wit/v1.0"), world).unwrap();
-        let path = file_of(sdk, world);
-        if env::var_os("HOOKLOOM_BLESS").is_some() {
-            fs::write(&path, &generated).unwrap();
-        }
-        let found = fs::read_to_string(&path).unwrap();
-        assert!(found == generated, "{} is out of date: run this test with HOOKLOOM_BLESS=1", path.display());
+        let files = generate(Box::new(options(world).build()), world).unwrap();
+        let (_, generated) = files.iter().next().expect("the generator writes a file");
+        compare(&folder().join("src/bindings").join(world).with_extension("rs"), generated);
     }
 }
 
-fn file_of(sdk: &Path, world: &str) -> PathBuf {
-    sdk.join("src/bindings").join(world).with_extension("rs")
+#[test]
+fn the_bindings_for_c_are_those_of_the_contract() {
+    for world in WORLDS {
+        let files = generate(options_for_c().build(), world).unwrap();
+        let folder = folder().join("c/bindings").join(world);
+        for (name, generated) in files.iter() {
+            compare(&folder.join(name), generated);
+        }
+    }
 }
 
-fn generate(contract: &Path, world: &str) -> Result<String, Box<dyn Error>> {
+/// The SDK's folder.
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn compare(path: &Path, generated: &[u8]) {
+    if env::var_os("HOOKLOOM_BLESS").is_some() {
+        let folder = path.parent().expect("a file lies in a folder");
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(path, generated));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    let found = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(found == generated, "{} is out of date: run this test with HOOKLOOM_BLESS=1", path.display());
+}
+
+fn generate(mut generator: Box<dyn WorldGenerator>, world: &str) -> Result<Files, Box<dyn Error>> {
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(contract)?;
+    let (package, _) = resolve.push_path(folder().join("../wit/v1.0"))?;
     let world_id = resolve.select_world(&[package], Some(world))?;
     let mut files = Files::default();
-    options(world).build().generate(&mut resolve, world_id, &mut files)?;
-    let (_, contents) = files.iter().next().ok_or("the generator wrote no file")?;
-    Ok(String::from_utf8(contents.to_vec())?)
+    generator.generate(&mut resolve, world_id, &mut files)?;
+    Ok(files)
+}
+
+/// One name for both worlds, so that the SDK's own C speaks to either. The component's type comes from the contract when it is built.
+fn options_for_c() -> wit_bindgen_c::Opts {
+    wit_bindgen_c::Opts {
+        rename_world: Some("contract".to_owned()),
+        no_object_file: true,
+        ..wit_bindgen_c::Opts::default()
+    }
 }
 
 fn options(world: &str) -> Opts {

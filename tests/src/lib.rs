@@ -2,7 +2,6 @@
 
 pub mod client;
 pub mod gateway;
-pub mod javascript;
 pub mod node;
 pub mod plugins;
 pub mod postgres;

@@ -23,6 +23,15 @@ pub fn example(name: &str) -> Vec<u8> {
     component(BUILT.get_or_init(|| build(&root().join("example-plugins"), &names)), name)
 }
 
+/// The project in a folder, as a component.
+///
+/// # Panics
+/// If it can't be built: the message says what is missing and the command that installs it.
+pub fn project(dir: &Path) -> Vec<u8> {
+    let built = toolchain::build(dir, &mut |note| eprintln!("{note}")).unwrap_or_else(|error| panic!("{error}"));
+    std::fs::read(&built.wasm).unwrap_or_else(|error| panic!("{}: {error}", built.wasm.display()))
+}
+
 /// The plugin that misbehaves as its settings say: `{"mode": "trap" | "loop" | "memory" | …}`, see its source.
 ///
 /// # Panics

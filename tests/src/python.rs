@@ -3,11 +3,12 @@
 //! Needs python3 with `venv`, and on the first run PyPI; after that it works offline. Blocks.
 
 use std::{
-    fs::{self, File},
     io,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
+
+use hookloom::toolchain;
 
 /// The environment with what `requirements` names (one `package==version` a line), in a folder of the target directory that is
 /// called like the file.
@@ -17,22 +18,8 @@ use std::{
 pub fn environment(requirements: &Path) -> Result<PathBuf, String> {
     let name = requirements.file_stem().unwrap_or_default();
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python").join(name);
-    let wanted =
-        fs::read_to_string(requirements).map_err(|error| format!("read {}: {error}", requirements.display()))?;
-    let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    fs::create_dir_all(&target).map_err(told("make the folder of the environment"))?;
-    let lock = File::create(target.with_extension("lock")).map_err(told("lock the environment"))?;
-    lock.lock().map_err(told("lock the environment"))?;
-    let installed = target.join("installed.txt");
-    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
-        return Ok(target);
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&target))?;
-    run(Command::new(target.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-        .arg(requirements))?;
-    fs::write(&installed, wanted).map_err(told("note what is installed"))?;
-    Ok(target)
+    let installed = toolchain::install_python_packages(&target, requirements, &mut |note| eprintln!("{note}"));
+    installed.map(|()| target).map_err(|error| error.to_string())
 }
 
 /// Runs a program to its end.

@@ -9,9 +9,9 @@ use std::{
     process::Command,
 };
 
+use hookloom::toolchain;
 use hookloom_tests::{
     gateway::TestGateway,
-    javascript,
     python::{self, run},
     receiver::Receiver,
 };
@@ -52,8 +52,10 @@ async fn python_program(requirements: &str, name: &str) -> Command {
 
 /// Installs what the scripts need.
 async fn install() {
-    let installed = tokio::task::spawn_blocking(|| javascript::install(&folder())).await.unwrap();
-    installed.unwrap_or_else(|problem| panic!("{problem}"));
+    tokio::task::spawn_blocking(|| toolchain::install_npm_packages(&folder(), &mut |note| eprintln!("{note}")))
+        .await
+        .unwrap()
+        .unwrap_or_else(|problem| panic!("{problem}"));
 }
 
 fn script(name: &str) -> Command {

@@ -1,29 +1,179 @@
-//! The contract serves more languages than Rust: a JavaScript guest, built from the same WIT, goes through the gateway.
+//! The contract serves many languages: in each, new projects outside the repository become components, and what they make of an event
+//! and of a message is delivered.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use hookloom_tests::{gateway::TestGateway, javascript::build_javascript, plugins, receiver::Receiver};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use hookloom::project::{Kind, Language, sdk::Sdk, template::NewProject};
+use hookloom_tests::{client::text, gateway::TestGateway, plugins, receiver::Receiver};
 use serde_json::{Value, json};
 
-#[tokio::test]
-async fn a_javascript_reshaper_is_uploaded_and_reshapes() {
+/// A new mapper and a new reshaper, as components.
+fn build(folder: &Path, language: Language) -> [Vec<u8>; 2] {
+    [("order-mapper", Kind::Mapper), ("order-reshaper", Kind::Reshaper)].map(|(name, kind)| {
+        let dir: PathBuf = folder.join(name);
+        let new = NewProject { name, language, kind, sdk: Sdk::Copied };
+        new.write(&dir).unwrap_or_else(|error| panic!("{error}"));
+        plugins::project(&dir)
+    })
+}
+
+async fn check(language: Language) {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("plugin.wasm");
-    let (guest, wit) = (plugins::root().join("tests/guests/js"), plugins::root().join("wit/v1.0"));
-    build_javascript(&guest, &wit, "reshaper", &out).unwrap_or_else(|error| panic!("{error}"));
-    let component = std::fs::read(&out).unwrap();
+    let path = folder.path().to_owned();
+    let [mapper, reshaper] = tokio::task::spawn_blocking(move || build(&path, language)).await.unwrap();
 
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let tenant = gateway.tenant("acme").await;
-    let plugin = tenant.plugin("javascript", component, &json!({})).await;
+    let mapper = tenant.plugin("mapper", mapper, &json!({})).await;
+    let reshaper = tenant.plugin("reshaper", reshaper, &json!({})).await;
+    tenant
+        .rule(&json!({ "key": "thank-you", "name": "Thank you", "trigger": "job_completed", "needs": ["phone"] }))
+        .await;
+    let source = tenant.source(&json!({ "name": "Field service", "mapper": { "pluginId": mapper } })).await;
     let (endpoint, secret) = tenant.endpoint(&receiver.url("/hook"), &["*"]).await;
-    tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
-    let payload = json!({ "name": "Ann", "message": "Hi", "source": "Textchat" });
-    let message = tenant.publish("message.inbound", &payload).await;
+    tenant.bind_reshaper(&endpoint, &reshaper, "hold").await;
+
+    let payload = json!({ "event_type": "job_completed", "name": "Ada Jönes", "phone": "+441134960000", "email": "", "job": { "total": 120.5 } });
+    let accepted = tenant.client.post(&source, &payload).await;
+    let event = tenant.mapped(&text(&accepted.expect(202), "id")).await;
+    assert_eq!(event["matches"][0]["state"], "fired", "{event}");
+    let triggered = receiver.wait_for(1).await.remove(0);
+    triggered.verify(&secret).unwrap();
+    let body: Value = serde_json::from_str(&triggered.body).unwrap();
+    assert_eq!(body["rule"], "thank-you");
+    assert_eq!((&body["contact"]["name"], &body["contact"]["email"]), (&json!("Ada Jönes"), &Value::Null), "{body}");
+    assert_eq!(body["variables"], json!({ "job": { "total": 120.5 } }));
+
+    let chat = json!({ "name": "Ada \"Jönes\"", "message": "Hi\n\u{1F600}" });
+    let message = tenant.publish("message.inbound", &chat).await;
     tenant.delivered(&message, "delivered").await;
-    let received = receiver.received().remove(0);
+    let received = receiver.wait_for(2).await.remove(1);
     received.verify(&secret).unwrap();
     let body: Value = serde_json::from_str(&received.body).unwrap();
-    assert_ne!(body, payload, "it was reshaped");
-    let calls = tenant.client.get(&tenant.path(&format!("call?message={message}"))).await.expect(200);
-    assert_eq!(calls["data"][0]["outcome"], "replaced", "{calls}");
-    eprintln!("{} fuel, {} µs", calls["data"][0]["fuelUsed"], calls["data"][0]["durationUs"]);
+    assert_eq!(body, json!({ "text": "Ada \"Jönes\": Hi\n\u{1F600}" }));
+
+    let refused = tenant.client.post(&source, &json!({ "name": "Ada" })).await;
+    let event = tenant.mapped(&text(&refused.expect(202), "id")).await;
+    assert_eq!(event["state"], "rejected", "the sender's fault: {event}");
+}
+
+#[tokio::test]
+async fn a_new_project_in_rust_is_delivered_through_a_gateway() {
+    check(Language::Rust).await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_javascript_is_delivered_through_a_gateway() {
+    check(Language::Js).await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_python_is_delivered_through_a_gateway() {
+    check(Language::Python).await;
+}
+
+#[tokio::test]
+async fn a_new_project_in_c_is_delivered_through_a_gateway() {
+    check(Language::C).await;
+}
+
+/// Runs a program in a folder of the SDK, and shows what it says if it fails.
+fn run(command: &mut Command, folder: &str) {
+    let ran = hookloom_tests::python::run(command.current_dir(plugins::root().join("plugin-sdk").join(folder)));
+    ran.unwrap_or_else(|problem| panic!("{problem}"));
+}
+
+#[test]
+fn the_sdk_in_javascript_passes_its_own_tests() {
+    run(Command::new("node").args(["--test", "test/sdk.test.js"]), "js");
+}
+
+#[test]
+fn the_sdk_in_python_passes_its_own_tests() {
+    run(Command::new("python3").args(["-m", "unittest", "discover", "-s", "tests"]), "python");
+}
+
+#[test]
+fn the_packages_carry_the_published_contract() {
+    let read = |path: &str| std::fs::read_to_string(plugins::root().join(path)).unwrap();
+    for copy in ["plugin-sdk/js/wit/plugin.wit", "plugin-sdk/python/hookloom_plugin/wit/plugin.wit"] {
+        assert_eq!(read(copy), read("wit/v1.0/plugin.wit"), "{copy}: cp wit/v1.0/plugin.wit {copy}");
+    }
+}
+
+#[test]
+fn an_example_reads_as_its_template_does() {
+    // What a template fills in is by hand in an example.
+    let read = |path: &str| std::fs::read_to_string(plugins::root().join(path)).unwrap();
+    let template = read("host/gateway/src/project/template/c/any/compile_flags.txt");
+    let filled = template.replace("{{KIND}}", "RESHAPER").replace("{{kind}}", "reshaper");
+    assert_eq!(read("example-plugins/one-line/compile_flags.txt"), filled.replace("{{sdk}}", "../../plugin-sdk/c"));
+}
+
+/// Writes what it finds under each of some pointers, or `null`.
+const FINDER: &str = r#"
+#include <hookloom.h>
+
+static const char *pointers[] = {
+  "", "/list/0", "/list/1/deep", "/list/2", "/list/3", "/list/x", "/list/", "/a~1b/~0", "/twice", "/text/0", "/none", "/\303\251", "/",
+};
+
+hookloom_result hookloom_reshape(const hookloom_message *message) {
+  hookloom_writer found = {0};
+  const char *before = "{\"found\":[";
+  for (size_t index = 1; index < sizeof pointers / sizeof *pointers; index++) {
+    hookloom_text value;
+    hookloom_write(&found, before);
+    if (hookloom_find(message->payload, pointers[index], &value)) {
+      hookloom_write_text(&found, value);
+    } else {
+      hookloom_write(&found, "null");
+    }
+    before = ",";
+  }
+  hookloom_text whole, text;
+  if (!hookloom_find(message->payload, pointers[0], &whole) || whole.len != message->payload.len) {
+    return hookloom_broken("the empty pointer is the whole");
+  }
+  if (hookloom_find_string(message->payload, "/list/0", &text) || !hookloom_find_string(message->payload, "/text", &text)) {
+    return hookloom_broken("only strings are strings");
+  }
+  hookloom_write(&found, "],\"text\":");
+  hookloom_write_string(&found, text);
+  hookloom_write(&found, "}");
+  return hookloom_replaced(found.text);
+}
+"#;
+
+#[test]
+fn the_sdk_in_c_finds_values_and_undoes_escapes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("finder");
+    let new = NewProject { name: "finder", language: Language::C, kind: Kind::Reshaper, sdk: Sdk::Copied };
+    new.write(&dir).unwrap();
+    std::fs::write(dir.join("src/plugin.c"), FINDER).unwrap();
+    let runtime = hookloom_runtime::Runtime::new(hookloom_runtime::RuntimeConfig::default()).unwrap();
+    let plugin = runtime.compile(&plugins::project(&dir)).unwrap();
+    let payload = r#"{"list": [ 10 , {"deep":[1,"]}"]}, -2.5e3], "a/b":{"~":true}, "twice":1, "text":"\u0041\ud83d\ude00\ud83d \"\\\/\b\f\n\r\t\u001f", "\u00e9":"é", "tw\u0069ce":{ }, "":""}"#;
+    let message = hookloom_runtime::Message {
+        id: "msg_1".into(),
+        event_type: "message.inbound".into(),
+        created_at: "2026-01-01T00:00:00.000Z".into(),
+        origin: hookloom_runtime::Origin::Human,
+        medium: Some("sms".into()),
+        channels: vec!["support".into()],
+        payload: payload.into(),
+    };
+    let input = hookloom_runtime::Input::Reshape(message);
+    let limits = hookloom_runtime::Limits::default();
+    let report = plugin.call(&hookloom_runtime::Request { input, settings: "{}".into(), limits });
+    let hookloom_runtime::Outcome::Replaced(text) = &report.outcome else { panic!("{:?}", report.outcome) };
+    let found: Value = serde_json::from_str(text).unwrap();
+    let values = json!([10, [1, "]}"], -2500.0, null, null, null, true, {}, null, null, "é", ""]);
+    let expected = json!({ "found": values, "text": "A\u{1F600}\u{FFFD} \"\\/\u{8}\u{c}\n\r\t\u{1f}" });
+    assert_eq!(found, expected);
 }

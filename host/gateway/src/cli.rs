@@ -1,11 +1,11 @@
 //! The command line; a file a subcommand.
 //!
-//! Exit codes: 0 done · 1 it failed, the reason stands on standard error · 2 the arguments are wrong · 3 the plugin was
-//! refused or its call failed (`plugin check`, `plugin run`) · 4 a replayed call ended otherwise · 5 a replay file can't be
-//! used, or component, engine or architecture are not those of the recorded call (`plugin replay`).
+//! Exit codes stand in `exit`.
 
 mod backup;
+mod client;
 mod demo;
+pub mod exit;
 mod key;
 mod plugin;
 mod profile;
@@ -20,16 +20,9 @@ use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{Config, Postgres};
 
-/// Exit code for a plugin that was refused or failed.
-const PLUGIN_FAILED: u8 = 3;
-/// Exit code for a replayed call that ended otherwise.
-const REPLAY_DIFFERS: u8 = 4;
-/// Exit code for a replay that is no proof of anything: an unusable file, another component, engine or architecture.
-const REPLAY_MISMATCH: u8 = 5;
-
 /// Multi-tenant webhook gateway with tenant-supplied WebAssembly transforms.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None, after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 plugin refused or failed, 4 replay ended otherwise, 5 replay file unusable or not of this component and engine.")]
+#[command(version, about, long_about = None, after_help = exit::Exit::help())]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -57,7 +50,7 @@ enum Command {
     },
     /// Build the example plugins, start a gateway and a receiver, and show both directions on real input.
     Demo(demo::DemoArguments),
-    /// Build, check and run plugins.
+    /// Make, build, test and measure plugins, and bring them to a gateway.
     Plugin {
         #[command(subcommand)]
         command: plugin::PluginCommand,

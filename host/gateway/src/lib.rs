@@ -11,6 +11,7 @@
 //! - [`delivery`] signs, sends, records and schedules the next attempt.
 //! - [`store`] keeps everything; work resumes from it alone.
 //! - [`plugins`] runs tenants' code on `hookloom-runtime`, under each tenant's [`limits`]; [`toolchain`] builds it.
+//! - [`project`] is an author's folder: what its plugin is, and how a new one begins.
 //! - [`login`] takes tokens of the platform's own login.
 //! - [`sealing`] encrypts what is confidential in the store; [`reseal`] follows when its keys are rotated.
 //! - [`timing`] counts how long each stage takes.
@@ -38,6 +39,7 @@ pub mod login;
 pub mod pipeline;
 pub mod plugins;
 pub mod profile;
+pub mod project;
 pub mod quota;
 pub mod replay;
 pub mod reseal;

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             anstream::eprintln!("{}error:{} {error:#}", cli::style::ERROR, cli::style::RESET);
-            ExitCode::FAILURE
+            cli::exit::Exit::of(&error).into()
         }
     }
 }

@@ -1,46 +1,43 @@
-//! Builds Rust plugins into WebAssembly components, and sets up the compiler for that where it is missing.
+//! Builds plugins into WebAssembly components, in the language that their project names.
 //!
-//! Called by the command line (`plugin build`, `demo`) and by the test kit. All of it blocks, for seconds on a cold
-//! build and for a minute where std has to be compiled first: call it from `spawn_blocking`.
+//! Called by the command line (`plugin build`, `demo`, …) and by the test kit. All of it blocks, for seconds on a cold build and for
+//! minutes where a compiler has to be set up first: call it from `spawn_blocking`.
 //!
-//! Flow: [`setup`] runs `toolchain/setup-wasm-toolchain.sh`, which is compiled in and answers with the path of a
-//! `guest-cargo`; that builds; the artifacts are read from cargo's JSON messages (`artifact.rs`). It never touches the
-//! user's rustup or cargo folders, and a build inherits nothing of a cargo that may be running us (`environment.rs`).
+//! [`build`] is the one entry: it reads `plugin.toml` and hands on to the language's module. Nothing touches the user's own compilers
+//! or their folders, and a build inherits nothing of a cargo that may be running us (`environment.rs`). JavaScript and Python are built
+//! by a program of their SDK, with the tools that npm and pip put into the project's own folder.
 
-mod artifact;
+mod c;
 mod environment;
+mod inputs;
+mod javascript;
+mod python;
+mod rust;
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use artifact::Artifact;
 use thiserror::Error;
 
-/// What the script's last line begins with when it fails.
-const SETUP_ERROR: &str = "wasm toolchain: error: ";
+pub use self::javascript::install as install_npm_packages;
+pub use self::python::install as install_python_packages;
+pub use self::rust::{build_workspace, setup};
+use crate::project::{Language, Project, ProjectError};
 
-const SETUP_SCRIPT: &str = include_str!("toolchain/setup-wasm-toolchain.sh");
-
-/// Where a toolchain of one's own lies; see [`prefix`].
-const PREFIX_VARIABLE: &str = "HOOKLOOM_TOOLCHAIN_DIR";
-
-/// Cargo's rendered diagnostics are kept up to this many bytes; an author reads the first errors first.
+/// A compiler's diagnostics are kept up to this many bytes; an author reads the first errors first.
 const DIAGNOSTICS_BYTES_MAX: usize = 256 * 1024;
-
-/// Starts of the lines in which cargo tells what it is doing, after the blanks that align them.
-const STATUS_WORDS: [&str; 7] =
-    ["Updating ", "Locking ", "Downloading ", "Downloaded ", "Compiling ", "Blocking ", "Finished "];
 
 /// A plugin that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
-    /// The package's name.
+    /// The package's or project's name.
     pub name: String,
-    /// The component, in cargo's target folder.
+    /// The component, in cargo's target folder or the project's build folder.
     pub wasm: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
@@ -49,12 +46,15 @@ pub struct Built {
 /// Why a plugin could not be built.
 #[derive(Debug, Error)]
 pub enum ToolchainError {
-    /// The folder is no Rust crate.
-    #[error("there is no Cargo.toml in {}", dir.display())]
-    NoManifest {
+    /// The folder is no project.
+    #[error("there is neither plugin.toml nor Cargo.toml in {}: `hookloom plugin new NAME` makes a project", dir.display())]
+    NoProject {
         /// The folder.
         dir: PathBuf,
     },
+    /// The project's `plugin.toml` can't be used.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
     /// The crate builds, but not into a plugin.
     #[error("{package} builds no component: its Cargo.toml needs `[lib]` with `crate-type = [\"cdylib\"]`")]
     NoCdylib {
@@ -75,6 +75,14 @@ pub enum ToolchainError {
         /// What rustc and cargo say, as they print it, cut at 256 KiB.
         diagnostics: String,
     },
+    /// A program is missing that is not ours to install.
+    #[error("there is no {} here: {install}", program.display())]
+    Missing {
+        /// The program.
+        program: PathBuf,
+        /// The command that installs it.
+        install: &'static str,
+    },
     /// There is no compiler for WebAssembly, and none could be set up.
     #[error("{detail}")]
     Setup {
@@ -90,9 +98,9 @@ pub enum ToolchainError {
         #[source]
         source: io::Error,
     },
-    /// The component that cargo names can't be read.
-    #[error("read {}", path.display())]
-    Read {
+    /// A file of the project or of its build can't be read or written.
+    #[error("could not read or write {}", path.display())]
+    File {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -101,135 +109,77 @@ pub enum ToolchainError {
     },
 }
 
-/// Builds the Rust plugin crate in `dir` into a component, in the release profile.
+/// Builds the plugin project in `dir` into a component, for release.
 ///
-/// `progress` gets one-line notes of long work: what the toolchain's setup and cargo are doing.
+/// The language is what its `plugin.toml` says; a folder with a `Cargo.toml` and no `plugin.toml` is Rust. `progress` gets one-line
+/// notes of long work: what the set-up of a toolchain and the compiler are doing.
 ///
 /// # Errors
-/// [`ToolchainError`]; an author's mistake is `NoManifest`, `NoCdylib`, `Several` or `Compile`.
+/// [`ToolchainError`]; an author's mistake is `NoProject`, `Project`, `NoCdylib`, `Several` or `Compile`.
 pub fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
-    let manifest = manifest_of(dir)?;
-    let artifacts = run_cargo(dir, &manifest, &[], progress)?;
-    let own: Vec<&Artifact> = artifacts.iter().filter(|artifact| artifact.manifest == manifest).collect();
-    // A workspace without a package of its own has members only.
-    let candidates = if own.is_empty() { artifacts.iter().collect() } else { own };
-    let plugins: Vec<&Artifact> = candidates.iter().copied().filter(|artifact| artifact.wasm.is_some()).collect();
-    match plugins.as_slice() {
-        [plugin] => built(plugin),
-        [] => {
-            let package =
-                candidates.first().map_or_else(|| dir.display().to_string(), |artifact| artifact.package.clone());
-            Err(ToolchainError::NoCdylib { package })
-        }
-        several => Err(ToolchainError::Several {
-            dir: dir.to_owned(),
-            packages: several.iter().map(|artifact| artifact.package.clone()).collect(),
-        }),
+    if !Project::is_in(dir) {
+        return rust::build(dir, progress);
+    }
+    let project = Project::load(dir)?;
+    match project.language {
+        Language::Rust => rust::build(dir, progress),
+        Language::Js => javascript::build(&project, progress),
+        Language::Python => python::build(&project, progress),
+        Language::C => c::build(&project, progress),
     }
 }
 
-/// Builds several plugin crates of the workspace in `dir` in one cargo run; the result is in the order of `packages`.
-///
-/// # Errors
-/// As [`build`]; an unknown package is a `Compile` with cargo's words.
-pub fn build_workspace(
-    dir: &Path,
-    packages: &[&str],
-    progress: &mut dyn FnMut(&str),
-) -> Result<Vec<Built>, ToolchainError> {
-    let manifest = manifest_of(dir)?;
-    let artifacts = run_cargo(dir, &manifest, packages, progress)?;
-    packages
-        .iter()
-        .map(|package| {
-            let plugin = artifacts.iter().find(|artifact| artifact.package == *package && artifact.wasm.is_some());
-            plugin.map_or_else(|| Err(ToolchainError::NoCdylib { package: (*package).to_owned() }), built)
-        })
-        .collect()
+/// What a build that has ended well has made.
+fn built(project: &Project) -> Result<Built, ToolchainError> {
+    let wasm = project.component();
+    let metadata = std::fs::metadata(&wasm).map_err(|source| ToolchainError::File { path: wasm.clone(), source })?;
+    Ok(Built { name: project.name.clone(), wasm, bytes: metadata.len() })
 }
 
-/// Makes sure that plugins can be built from `dir`, and returns the cargo for them.
-///
-/// Takes a fraction of a second where all is there. Processes that do it at the same time wait for each other.
-/// `HOOKLOOM_WASM_TOOLCHAIN` (`auto`, `rustup`, `debian`) chooses how; the script's head tells what each means.
-///
-/// # Errors
-/// `Setup` with one line that says what to do, or `Run` where there is no bash.
-pub fn setup(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, ToolchainError> {
-    let mut command = Command::new("bash");
-    command.args(["-c", SETUP_SCRIPT, "setup-wasm-toolchain.sh", "--prefix"]).arg(prefix()?).current_dir(dir);
-    let mut last = String::new();
-    let (succeeded, stdout) = run(command, |line| {
-        let line = line.trim();
-        // The error itself is the caller's to tell, once.
-        if !line.starts_with(SETUP_ERROR) {
-            progress(line);
+/// Runs one program of a build; what it says is the error if it fails. `install` is the command that installs the program.
+fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainError> {
+    let mut diagnostics = String::new();
+    let (succeeded, stdout) = run(command, |line| note(&mut diagnostics, line)).map_err(|error| match error {
+        ToolchainError::Run { program, source } if source.kind() == io::ErrorKind::NotFound => {
+            ToolchainError::Missing { program, install }
         }
-        line.clone_into(&mut last);
+        other => other,
     })?;
-    let guest_cargo = stdout.trim();
-    if succeeded && !guest_cargo.is_empty() {
-        return Ok(PathBuf::from(guest_cargo));
+    if succeeded {
+        return Ok(());
     }
-    let detail = last.strip_prefix(SETUP_ERROR).unwrap_or(&last).to_owned();
-    Err(ToolchainError::Setup { detail })
+    stdout.lines().for_each(|line| note(&mut diagnostics, line));
+    Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() })
 }
 
-/// The folder of the toolchain: `$HOOKLOOM_TOOLCHAIN_DIR`, else `hookloom/wasm-toolchain` in `$XDG_CACHE_HOME` or `~/.cache`.
-fn prefix() -> Result<PathBuf, ToolchainError> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(prefix) = set(PREFIX_VARIABLE) {
-        return absolute(&prefix);
+/// Keeps a line of a compiler's, unless there is too much already.
+fn note(diagnostics: &mut String, line: &str) {
+    if diagnostics.len() + line.len() < DIAGNOSTICS_BYTES_MAX {
+        diagnostics.push_str(line);
+        diagnostics.push('\n');
     }
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let Some(cache) = cache else {
-        return Err(ToolchainError::Setup {
-            detail: format!("neither HOME nor {PREFIX_VARIABLE} is set: no place for a toolchain"),
-        });
-    };
-    absolute(&cache.join("hookloom").join("wasm-toolchain"))
 }
 
-fn manifest_of(dir: &Path) -> Result<PathBuf, ToolchainError> {
-    let manifest = absolute(dir)?.join("Cargo.toml");
-    if !manifest.is_file() {
-        return Err(ToolchainError::NoManifest { dir: dir.to_owned() });
+/// A failed step of an installation is no fault of the plugin's.
+fn setup_failed(what: &str, error: ToolchainError) -> ToolchainError {
+    match error {
+        ToolchainError::Compile { diagnostics } => {
+            ToolchainError::Setup { detail: format!("{what} could not be installed:\n{diagnostics}") }
+        }
+        other => other,
     }
-    Ok(manifest)
+}
+
+/// Locks a folder's installation, so that processes that build at the same time wait for each other.
+fn lock(path: &Path) -> Result<File, ToolchainError> {
+    let locked = File::create(path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
 }
 
 /// The path with links resolved, as cargo prints paths; one that does not exist yet is only made absolute.
 fn absolute(path: &Path) -> Result<PathBuf, ToolchainError> {
     let resolved = path.canonicalize().or_else(|_| std::path::absolute(path));
-    resolved.map_err(|source| ToolchainError::Read { path: path.to_owned(), source })
-}
-
-fn run_cargo(
-    dir: &Path,
-    manifest: &Path,
-    packages: &[&str],
-    progress: &mut dyn FnMut(&str),
-) -> Result<Vec<Artifact>, ToolchainError> {
-    let mut command = Command::new(setup(dir, progress)?);
-    command
-        .args(["build", "--release", "--target", "wasm32-unknown-unknown", "--message-format=json-render-diagnostics"])
-        .arg("--manifest-path")
-        .arg(manifest)
-        .args(packages.iter().flat_map(|package| ["--package", package]))
-        .current_dir(dir);
-    let mut diagnostics = String::new();
-    let (succeeded, stdout) = run(command, |line| {
-        if STATUS_WORDS.iter().any(|word| line.trim_start().starts_with(word)) {
-            progress(line.trim());
-        } else if diagnostics.len() + line.len() < DIAGNOSTICS_BYTES_MAX {
-            diagnostics.push_str(line);
-            diagnostics.push('\n');
-        }
-    })?;
-    if !succeeded {
-        return Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() });
-    }
-    Ok(artifact::parse(&stdout))
+    resolved.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
 }
 
 /// Runs a command without input, hands on each line of its stderr as it comes, and returns success and stdout.
@@ -257,13 +207,35 @@ fn run(mut command: Command, mut on_stderr: impl FnMut(&str)) -> Result<(bool, S
     Ok((status.success(), String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-fn built(artifact: &Artifact) -> Result<Built, ToolchainError> {
-    let Some(wasm) = &artifact.wasm else {
-        return Err(ToolchainError::NoCdylib { package: artifact.package.clone() });
-    };
-    let metadata = std::fs::metadata(wasm).map_err(|source| ToolchainError::Read { path: wasm.clone(), source })?;
-    Ok(Built { name: artifact.package.clone(), wasm: wasm.clone(), bytes: metadata.len() })
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_the_command_that_installs_it() {
+        let error = run_step(Command::new("no-such-clang"), "`apt-get install clang lld`").unwrap_err();
+        assert_eq!(error.to_string(), "there is no no-such-clang here: `apt-get install clang lld`");
+    }
+
+    #[test]
+    fn what_a_failed_program_says_is_the_error() {
+        let mut command = Command::new("bash");
+        command.args(["-c", "echo out; echo line 7: wrong >&2; exit 1"]);
+        let error = run_step(command, "").unwrap_err();
+        assert_eq!(error.to_string(), "the plugin does not build:\nline 7: wrong\nout");
+        let error = setup_failed("a thing", error).to_string();
+        assert_eq!(error, "a thing could not be installed:\nline 7: wrong\nout");
+    }
+
+    #[test]
+    fn what_stands_in_the_manifest_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("Cargo.toml"), "").unwrap();
+        fs::write(folder.path().join("plugin.toml"), "[plugin]\nname = \"a\"\n").unwrap();
+        let error = build(folder.path(), &mut |_| ()).unwrap_err();
+        assert!(matches!(&error, ToolchainError::Project(_)), "{error}");
+        assert!(error.to_string().contains("missing field `language`"), "{error}");
+    }
+}

@@ -15,9 +15,6 @@ mod cache;
 mod guests;
 #[path = "runtime/hand.rs"]
 mod hand;
-#[path = "../../../tests/src/javascript.rs"]
-#[cfg_attr(test, expect(unused_imports, reason = "its unit tests don't run here"))]
-mod javascript;
 #[path = "runtime/load.rs"]
 mod load;
 #[path = "runtime/peers.rs"]
@@ -38,7 +35,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hookloom_runtime::{Executor, ExecutorConfig, Limits, Outcome, Plugin, Request, Runtime, RuntimeConfig};
 use serde_json::{Value, json};
 
@@ -70,7 +67,7 @@ fn main() -> Result<()> {
     let guests = guests::build(&out)?;
     let bench = Bench::new(guests)?;
     let mut table = Table::default();
-    let sections: [(&str, Section); 11] = [
+    let sections: [(&str, Section); 12] = [
         ("calls", Bench::calls),
         ("forms", Bench::forms),
         ("echo", Bench::echo),
@@ -79,6 +76,7 @@ fn main() -> Result<()> {
         ("executor", Bench::executor),
         ("neighbor", Bench::neighbor),
         ("settings", Bench::settings),
+        ("languages", Bench::languages),
         ("peers", Bench::peers),
         ("cache", Bench::cache),
         ("ablation", Bench::ablation),
@@ -400,6 +398,41 @@ impl Bench {
             "us": rounds.median("1,000"),
         });
         table.record("distinct_1000_over_1", rounds.ratio("1,000", "one"), raw);
+        Ok(())
+    }
+
+    /// The same work in each language, beside Rust's.
+    fn languages(&self, table: &mut Table) -> Result<()> {
+        let runtime = Runtime::new(RuntimeConfig::default())?;
+        let head = ["p50 µs", "× Rust", "fuel", "memory KiB", "component KiB", "machine code KiB"];
+        println!("{:<12} {}", "language", head.map(|title| format!("{title:>16}")).concat());
+        let others = [("javascript", &self.guests.javascript), ("python", &self.guests.python)];
+        let rust = Ok(self.guests.typed.clone());
+        for (language, guest) in [("rust", &rust)].into_iter().chain(others) {
+            let key = format!("{language}_over_rust");
+            let guest = match guest {
+                Ok(guest) => guest,
+                Err(missing) => {
+                    table.skip(&key, &format!("{missing:#}"));
+                    continue;
+                }
+            };
+            let plugin = runtime.compile(&std::fs::read(guest)?)?;
+            let report = plugin.call(&self.event);
+            ensure!(matches!(report.outcome, Outcome::Replaced(_)), "{language}: {:?}", report.outcome);
+            let mut contenders =
+                [contender("rust", || self.typed.call(&self.event)), contender("this", || plugin.call(&self.event))];
+            let rounds = paired(&mut contenders, ROUNDS, SLICE);
+            let (us, ratio) = (rounds.median("this"), rounds.ratio("this", "rust"));
+            let sizes = [report.memory_peak_bytes, plugin.bytes_len() as u64, plugin.artefact_bytes() as u64];
+            let [memory, component, code] = sizes.map(|bytes| bytes / 1024);
+            let fuel = report.fuel_used;
+            println!("{language:<12} {us:>16.1}{ratio:>16.2}{fuel:>16}{memory:>16}{component:>16}{code:>16}");
+            let raw = json!({
+                "us": us, "fuel": fuel, "memory_kib": memory, "component_kib": component, "machine_code_kib": code,
+            });
+            table.record(&key, ratio, raw);
+        }
         Ok(())
     }
 

@@ -19,6 +19,7 @@ mod plain;
 mod prefetch;
 mod self_test;
 mod state;
+mod trace;
 mod unwrapped;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,6 +33,8 @@ use self::classify::Circumstances;
 pub(crate) use self::log::escape;
 pub(crate) use self::self_test::self_test;
 pub(crate) use self::state::CallState;
+pub use self::trace::{Measured, Profiled, Sample, Share};
+use self::trace::{Trace, Watched};
 pub(crate) use self::unwrapped::Unwrapped;
 use crate::bindings::Returned;
 use crate::plugin::{Form, Prepared, Wrapped};
@@ -39,17 +42,37 @@ use crate::{Failure, FailureCode, Input, Limits, Outcome, Report, Request};
 
 /// Runs `plugin` once. Never panics; blocks for at most about the deadline.
 pub(crate) fn run(plugin: &Prepared, request: &Request) -> Report {
+    run_watched(plugin, request, Watched::Nothing).0
+}
+
+/// As [`run`], and measures where the time and the fuel go.
+pub(crate) fn measure(plugin: &Prepared, request: &Request) -> Measured {
+    match run_watched(plugin, request, Watched::Crossings) {
+        (report, Some(trace)) => trace.into_measured(report, request.limits.fuel),
+        (report, None) => Measured::not_run(report),
+    }
+}
+
+/// As [`run`], and looks at each tick where the plugin's code is.
+pub(crate) fn profile(plugin: &Prepared, request: &Request) -> Profiled {
+    match run_watched(plugin, request, Watched::Places) {
+        (report, Some(trace)) => trace.into_profiled(report),
+        (report, None) => Profiled { report, samples: Vec::new() },
+    }
+}
+
+fn run_watched(plugin: &Prepared, request: &Request, watched: Watched) -> (Report, Option<Trace>) {
     let start = Instant::now();
-    let report = catch_unwind(AssertUnwindSafe(|| match admit(plugin, request) {
+    let ended = catch_unwind(AssertUnwindSafe(|| match admit(plugin, request) {
         Ok(()) => {
             prefetch::prefetch(plugin);
-            attempt(plugin, request, start)
+            attempt(plugin, request, start, watched)
         }
-        Err(failure) => Report::not_run(failure),
+        Err(failure) => (Report::not_run(failure), None),
     }));
-    let mut report = report.unwrap_or_else(|panic| Report::not_run(host_panic(&*panic)));
+    let (mut report, trace) = ended.unwrap_or_else(|panic| (Report::not_run(host_panic(&*panic)), None));
     report.duration = start.elapsed();
-    report
+    (report, trace)
 }
 
 /// Refuses what needs no instance to be refused.
@@ -70,13 +93,13 @@ fn admit(plugin: &Prepared, request: &Request) -> Result<(), Failure> {
 }
 
 /// Makes the sandbox, runs the guest in it, takes the sandbox down.
-fn attempt(plugin: &Prepared, request: &Request, start: Instant) -> Report {
+fn attempt(plugin: &Prepared, request: &Request, start: Instant, watched: Watched) -> (Report, Option<Trace>) {
     let limits = effective_limits(plugin, &request.limits);
     // Given back when everything else of the call is.
-    let Some(_slot) = plugin.slots().take() else { return Report::not_run(busy()) };
-    let mut store = match new_store(plugin, request, &limits, start) {
+    let Some(_slot) = plugin.slots().take() else { return (Report::not_run(busy()), None) };
+    let mut store = match new_store(plugin, request, &limits, start, watched) {
         Ok(store) => store,
-        Err(error) => return Report::not_run(Failure::new(FailureCode::Internal, format!("{error:#}"))),
+        Err(error) => return (Report::not_run(Failure::new(FailureCode::Internal, format!("{error:#}"))), None),
     };
     let returned = match &plugin.form {
         Form::Component(form) => form.adapter.enter(form, &mut store, &request.input),
@@ -91,16 +114,14 @@ fn attempt(plugin: &Prepared, request: &Request, start: Instant) -> Report {
         .unwrap_or_else(Outcome::Failed);
     let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0).min(limits.fuel);
     let memory_peak_bytes = store.data().meter.memory.peak();
-    let logs = store.into_data().log.into_logs();
-    Report { outcome, fuel_used, duration: Duration::ZERO, memory_peak_bytes, logs }
+    let CallState { log, trace, .. } = store.into_data();
+    let logs = log.into_logs();
+    (Report { outcome, fuel_used, duration: Duration::ZERO, memory_peak_bytes, logs }, trace.map(|trace| *trace))
 }
 
 fn circumstances<'a>(plugin: &Prepared, limits: &'a Limits, start: Instant) -> Circumstances<'a> {
-    let offset = match &plugin.form {
-        Form::Component(_) => 0,
-        Form::Module(form) => form.offset,
-    };
-    Circumstances { limits, elapsed: start.elapsed(), stack_bytes: plugin.shared.config.stack_bytes, offset }
+    let (elapsed, offset) = (start.elapsed(), plugin.form.offset());
+    Circumstances { limits, elapsed, stack_bytes: plugin.shared.config.stack_bytes, offset }
 }
 
 fn busy() -> Failure {
@@ -123,26 +144,36 @@ fn new_store(
     request: &Request,
     limits: &Limits,
     start: Instant,
+    watched: Watched,
 ) -> wasmtime::Result<Store<CallState>> {
     // A deadline beyond what the clock can express is none.
     let deadline = start.checked_add(limits.deadline);
-    let state = CallState::new(limits, Arc::clone(&request.settings), deadline, plugin.wide_strings);
+    let mut state = CallState::new(limits, Arc::clone(&request.settings), deadline, plugin.wide_strings);
+    if watched != Watched::Nothing {
+        state.trace = Some(Box::new(Trace::new(start, plugin.form.offset())));
+    }
     let mut store = Store::try_new(plugin.engine(), state)?;
     store.limiter(|state| &mut state.meter);
     store.set_fuel(limits.fuel)?;
-    if let Form::Component(_) = plugin.form {
+    if watched == Watched::Crossings {
+        store.call_hook(Trace::on_crossing);
+    } else if let Form::Component(_) = plugin.form {
         // A core module's result is copied by us, within the same bound.
         store.call_hook(CallState::on_crossing);
     }
     let tick = plugin.shared.config.epoch_tick;
-    store.set_epoch_deadline(ticks(limits.deadline, tick));
+    let looks = watched == Watched::Places;
+    let next = move |left| if looks { 1 } else { ticks(left, tick) };
+    store.set_epoch_deadline(next(limits.deadline));
     // Ticks come early or late with the load of the machine, so the clock has the last word.
-    store.epoch_deadline_callback(move |store| {
+    store.epoch_deadline_callback(move |mut store| {
+        if looks {
+            Trace::look(&mut store);
+        }
         let left = store.data().deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         match left {
             Some(Duration::ZERO) => Err(Trap::Interrupt.into()),
-            Some(left) => Ok(UpdateDeadline::Continue(ticks(left, tick))),
-            None => Ok(UpdateDeadline::Continue(u64::from(u32::MAX))),
+            left => Ok(UpdateDeadline::Continue(next(left.unwrap_or(Duration::MAX)))),
         }
     });
     Ok(store)

@@ -74,6 +74,11 @@ pub(crate) fn compile(shared: &Arc<Shared>, bytes: &[u8]) -> Result<Compiled, Co
     }
 }
 
+/// All that is wrong with a component as far as its structure tells; what only compiling it tells is missing.
+pub(crate) fn objections(shared: &Shared, bytes: &[u8]) -> Vec<CompileError> {
+    structure::objections(bytes, &shared.config)
+}
+
 /// Checks, compiles and prepares a component that is not in the cache.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ use self::memory::Memories;
 use crate::cache::{Cache, CacheConfig, CacheCounters, CacheError, Found};
 use crate::call::CallState;
 use crate::compile::{Attempt, ChildCompiler, CompileLimits, Compiler};
-use crate::{CompileError, Digest, Failure, Limits, ObserverHandle, Plugin, bindings, compile};
+use crate::{CompileError, Digest, Failure, Frame, Limits, ObserverHandle, Plugin, bindings, compile};
 
 /// The largest [`RuntimeConfig::stack_bytes`]: a call runs on the caller's thread, whose stack must hold it.
 pub const STACK_BYTES_MAX: usize = 1 << 20;
@@ -43,6 +43,9 @@ pub(crate) const TABLES_MAX: u32 = 24;
 /// Frames of a backtrace: enough to find a place, bounded since each is looked up in the guest's debug information.
 pub(crate) const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize =
     std::num::NonZeroUsize::new(16).expect("16 is not zero");
+
+/// Frames of a sample of a profile: interpreters nest deeply.
+const PROFILE_FRAMES_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).expect("256 is not zero");
 
 /// Fuel for `memory.grow`, and for each page that it asks for: the most that the engine can be told. A page costs the host a
 /// system call, a page fault or more, and clearing 64 KiB afterwards.
@@ -100,6 +103,8 @@ pub struct RuntimeConfig {
     pub compiler: Compiler,
     /// Where compiled components are kept. Default: nowhere.
     pub cache: Option<CacheConfig>,
+    /// Whether backtraces have up to 256 frames instead of 16, for [`Plugin::profile`]. Default: false.
+    pub profiling: bool,
     /// Runs every plugin as the component that it is, also where its core module alone would do. Default: false. Nothing but the time of
     /// a call depends on it, and tests hold that against it.
     #[doc(hidden)]
@@ -233,6 +238,12 @@ impl Runtime {
         self.compile_checked(bytes, |_| Ok(()))
     }
 
+    /// All that [`Runtime::compile`] has against a component before it compiles it, the coarsest first, where that tells only the
+    /// first. A component without objections may still be refused: for the types of its exports, for example.
+    pub fn objections(&self, bytes: &[u8]) -> Vec<CompileError> {
+        compile::objections(&self.shared, bytes)
+    }
+
     /// As [`Runtime::compile`], and has `check` look at the plugin before the cache keeps it: whether it starts under its tenant's limits
     /// ([`Plugin::self_test`]), for example. What fails the check is not kept.
     ///
@@ -309,6 +320,20 @@ impl Runtime {
         }
         Ok(())
     }
+
+    /// For each frame its lines, innermost first: the places in the author's sources as far as `component` has debug information, else
+    /// the name alone. As [`Runtime::symbolicate`], for the samples of [`Plugin::profile`].
+    ///
+    /// # Errors
+    /// [`CompileError::Limit`] and [`CompileError::Compiler`].
+    pub fn describe(&self, component: &[u8], frames: &[Frame]) -> Result<Vec<Vec<String>>, CompileError> {
+        let places = compile::symbolicate(&self.shared, component, frames)?;
+        let lines = |(frame, lines): (&Frame, Vec<String>)| match lines.is_empty() {
+            true => vec![frame.shown_name()],
+            false => lines,
+        };
+        Ok(frames.iter().zip(places).map(lines).collect())
+    }
 }
 
 impl ChildCompiler {
@@ -347,6 +372,7 @@ impl Default for RuntimeConfig {
             compile_limits: CompileLimits::default(),
             compiler: Compiler::default(),
             cache: None,
+            profiling: false,
             keep_wrapped: false,
         }
     }
@@ -418,6 +444,9 @@ pub(crate) fn fingerprint(engine: &Engine) -> [u8; 32] {
 fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
     let mut engine = code_config(class);
     engine.max_wasm_stack(config.stack_bytes);
+    if config.profiling {
+        engine.wasm_backtrace_max_frames(Some(PROFILE_FRAMES_MAX));
+    }
     match class {
         Class::Program => engine.with_host_memory(Arc::new(Memories::new(config.instances_max))),
         Class::Snapshot => engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config))),

@@ -13,7 +13,7 @@ use crate::bindings::Adapter;
 use crate::call::{self, CallState, Unwrapped};
 use crate::engine::{Class, Shared, Slots};
 use crate::observer::ObserverHandle;
-use crate::{Digest, Report, Request};
+use crate::{Digest, Measured, Profiled, Report, Request};
 
 /// A compiled plugin. Cheap to clone; clones share the compiled code.
 #[derive(Clone)]
@@ -78,6 +78,14 @@ impl Form {
         match self {
             Form::Component(form) => form.reshape.is_some(),
             Form::Module(form) => form.reshapes(),
+        }
+    }
+
+    /// Where the code that the engine was given lies in the component.
+    pub(crate) fn offset(&self) -> u64 {
+        match self {
+            Form::Component(_) => 0,
+            Form::Module(form) => form.offset,
         }
     }
 }
@@ -160,6 +168,20 @@ impl Plugin {
     /// Blocks for at most about the deadline. Never panics; every end, also a failure of the host, is in the report.
     pub fn call(&self, request: &Request) -> Report {
         call::run(&self.inner, request)
+    }
+
+    /// As [`Plugin::call`], and tells where the time and the fuel went. Outcome and fuel are those of any call; the time is a little
+    /// longer, by the looks at the clock.
+    pub fn measure(&self, request: &Request) -> Measured {
+        call::measure(&self.inner, request)
+    }
+
+    /// As [`Plugin::call`], and tells where the plugin's code was at each tick of [`crate::RuntimeConfig::epoch_tick`]: a profile by
+    /// samples, of as many calls as it takes. Set [`crate::RuntimeConfig::profiling`] too, so that deep stacks are seen whole.
+    ///
+    /// Samples are taken where a function is entered or a loop goes round. Time in the host has none.
+    pub fn profile(&self, request: &Request) -> Profiled {
+        call::profile(&self.inner, request)
     }
 }
 

@@ -4,7 +4,6 @@
 //! the published Standard Webhooks library, sets a tenant up through the API, and tells what happens to one inbound
 //! event and five messages. Then it stays up, unless `--once` asks for the verdict alone.
 
-mod client;
 mod receiver;
 mod story;
 mod system;
@@ -14,7 +13,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::In
 
 use anyhow::Context as _;
 
-use super::style::{DIM, GOOD, HEADING, RESET};
+use super::{
+    client::Client,
+    style::{DIM, GOOD, HEADING, RESET},
+};
 use crate::{
     api::auth::NewKey,
     cli::serve::StopSignals,
@@ -24,7 +26,7 @@ use crate::{
     store::resource::Role,
     toolchain::{self, Built},
 };
-use client::Client;
+
 use receiver::Receiver;
 use tenant::Tenant;
 

@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use hookloom_runtime::{Input, Limits, Message, Origin, Request};
 
-use crate::javascript::build_javascript;
 use crate::reshape;
 
 /// The guests as components.
@@ -17,7 +16,9 @@ pub struct Guests {
     pub echo: PathBuf,
     pub burner: PathBuf,
     /// The one in JavaScript, or what is missing for it.
-    pub javascript: Result<PathBuf, String>,
+    pub javascript: Result<PathBuf>,
+    /// The one in Python, or what is missing for it.
+    pub python: Result<PathBuf>,
 }
 
 /// The smallest reshaper: gives back what it got, in the memory where it lies.
@@ -66,6 +67,7 @@ pub fn build(out: &Path) -> Result<Guests> {
         echo: write(&target.join("echo.wasm"), ECHO)?,
         burner: write(&target.join("burner.wasm"), BURNER)?,
         javascript: javascript(&target.join("javascript.wasm")),
+        python: python(&target.join("python"), &target.join("python.wasm")),
     })
 }
 
@@ -95,19 +97,45 @@ pub fn event() -> Request {
     request(reshape::EVENT)
 }
 
-/// The source of the guest in JavaScript.
+/// The work in JavaScript, without the SDK.
 pub fn script() -> PathBuf {
-    here().join("benches/guests/js/plugin.js")
+    here().join("benches/guests/js/transform.js")
 }
 
-fn javascript(out: &Path) -> Result<PathBuf, String> {
-    let built = build_javascript(&here().join("benches/guests/js"), &here().join("../../wit/v1.0"), "reshaper", out);
-    built.map(|()| out.to_owned()).map_err(|error| error.to_string())
+/// A guest in JavaScript, built by the SDK's own program.
+fn javascript(out: &Path) -> Result<PathBuf> {
+    let sdk = here().join("../../plugin-sdk/js");
+    let mut npm = Command::new("npm");
+    run(npm.args(["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&sdk))?;
+    let mut builder = Command::new("node");
+    builder.arg(sdk.join("build.js")).args(["--kind", "reshaper", "--entry", "plugin.js", "--out"]).arg(out);
+    run(builder.current_dir(here().join("benches/guests/js")))?;
+    Ok(out.to_owned())
+}
+
+/// A guest in Python, built by the SDK's own program in an environment of its own.
+fn python(environment: &Path, out: &Path) -> Result<PathBuf> {
+    let python = environment.join("bin/python");
+    run(Command::new("python3").args(["-m", "venv"]).arg(environment))?;
+    let sdk = here().join("../../plugin-sdk/python").canonicalize()?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--editable"])
+        .arg(format!("{}[build]", sdk.display())))?;
+    let mut builder = Command::new(&python);
+    builder.args(["-m", "hookloom_plugin.build", "--kind", "reshaper", "--out"]).arg(out);
+    run(builder.current_dir(here().join("benches/guests/python")))?;
+    Ok(out.to_owned())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// The cargo for guests, set up where it is missing.
 fn toolchain() -> Result<PathBuf> {
-    let script = here().join("../gateway/src/toolchain/setup-wasm-toolchain.sh");
+    let script = here().join("../gateway/src/toolchain/rust/setup-wasm-toolchain.sh");
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     let prefix = std::env::var_os("HOOKLOOM_TOOLCHAIN_DIR").map(PathBuf::from);

@@ -10,7 +10,7 @@ use crate::guests::{Guests, extism, here, script};
 
 /// What `bench-peers` found out: a table of all peers and ours. What is missing for it is in the error.
 pub fn run(guests: &Guests, folder: &Path) -> Result<Value> {
-    let javascript = guests.javascript.as_ref().map_err(|missing| anyhow::anyhow!("{missing}"))?;
+    let javascript = guests.javascript.as_ref().map_err(|missing| anyhow::anyhow!("{missing:#}"))?;
     std::fs::create_dir_all(folder).context("make the folder of the peers' guests")?;
     let extism = extism(folder)?;
     let named = [

@@ -55,7 +55,8 @@ impl Frame {
         places.iter().map(line).collect()
     }
 
-    fn shown_name(&self) -> String {
+    /// Its name, or its number where it has none.
+    pub(crate) fn shown_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| format!("function {}", self.function))
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::classify;
+use super::trace::Watched;
 use super::{busy, circumstances, effective_limits, host_panic, new_store};
 use crate::plugin::{Form, Prepared};
 use crate::{Failure, FailureCode, Input, Limits, Message, Origin, Request};
@@ -24,7 +25,7 @@ fn start(plugin: &Prepared, limits: &Limits) -> Result<(), Failure> {
     let request = Request { input: nothing(), settings: Arc::from("{}"), limits: limits.clone() };
     let internal = |error: wasmtime::Error| Failure::new(FailureCode::Internal, format!("{error:#}"));
     let Some(_slot) = plugin.slots().take() else { return Err(busy()) };
-    let mut store = new_store(plugin, &request, &limits, start).map_err(internal)?;
+    let mut store = new_store(plugin, &request, &limits, start, Watched::Nothing).map_err(internal)?;
     let instantiated = match &plugin.form {
         Form::Component(form) => form.instance_pre.instantiate(&mut store).map(drop),
         Form::Module(form) => form.instantiate(&mut store).map(drop),

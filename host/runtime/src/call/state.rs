@@ -11,6 +11,7 @@ use wasmtime::{AsContextMut, CallHook, ResourceLimiter, StoreContextMut, Trap};
 
 use super::canonical::{self, Guest, Pair};
 use super::log::LogBook;
+use super::trace::Trace;
 use crate::{Limits, LogLevel};
 
 /// The state of one call.
@@ -26,6 +27,8 @@ pub(crate) struct CallState {
     pub(crate) guest: Option<Guest>,
     /// Whether such an instance may call the host just now.
     pub(crate) may_leave: bool,
+    /// What was seen of the call, where it is watched.
+    pub(crate) trace: Option<Box<Trace>>,
     settings: Arc<str>,
     host_calls: u32,
     host_calls_max: u32,
@@ -88,6 +91,7 @@ impl CallState {
             instantiated: false,
             guest: None,
             may_leave: true,
+            trace: None,
             settings,
             host_calls: 0,
             host_calls_max: limits.host_calls_max,

@@ -52,21 +52,30 @@ pub(crate) struct Structure {
 pub(crate) fn check(bytes: &[u8], config: &RuntimeConfig) -> Result<Structure, CompileError> {
     check_beginning(bytes, config.component_bytes_max)?;
     let outline = outline(bytes, &config.compile_limits)?;
-    if outline.several_components {
-        return Err(CompileError::SeveralComponents);
+    if let Some(first) = outline.objections(config).into_iter().next() {
+        return Err(first);
     }
+    let contract = outline.contract().ok_or(CompileError::NoExport)?.to_owned();
     let needs = outline.needs();
-    needs.check(&config.limits_max)?;
-    check_versions(&outline)?;
-    check_imports(&outline)?;
-    let contract = outline.exports.iter().find_map(|name| {
-        let (interface, version) = split(name)?;
-        matches!(interface, "mapping" | "reshaping").then(|| version.to_owned())
-    });
-    let contract = contract.ok_or(CompileError::NoExport)?;
     let Outline { wide_strings, debug_info, .. } = outline;
     let unwrapped = outline.unwrapped.filter(|_| !config.keep_wrapped);
     Ok(Structure { contract, wide_strings, debug_info, needs, unwrapped })
+}
+
+/// All that is wrong with `bytes` as far as their structure tells, the coarsest first.
+pub(crate) fn objections(bytes: &[u8], config: &RuntimeConfig) -> Vec<CompileError> {
+    let mut found = Vec::new();
+    match check_beginning(bytes, config.component_bytes_max) {
+        // Its author wants to know the rest too.
+        Err(error @ CompileError::TooLarge { .. }) => found.push(error),
+        Err(error) => return vec![error],
+        Ok(()) => {}
+    }
+    match outline(bytes, &config.compile_limits) {
+        Ok(outline) => found.extend(outline.objections(config)),
+        Err(error) => found.push(error),
+    }
+    found
 }
 
 /// What can be told from the first bytes.
@@ -200,6 +209,25 @@ fn outline(bytes: &[u8], limits: &CompileLimits) -> Result<Outline, CompileError
 }
 
 impl Outline {
+    /// All that is wrong, the coarsest first.
+    fn objections(&self, config: &RuntimeConfig) -> Vec<CompileError> {
+        if self.several_components {
+            // Of which of them would the rest be?
+            return vec![CompileError::SeveralComponents];
+        }
+        let contract = self.contract().ok_or(CompileError::NoExport).map(drop);
+        let checks = [self.needs().check(&config.limits_max), check_versions(self), check_imports(self), contract];
+        checks.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// The version of the contract that its exports name.
+    fn contract(&self) -> Option<&str> {
+        self.exports.iter().find_map(|name| {
+            let (interface, version) = split(name)?;
+            matches!(interface, "mapping" | "reshaping").then_some(version)
+        })
+    }
+
     /// Notes what a section says. `depth` is 0 in the component itself, more in what is nested in it.
     fn read(&mut self, payload: &Payload<'_>, depth: usize) -> Result<(), CompileError> {
         match payload {
@@ -427,6 +455,23 @@ mod tests {
 
     fn check_text(text: &str) -> Result<Structure, CompileError> {
         check(&wat::parse_str(text).unwrap())
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let text = r#"(component
+            (import "wasi:cli/environment@0.2.0" (instance))
+            (import "hookloom:plugin/host@9.0.0" (instance)))"#;
+        let bytes = wat::parse_str(text).unwrap();
+        let codes = |config: &RuntimeConfig| -> Vec<&str> {
+            objections(&bytes, config).iter().map(CompileError::code).collect()
+        };
+        let config = RuntimeConfig::default();
+        assert_eq!(codes(&config), ["unknown_contract", "forbidden_imports", "no_export"]);
+        let small = RuntimeConfig { component_bytes_max: 8, ..RuntimeConfig::default() };
+        assert_eq!(codes(&small)[..2], ["component_too_large", "unknown_contract"]);
+        assert_eq!(check(&bytes).unwrap_err().code(), "unknown_contract", "an upload is told the first");
+        assert_eq!(objections(b"", &config), [CompileError::Empty]);
     }
 
     fn exporting(interface: &str) -> String {

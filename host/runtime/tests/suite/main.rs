@@ -15,4 +15,5 @@ mod limits;
 mod logs;
 mod observer;
 mod output;
+mod watched;
 mod wiring;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{client::Client, receiver::Receiver, system::SYSTEM};
-use crate::{clock::Minter, id::AppId, toolchain::Built};
+use super::{receiver::Receiver, system::SYSTEM};
+use crate::{cli::client::Client, clock::Minter, id::AppId, toolchain::Built};
 
 /// A tenant that is ready for both directions.
 pub struct Tenant {
@@ -80,7 +80,8 @@ impl Tenant {
             "condition": "contact.phone.startsWith('+1')",
             "needs": ["phone"],
         });
-        self.client.post(&self.path("rule"), &rule).await.map(drop)
+        self.client.post(&self.path("rule"), &rule).await?;
+        Ok(())
     }
 
     async fn source(&self, mapper: &str) -> anyhow::Result<String> {

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{
-        PLUGIN_FAILED, REPLAY_DIFFERS, REPLAY_MISMATCH,
+        exit::Exit,
         style::{DIM, ERROR, GOOD, HEADING, RESET},
     },
     comparison::{Bounds, Change, Difference, compare},
@@ -111,7 +111,7 @@ pub fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         Ok(plugin) => plugin,
         Err(error) => {
             anstream::eprintln!("{ERROR}refused{RESET} [{}]: {error}", error.code());
-            return Ok(ExitCode::from(PLUGIN_FAILED));
+            return Ok(Exit::PluginRefused.into());
         }
     };
     Ok(judge(arguments, &replay, &plugin))
@@ -123,13 +123,13 @@ fn judge(arguments: &ReplayArguments, replay: &Replay, plugin: &Plugin) -> ExitC
     let report = plugin.call(&replay.request());
     let comparison = replay.compare(&report);
     let (verdict, code) = if !mismatches.is_empty() {
-        ("mismatch", ExitCode::from(REPLAY_MISMATCH))
+        ("mismatch", Exit::ReplayMismatch.into())
     } else if comparison.is_exempt() {
         ("exempt", ExitCode::SUCCESS)
     } else if comparison.is_same() {
         ("same", ExitCode::SUCCESS)
     } else {
-        ("different", ExitCode::from(REPLAY_DIFFERS))
+        ("different", Exit::ReplayDiffers.into())
     };
     let recorded = &replay.recorded;
     let outputs =
@@ -197,7 +197,7 @@ fn unusable(arguments: &ReplayArguments, why: &str) -> ExitCode {
         anstream::println!("{unusable:#}");
     }
     anstream::eprintln!("{ERROR}unusable{RESET}: {why}");
-    ExitCode::from(REPLAY_MISMATCH)
+    Exit::ReplayMismatch.into()
 }
 
 fn print(verdict: &Verdict<'_>) {

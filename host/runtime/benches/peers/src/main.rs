@@ -23,8 +23,9 @@ fn main() -> Result<()> {
     let [source, folder] = arguments.as_slice() else { bail!("usage: bench-peers GUEST.js FOLDER") };
     // The native engine runs the same function, as a script instead of a module.
     let source = std::fs::read_to_string(source).with_context(|| format!("read {source}"))?;
-    let (function, _) = source.split_once("export const").context("the guest has the contract's export")?;
-    let function = function.replace("export ", "");
+    // From text to text, as the others do it.
+    let script =
+        source.replace("export ", "") + "; var run = payload => JSON.stringify(transform(JSON.parse(payload)));";
     let folder = Path::new(folder);
     let guest = |name: &str| {
         let file = folder.join(name);
@@ -39,9 +40,9 @@ fn main() -> Result<()> {
         Peer::new("ours, SDK, dynamic, fresh", ours::guest(&runtime, &guest("dynamic.wasm")?)?),
         Peer::new("ours, std, dynamic, fresh", ours::guest(&runtime, &guest("std.wasm")?)?),
         Peer::new("ours, JavaScript, fresh", ours::guest(&runtime, &guest("javascript.wasm")?)?),
-        Peer::new("QuickJS, fresh runtime", quickjs::fresh_runtime(&function)?),
-        Peer::new("QuickJS, fresh context", quickjs::fresh_context(&function)?),
-        Peer::new("QuickJS, reused context", quickjs::reused(&function)?),
+        Peer::new("QuickJS, fresh runtime", quickjs::fresh_runtime(&script)?),
+        Peer::new("QuickJS, fresh context", quickjs::fresh_context(&script)?),
+        Peer::new("QuickJS, reused context", quickjs::reused(&script)?),
         Peer::new("Extism 1.30, fresh plugin", extism::fresh(&guest("extism.wasm")?)?),
         Peer::new("Extism 1.30, reused plugin", extism::reused(&guest("extism.wasm")?)?),
         Peer::new("VRL, compiled once", script::vrl()?),

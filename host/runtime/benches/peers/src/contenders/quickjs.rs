@@ -33,6 +33,6 @@ fn evaluated(context: &Context, script: &str) -> Result<String> {
 }
 
 fn called(context: Ctx<'_>) -> Result<String> {
-    let transform: Function<'_> = context.globals().get("transform")?;
-    Ok(transform.call((EVENT,))?)
+    let run: Function<'_> = context.globals().get("run")?;
+    Ok(run.call((EVENT,))?)
 }

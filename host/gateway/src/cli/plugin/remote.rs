@@ -1,0 +1,116 @@
+//! A plugin of a tenant on a gateway, as an author reaches it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::client::{Client, ClientError},
+    project::Project,
+};
+
+/// The variable with the key.
+const TOKEN_VARIABLE: &str = "HOOKLOOM_TOKEN";
+
+/// Which gateway, which tenant, and whose key.
+#[derive(Debug, clap::Args)]
+pub struct ServerArguments {
+    /// The gateway, for example https://hooks.example.com.
+    #[arg(long, env = "HOOKLOOM_SERVER", value_name = "URL")]
+    server: String,
+    /// The tenant: its uid or id.
+    #[arg(long, env = "HOOKLOOM_APP", value_name = "APP")]
+    app: String,
+    /// A file with the key; without it the key is in HOOKLOOM_TOKEN. What stands on a command line, others on this machine can read.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Which plugin.
+#[derive(Debug, clap::Args)]
+pub struct PluginName {
+    /// The plugin's uid or id on the gateway; without it the name in the plugin.toml here.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
+}
+
+/// A tenant on a gateway.
+pub struct Remote {
+    client: Client,
+    app: String,
+}
+
+impl ServerArguments {
+    /// Reads the key; nothing is sent yet.
+    ///
+    /// # Errors
+    /// Where there is no key, or the address is none.
+    pub fn remote(&self) -> anyhow::Result<Remote> {
+        let server = url::Url::parse(&self.server).with_context(|| format!("--server {} is no URL", self.server))?;
+        anyhow::ensure!(matches!(server.scheme(), "http" | "https"), "--server {server} must begin with https://");
+        let token = match &self.token_file {
+            Some(file) => {
+                std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?
+            }
+            None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+        };
+        let token = token.trim();
+        if token.is_empty() {
+            bail!("there is no key: set {TOKEN_VARIABLE}, or name a file with --token-file");
+        }
+        Ok(Remote { client: Client::new(&self.server, token)?, app: self.app.clone() })
+    }
+}
+
+impl PluginName {
+    /// The name.
+    ///
+    /// # Errors
+    /// Where neither the argument nor a `plugin.toml` has one.
+    pub fn resolve(&self) -> anyhow::Result<String> {
+        match &self.plugin {
+            Some(name) => Ok(name.clone()),
+            None => Ok(Project::load(Path::new(".")).context("name the plugin with --plugin")?.name),
+        }
+    }
+}
+
+impl Remote {
+    /// The plugin of that uid or id; none if the tenant has no such one.
+    pub async fn find(&self, name: &str) -> Result<Option<Value>, ClientError> {
+        match self.get(&format!("plugin/{name}")).await {
+            Ok(plugin) => Ok(Some(plugin)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The plugin of that uid, made if there is none.
+    pub async fn find_or_make(&self, name: &str) -> Result<Value, ClientError> {
+        match self.find(name).await? {
+            Some(plugin) => Ok(plugin),
+            None => self.post("plugin", &json!({ "name": name, "uid": name })).await,
+        }
+    }
+
+    /// Uploads a component with its settings; answers the version.
+    pub async fn upload(&self, plugin: &str, component: Vec<u8>, settings: &str) -> Result<Value, ClientError> {
+        let settings = url::form_urlencoded::Serializer::new(String::new()).append_pair("settings", settings).finish();
+        self.client.upload(&self.path(&format!("plugin/{plugin}/version?{settings}")), component).await
+    }
+
+    /// `GET` of a path of the tenant.
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.client.get(&self.path(path)).await
+    }
+
+    /// `POST` to a path of the tenant.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.client.post(&self.path(path), body).await
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("app/{}/{rest}", self.app)
+    }
+}

@@ -1,0 +1,134 @@
+//! `hookloom plugin watch`: builds and tests again after each change of the project's files.
+//!
+//! It looks at the times and sizes of the files a few times a second. That needs nothing of the system, works on every file system, and
+//! costs nothing for a folder of some dozen files.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use super::test::{self, TestArguments};
+use crate::cli::{
+    exit::Exit,
+    style::{DIM, ERROR, RESET},
+};
+
+/// How often the files are looked at. An editor that writes a file in several steps is done by the next look.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What builds and editors write: folders and files that are not looked at, beside those whose name begins with a dot.
+const IGNORED: [&str; 7] =
+    ["target", "build", "dist", "node_modules", "__pycache__", "Cargo.lock", "package-lock.json"];
+
+#[derive(Debug, clap::Args)]
+pub struct WatchArguments {
+    #[command(flatten)]
+    test: TestArguments,
+    /// End after so many runs, instead of with Ctrl-C.
+    #[arg(long, value_name = "COUNT")]
+    runs: Option<u32>,
+}
+
+/// When each file was changed last, and its length.
+type Look = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+pub fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
+    let mut runs = 0;
+    loop {
+        let before = look(&arguments.test.project.dir);
+        let code = match test::run(&arguments.test) {
+            Ok(code) => code,
+            Err(error) => {
+                anstream::eprintln!("{ERROR}error:{RESET} {error:#}");
+                Exit::of(&error).into()
+            }
+        };
+        runs += 1;
+        if arguments.runs == Some(runs) {
+            return Ok(code);
+        }
+        anstream::println!("{DIM}waiting for a change in {}; Ctrl-C ends{RESET}", arguments.test.project.dir.display());
+        let changed = next_change(&arguments.test.project.dir, &before);
+        anstream::println!("{DIM}{} changed{RESET}", changed.display());
+    }
+}
+
+/// Waits until a file is not as it was, and no file changes any more.
+fn next_change(dir: &Path, before: &Look) -> PathBuf {
+    let mut last = look(dir);
+    loop {
+        thread::sleep(LOOK_EVERY);
+        let now = look(dir);
+        if now == last
+            && let Some(changed) = first_difference(before, &now)
+        {
+            return changed;
+        }
+        last = now;
+    }
+}
+
+fn first_difference(before: &Look, now: &Look) -> Option<PathBuf> {
+    let changed = now.iter().find(|(path, file)| before.get(*path) != Some(file));
+    let gone = || before.keys().find(|path| !now.contains_key(*path));
+    changed.map(|(path, _)| path).or_else(gone).cloned()
+}
+
+/// Looks at all files of the project. What can't be read counts as missing.
+fn look(dir: &Path) -> Look {
+    let mut files = Look::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in
+            fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| !is_ignored(&entry.file_name()))
+        {
+            let Ok(metadata) = entry.metadata() else { continue };
+            match metadata.is_dir() {
+                true => folders.push(entry.path()),
+                false => drop(files.insert(entry.path(), (metadata.modified().ok(), metadata.len()))),
+            }
+        }
+    }
+    files
+}
+
+fn is_ignored(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with('.') || IGNORED.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_changed_and_removed_files_are_seen_and_what_builds_write_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let write = |path: &str, text: &str| {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let changed = |before: &Look| first_difference(before, &look(dir));
+        write("src/lib.rs", "a");
+        let before = look(dir);
+        for path in ["target/x", "node_modules/y", ".git/z", "Cargo.lock", "src/.lib.rs.swp"] {
+            write(path, "");
+        }
+        assert_eq!(changed(&before), None);
+        write("src/lib.rs", "ab");
+        assert_eq!(changed(&before), Some(dir.join("src/lib.rs")));
+        let before = look(dir);
+        write("fixtures/a/input.json", "{}");
+        assert_eq!(changed(&before), Some(dir.join("fixtures/a/input.json")));
+        let before = look(dir);
+        fs::remove_file(dir.join("src/lib.rs")).unwrap();
+        assert_eq!(changed(&before), Some(dir.join("src/lib.rs")));
+    }
+}

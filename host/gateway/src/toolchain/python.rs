@@ -1,0 +1,101 @@
+//! Builds plugins written in Python, with the build program of the package `hookloom-plugin`.
+//!
+//! Flow: an environment in the project's folder gets what `requirements.txt` names, once; the program hands the plugin to
+//! componentize-py, which links it with CPython and takes a snapshot. Needs python3 with `venv`, and on the first run PyPI; after that
+//! it works offline.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::inputs::Inputs;
+use super::{Built, ToolchainError, built, lock, run, run_step, setup_failed};
+use crate::project::Project;
+
+const INSTALL: &str = "`apt-get install python3 python3-venv`";
+
+/// The environment, where editors look for one.
+const ENVIRONMENT: &str = ".venv";
+
+/// A copy of what is installed, in the environment, written when the installation is complete.
+const INSTALLED: &str = "installed.txt";
+
+const REQUIREMENTS: &str = "requirements.txt";
+
+/// What a Python without the means to make environments says.
+const NO_VENV: [&str; 2] = ["ensurepip is not", "No module named venv"];
+
+/// Builds the project into a component.
+///
+/// # Errors
+/// [`ToolchainError`]; an author's mistake is `Compile`.
+pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
+    // Absolute, since the program works in the project's folder, but with its links: an environment is known by the path of its python.
+    let path = |path: &Path| {
+        std::path::absolute(path).map_err(|source| ToolchainError::File { path: path.to_owned(), source })
+    };
+    let (environment, wasm) = (path(&project.dir.join(ENVIRONMENT))?, path(&project.component())?);
+    install(&environment, &project.dir.join(REQUIREMENTS), progress)?;
+    let inputs = Inputs::of(project, &sdk(&environment)?, &environment.join(INSTALLED))?;
+    if inputs.are_built(project) {
+        return built(project);
+    }
+    progress("componentize-py");
+    let mut command = Command::new(environment.join("bin/python"));
+    command.args(["-m", "hookloom_plugin.build", "--kind", &project.kind.to_string(), "--out"]).arg(wasm);
+    run_step(command_in(command, &project.dir), INSTALL)?;
+    inputs.record(project)?;
+    built(project)
+}
+
+/// The folder of the SDK that the environment has, wherever it is linked from.
+fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
+    let mut command = Command::new(environment.join("bin/python"));
+    command.args(["-c", "import hookloom_plugin; print(hookloom_plugin.__path__[0])"]);
+    let (found, folder) = run(command, |_| ())?;
+    if !found {
+        let detail = format!("{REQUIREMENTS} names no `hookloom-plugin[build]`: add it");
+        return Err(ToolchainError::Setup { detail });
+    }
+    Ok(PathBuf::from(folder.trim_end()))
+}
+
+/// Makes the environment with the packages that `requirements` names, in the form of pip, unless it has them already.
+///
+/// Paths in there are relative to its folder. Processes that install at the same time wait for each other.
+///
+/// # Errors
+/// `Missing` without python3 or its `venv`; `File` without `requirements`; `Setup` with pip's own words.
+pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
+    let _locked = lock(&environment.with_added_extension("lock"))?;
+    let unreadable = |source| ToolchainError::File { path: requirements.to_owned(), source };
+    let wanted = fs::read_to_string(requirements).map_err(unreadable)?;
+    let installed = environment.join(INSTALLED);
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    progress("pip install");
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv", "--clear"]).arg(environment);
+    run_step(make, INSTALL).map_err(|error| match error {
+        ToolchainError::Compile { diagnostics } if NO_VENV.iter().any(|sign| diagnostics.contains(sign)) => {
+            ToolchainError::Missing { program: "python3 with venv".into(), install: INSTALL }
+        }
+        other => setup_failed("an environment", other),
+    })?;
+    let mut fill = Command::new(environment.join("bin/python"));
+    fill.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+    fill.args(requirements.file_name());
+    let folder = requirements.parent().unwrap_or(Path::new(""));
+    run_step(command_in(fill, folder), INSTALL)
+        .map_err(|error| setup_failed(&format!("what {} names", requirements.display()), error))?;
+    fs::write(&installed, wanted).map_err(|source| ToolchainError::File { path: installed, source })
+}
+
+/// An empty path is the folder that we are in.
+fn command_in(mut command: Command, folder: &Path) -> Command {
+    if !folder.as_os_str().is_empty() {
+        command.current_dir(folder);
+    }
+    command
+}

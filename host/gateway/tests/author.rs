@@ -1,0 +1,195 @@
+//! What an author does with the real binary on projects: its output, and an exit code for each thing that can be wrong.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+/// A folder to work in.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Desk {
+        Desk(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hookloom"));
+        command.arg("plugin").args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        for variable in ["HOOKLOOM_TOKEN", "HOOKLOOM_SERVER", "HOOKLOOM_APP", "HOOKLOOM_CONFIG"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    #[track_caller]
+    fn check(&self, arguments: &[&str], code: i32, words: &[&str]) -> String {
+        check(&mut self.command(arguments), code, words)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A project whose component is there already: the golden plugin, which maps and reshapes.
+    fn golden(&self, name: &str, kind: &str, budget: &str) -> String {
+        let manifest = format!("[plugin]\nname = \"{name}\"\nlanguage = \"rust\"\nkind = \"{kind}\"\n{budget}");
+        self.write(&format!("{name}/plugin.toml"), &manifest);
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/v1.0/plugin.wasm");
+        golden.to_owned()
+    }
+}
+
+#[track_caller]
+fn check(command: &mut Command, code: i32, words: &[&str]) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert_eq!(status.code(), Some(code), "{command:?}\n{said}");
+    for word in words {
+        assert!(said.contains(word), "`{word}` is missing in: {said}");
+    }
+    said
+}
+
+#[test]
+fn a_new_project_builds_and_passes_its_tests_at_once() {
+    let desk = Desk::new();
+    for kind in ["mapper", "reshaper"] {
+        let name = format!("my-{kind}");
+        desk.check(&["new", &name, "--lang", "rust", "--kind", kind], 0, &["made", "hookloom plugin test"]);
+        desk.check(&["test", &name], 0, &["ok", "2 fixtures", "fuel"]);
+        // Natively too, with nothing from this repository.
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--quiet"]).current_dir(desk.path(&name));
+        for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO") && name != "CARGO_HOME") {
+            cargo.env_remove(variable);
+        }
+        check(cargo.env_remove("RUSTFLAGS"), 0, &["2 passed"]);
+    }
+    let said = desk.check(&["build", "my-mapper", "--release"], 0, &["code ", "constants ", "names of functions "]);
+    assert!(said.contains("my_mapper.wasm"), "{said}");
+    desk.check(&["check", "my-mapper"], 0, &["ok: mapper, contract 1.0.0"]);
+    desk.check(&["run", "my-reshaper", "--input", r#"{"name":"A","message":"b"}"#], 0, &[r#"{"text":"A: b"}"#]);
+
+    let profile = desk.path("mapper.cpuprofile");
+    let arguments = ["bench", "my-mapper", "--profile", profile.to_str().unwrap(), "--seconds", "1"];
+    let words = ["job-completed", "into the guest", "fuel ", "memory_bytes_max", "matches_max", "samples"];
+    desk.check(&arguments, 0, &words);
+    let profile: serde_json::Value = serde_json::from_slice(&fs::read(profile).unwrap()).unwrap();
+    assert_eq!(profile["nodes"][0]["callFrame"]["functionName"], "(root)");
+
+    desk.check(&["new", "my-mapper", "--kind", "mapper"], 6, &["my-mapper exists already"]);
+    desk.check(&["new", "My Mapper", "--kind", "mapper"], 6, &["`My Mapper` can't be a plugin's name", "lower-case"]);
+    desk.check(&["new", "other"], 2, &["--kind"]);
+    desk.check(&["new", "other", "--kind", "mapper", "--lang", "cobol"], 2, &["cobol", "rust"]);
+
+    // An author's mistake is shown in the compiler's words.
+    desk.write("my-mapper/src/lib.rs", "fn broken( {");
+    desk.check(&["test", "my-mapper"], 7, &["does not build", "src/lib.rs:1"]);
+    desk.write("my-mapper/plugin.toml", "[plugin]\nname = \"my-mapper\"\nlanguage = \"rust\"\nknd = \"mapper\"\n");
+    desk.check(&["build", "my-mapper"], 6, &["my-mapper/plugin.toml", "line 4", "unknown field `knd`"]);
+    desk.check(&["test", "nowhere"], 6, &["nowhere", "hookloom plugin new"]);
+}
+
+#[test]
+fn a_fixture_that_differs_is_shown_place_by_place_and_can_be_accepted() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    desk.write("notes/fixtures/one/input.json", r#"{"eventType": "a.b", "name": "Ada"}"#);
+    let test = ["test", "notes", "--wasm", &golden];
+    desk.check(&test, 6, &["notes/fixtures/one/expect.json is missing", "--update"]);
+    desk.check(&[&test[..], &["--update"]].concat(), 0, &["updated", "one"]);
+    let expected = fs::read_to_string(desk.path("notes/fixtures/one/expect.json")).unwrap();
+    desk.check(&test, 0, &["ok: 1 fixtures"]);
+    desk.write("notes/fixtures/one/expect.json", r#"{"kind": "replaced", "value": {"never": 1}}"#);
+    desk.check(&test, 9, &["differs", "one", "expected", "got", "failed: 1 of 1 fixtures"]);
+    desk.check(&[&test[..], &["--update"]].concat(), 0, &["updated"]);
+    assert_eq!(fs::read_to_string(desk.path("notes/fixtures/one/expect.json")).unwrap(), expected);
+    desk.write("notes/fixtures/one/input.json", "{\n  \"a\": }");
+    desk.check(&test, 6, &["notes/fixtures/one/input.json", "line 2"]);
+}
+
+#[test]
+fn a_budget_fails_the_test_with_what_was_used_and_allowed() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "[budget]\nfuel = 100\nmemory_bytes = 65_536\n");
+    desk.write("notes/fixtures/one/input.json", "{}");
+    let test = ["test", "notes", "--wasm", &golden, "--update"];
+    desk.check(&test, 9, &["too much", "units of fuel, and plugin.toml allows 100", "bytes of memory"]);
+    desk.golden("notes", "reshaper", "[budget]\nfuel = 100_000_000\n");
+    desk.check(&test, 0, &["ok: 1 fixtures"]);
+    desk.check(&["bench", "notes", "--wasm", &golden], 0, &["budget: fuel"]);
+}
+
+#[test]
+fn a_component_is_told_all_that_is_wrong_with_it_at_once() {
+    let desk = Desk::new();
+    let text = r#"(component (import "wasi:cli/environment@0.2.0" (instance)) (import "hookloom:plugin/host@9.0.0" (instance)))"#;
+    fs::write(desk.path("old.wasm"), wat::parse_str(text).unwrap()).unwrap();
+    let words =
+        ["refused [unknown_contract]", "9.0.0", "refused [forbidden_imports]", "without WASI", "refused [no_export]"];
+    desk.check(&["check", "old.wasm"], 3, &words);
+    desk.check(&["run", "old.wasm", "--input", "{}"], 3, &["refused [unknown_contract]"]);
+    desk.check(&["check", "none.wasm"], 1, &["none.wasm"]);
+}
+
+#[test]
+fn a_missing_compiler_has_an_exit_code_of_its_own() {
+    let desk = Desk::new();
+    desk.check(&["new", "notes", "--kind", "reshaper"], 0, &[]);
+    // A machine with the plainest tools only.
+    fs::create_dir(desk.path("bin")).unwrap();
+    for tool in ["bash", "mkdir", "sed", "flock", "cat", "rm", "id"] {
+        let found = ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(tool));
+        let found = found.iter().find(|path| path.exists()).unwrap();
+        std::os::unix::fs::symlink(found, desk.path("bin").join(tool)).unwrap();
+    }
+    let mut command = desk.command(&["test", "notes"]);
+    command.env("PATH", desk.path("bin")).env("HOOKLOOM_WASM_TOOLCHAIN", "rustup");
+    command.env("HOOKLOOM_TOOLCHAIN_DIR", desk.path("toolchain"));
+    check(&mut command, 8, &["rustup target add wasm32-unknown-unknown"]);
+}
+
+#[test]
+fn a_gateway_that_is_not_there_or_none_is_told_from_a_wrong_address() {
+    let desk = Desk::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = format!("http://{closed}");
+    let logs = ["logs", "--plugin", "notes", "--app", "shop", "--server"];
+    let with = |server: &str| -> Command {
+        let mut command = desk.command(&[&logs[..], &[server]].concat());
+        command.env("HOOKLOOM_TOKEN", "hl_nobody");
+        command
+    };
+    check(&mut with(&server), 10, &[&format!("the gateway at {server} can't be reached"), "is --server right"]);
+    check(&mut with("shop"), 1, &["--server shop is no URL"]);
+    desk.check(&[&logs[..], &[&server]].concat(), 1, &["HOOKLOOM_TOKEN", "--token-file"]);
+    desk.check(&["logs", "--plugin", "notes"], 2, &["--server", "--app"]);
+    desk.check(&["activate", "ver_1", "--app", "shop", "--server", &server], 6, &["--plugin", "plugin.toml"]);
+}
+
+#[test]
+fn watch_runs_again_after_a_change() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    desk.write("notes/fixtures/one/input.json", "{}");
+    desk.check(&["test", "notes", "--wasm", &golden, "--update"], 0, &[]);
+    let mut command = desk.command(&["watch", "notes", "--wasm", &golden, "--runs", "2"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("waiting for a change in notes")));
+    desk.write("notes/fixtures/one/expect.json", r#"{"kind": "dropped", "value": "never"}"#);
+    let rest: Vec<String> = lines.collect();
+    assert!(rest.iter().any(|line| line.contains("expect.json changed")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("differs")), "{rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+}

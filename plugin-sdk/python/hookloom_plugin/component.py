@@ -1,0 +1,170 @@
+"""Joins a plugin with the contract (``wit/plugin.wit``). Imported only while a component is built, before the plugin.
+
+``wit_world`` are the bindings that the compiler generates; they are there only then.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import time
+import types
+from typing import Any, NoReturn
+
+import wit_world  # type: ignore[import-not-found]
+from componentize_py_types import Err  # type: ignore[import-not-found]
+from wit_world.imports import host, types as wit  # type: ignore[import-not-found]
+
+import hookloom_plugin as sdk
+
+LEVELS = (
+    (logging.ERROR, host.Level.ERROR),
+    (logging.WARNING, host.Level.WARN),
+    (logging.INFO, host.Level.INFO),
+    (0, host.Level.DEBUG),
+)
+
+
+def reshape(message: wit.Message) -> wit.Reshaped:
+    reshaped = call(
+        "reshaper",
+        sdk.Message(
+            payload_text=message.payload,
+            event_type=message.event_type,
+            id=message.id,
+            created_at=message.created_at,
+            origin=message.origin.name.lower(),
+            medium=message.medium,
+            channels=message.channels,
+        ),
+    )
+    match reshaped:
+        case sdk.Unchanged():
+            return wit.Reshaped_Unchanged()
+        case sdk.Replaced(body):
+            return wit.Reshaped_Replaced(text(body))
+        case sdk.ReplacedText(body):
+            return wit.Reshaped_Replaced(body)
+        case sdk.Dropped(reason):
+            return wit.Reshaped_Dropped(reason)
+    raise broken("return Unchanged(), Replaced(body), ReplacedText(text) or Dropped(reason)")
+
+
+def map_event(event: wit.InboundEvent, rules: list[wit.Rule]) -> list[wit.RuleMatch]:
+    source = event.source
+    matches = call(
+        "mapper",
+        sdk.Event(
+            payload_text=event.payload,
+            id=event.id,
+            source=sdk.Source(source.id, source.name, source.profile),
+            received_at=event.received_at,
+            headers=[sdk.Header(header.name, header.value) for header in event.headers],
+        ),
+        [sdk.Rule(rule.key, rule.name, rule.trigger) for rule in rules],
+    )
+    try:
+        return [wit.RuleMatch(match.rule, contact(match.contact), text(match.variables)) for match in matches]
+    except (AttributeError, TypeError) as error:
+        raise broken(f"return a list of RuleMatch: {error}") from error
+
+
+def contact(contact: sdk.Contact) -> wit.Contact:
+    # An empty field tells nothing.
+    return wit.Contact(contact.id or None, contact.name or None, contact.phone or None, contact.email or None)
+
+
+def text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def call(kind: str, *arguments: Any) -> Any:
+    try:
+        return sdk._plugin[kind](*arguments, sdk.Context(json.loads(host.settings())))
+    except sdk.InvalidPayload as error:
+        raise Err(wit.Failure_InvalidPayload(str(error))) from error
+    except Exception as error:
+        raise broken(f"{type(error).__name__}: {error}{place(error)}") from error
+
+
+def broken(what: str) -> Err[wit.Failure]:
+    return Err(wit.Failure_Broken(what))
+
+
+def place(error: Exception) -> str:
+    """The innermost line of the plugin's own."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if "/hookloom_plugin/" not in file and "/python3." not in file:
+            found = f" at {file.lstrip('/').partition('/')[2]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+class Log(logging.Handler):
+    """Log records become lines in the log of the call."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = next(level for least, level in LEVELS if record.levelno >= least)
+        host.log(level, self.format(record))
+
+
+def without_clock(*_: Any) -> NoReturn:
+    raise RuntimeError("a plugin has no clock: use created_at of the message, or received_at of the event")
+
+
+def prepare() -> None:
+    """What a call can't have says so, as far as the language lets it; logging works without a clock, a process and threads."""
+    logging.time = types.SimpleNamespace(time=lambda: 0.0, time_ns=lambda: 0)  # type: ignore[attr-defined]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined]
+    logging.basicConfig(level=logging.DEBUG, handlers=[Log()], format="%(message)s")
+    for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"):
+        setattr(time, name, without_clock)
+
+
+def warm_up(kind: str) -> None:
+    """Goes the way of a call often enough for the interpreter to specialize it; it then writes less in each call, which costs copies.
+
+    The plugin's own function is not called: it may refuse what we have, or remember it.
+    """
+    global host
+    own, gateway = dict(sdk._plugin), host
+    host = types.SimpleNamespace(settings=lambda: "{}")
+    sdk._plugin["reshaper"] = lambda message, context: sdk.Replaced({"payload": message.payload})
+    sdk._plugin["mapper"] = lambda event, rules, context: [
+        sdk.RuleMatch(rule.key, variables=event.payload) for rule in sdk.rules_for(rules, "paid")
+    ]
+    payload = '{"name":"Ann","paid":true,"amount":2.5,"items":[1,null],"note":"\\u00e9"}'
+    for _ in range(100):
+        if kind == "reshaper":
+            reshape(wit.Message("", "", "", wit.Origin.HUMAN, "sms", ["support"], payload))
+        else:
+            event = wit.InboundEvent("", wit.Source("", "", ""), "", [wit.Header("", "")], payload)
+            map_event(event, [wit.Rule("thanks", "Thanks", "paid")])
+    host = gateway
+    sdk._plugin.clear()
+    sdk._plugin.update(own)
+
+
+def freeze(kind: str) -> None:
+    """The last act before the snapshot: what is there now is never collected, and a call is too short to collect anything."""
+    warm_up(kind)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+class Reshaping:
+    def reshape(self, message: wit.Message) -> wit.Reshaped:
+        return reshape(message)
+
+
+class Mapping:
+    def map(self, event: wit.InboundEvent, rules: list[wit.Rule]) -> list[wit.RuleMatch]:
+        return map_event(event, rules)
+
+
+prepare()
