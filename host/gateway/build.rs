@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// What of the Rust SDK goes into a project: what `cargo package` publishes of its two crates.
-const RUST_SDK: [&str; 5] = ["Cargo.toml", "README.md", "src", "macros/Cargo.toml", "macros/src"];
+const RUST_SDK: [&str; 6] = ["Cargo.toml", "README.md", "docs", "src", "macros/Cargo.toml", "macros/src"];
 
 fn main() {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
