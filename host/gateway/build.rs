@@ -6,7 +6,7 @@ use std::{env, fs};
 
 /// What of each SDK goes into a project, which is what its registry gets: the constant, the folder, the parts.
 const SDKS: [(&str, &str, &[&str]); 4] = [
-    ("RUST", ".", &["Cargo.toml", "README.md", "src", "macros/Cargo.toml", "macros/src"]),
+    ("RUST", ".", &["Cargo.toml", "README.md", "docs", "src", "macros/Cargo.toml", "macros/src"]),
     (
         "JS",
         "js",

@@ -43,8 +43,12 @@ pub fn message<'a, Payload: Deserialize<'a>>(
 
 /// From here on a panic is logged as `panicked at FILE:LINE:COLUMN: MESSAGE` before it traps: the host shows that line as
 /// the reason of the trap.
+///
+/// With the feature `log` also what the `log` crate's macros write is logged.
 #[cfg(target_arch = "wasm32")]
-pub fn report_panics() {
+pub fn begin() {
+    #[cfg(feature = "log")]
+    crate::log::facade::install();
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
@@ -56,16 +60,19 @@ pub fn report_panics() {
     }));
 }
 
-/// Natively the test's own report is the better one.
+/// Natively the test's own report of a panic is the better one.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn report_panics() {}
+pub fn begin() {
+    #[cfg(feature = "log")]
+    crate::log::facade::install();
+}
 
 /// The mapper named `$function` as the contract has it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __call_mapper {
     ($function:ident, $event:ident, $rules:expr) => {{
-        $crate::private::report_panics();
+        $crate::private::begin();
         let payload = ::std::mem::take(&mut $event.payload);
         $function($crate::private::event($event, &payload)?, $rules)
     }};
@@ -76,7 +83,7 @@ macro_rules! __call_mapper {
 #[macro_export]
 macro_rules! __call_reshaper {
     ($function:ident, $message:ident) => {{
-        $crate::private::report_panics();
+        $crate::private::begin();
         let payload = ::std::mem::take(&mut $message.payload);
         $function($crate::private::message($message, &payload)?)
     }};

@@ -36,6 +36,9 @@
 //! no file and no network; nothing is kept from one call to the next, `static`s included. A panic ends the call, is told to
 //! the host, and counts against the plugin; return a [`Failure`] instead.
 //!
+//! For the work itself: [`json`] has what most reshapes do (pick, rename, move, mask, fill in a template), [`phone`] brings numbers into
+//! E.164, [`settings()`] reads the version's settings into a type. The cookbook, [`cookbook`], has ten transforms to copy from.
+//!
 //! Read in this order: [`Event`] and [`Message`] come in, [`RuleMatch`] and [`Reshaped`] or [`Failure`] go out; `call` joins
 //! them with the author's function; `host` is the other side of log and settings; [`bindings`] is generated from the contract.
 
@@ -46,10 +49,14 @@ mod allocator;
 pub mod bindings;
 mod call;
 mod event;
+#[doc = include_str!("../docs/cookbook.md")]
+pub mod cookbook {}
 mod failure;
 mod host;
+pub mod json;
 pub mod log;
 mod message;
+pub mod phone;
 mod rule;
 mod settings;
 #[cfg(not(target_arch = "wasm32"))]
@@ -71,5 +78,5 @@ pub mod private {
     pub use crate::bindings::mapper::exports::hookloom::plugin::mapping::Guest as Mapping;
     pub use crate::bindings::mapper::hookloom::plugin::types::{InboundEvent, Message as RawMessage};
     pub use crate::bindings::reshaper::exports::hookloom::plugin::reshaping::Guest as Reshaping;
-    pub use crate::call::{event, message, report_panics};
+    pub use crate::call::{begin, event, message};
 }

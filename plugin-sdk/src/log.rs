@@ -1,6 +1,11 @@
 //! The log of a call: [`crate::debug!`], [`crate::info!`], [`crate::warn!`] and [`crate::error!`] take what `format!` takes.
 //!
+//! With the feature `log` the macros of the `log` crate do the same, `trace!` left out, so that what other crates log arrives too.
+//!
 //! The gateway keeps a bounded number of lines and bytes for each call, and marks where it cut.
+
+#[cfg(feature = "log")]
+pub(crate) mod facade;
 
 use std::fmt::Arguments;
 

@@ -39,8 +39,9 @@ fn follow(language: &str) {
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
     // The gateway that the page starts must not outlive the test.
     let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\nset -x\n{commands}");
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).stdin(Stdio::null());
+    // The page waits for things in loops; where one never comes, the test ends all the same.
+    let mut bash = Command::new("timeout");
+    bash.args(["900", "bash", "-c", &script]).current_dir(folder.path()).env("PATH", path).stdin(Stdio::null());
     for variable in ["HOOKLOOM_TOKEN", "HOOKLOOM_SERVER", "HOOKLOOM_APP", "HOOKLOOM_CONFIG"] {
         bash.env_remove(variable);
     }

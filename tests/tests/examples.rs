@@ -1,8 +1,12 @@
-//! The example plugins' own tests, which run natively over their fixtures, in their own workspace.
+//! The example plugins: their own tests, which run natively over their fixtures in their own workspace, and the same fixtures as the
+//! gateway would run them.
 
-use std::process::Command;
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
 
-use hookloom_tests::plugins::root;
+use hookloom_tests::plugins::{binary, root};
 
 #[test]
 fn the_examples_pass_their_own_tests() {
@@ -16,5 +20,19 @@ fn the_examples_pass_their_own_tests() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let ran = text.lines().filter(|line| line.starts_with("test ") && line.ends_with("... ok")).count();
-    assert!(ran >= 3, "each of the three has a test: {text}");
+    assert!(ran >= 5, "each of the five has a test: {text}");
+}
+
+#[test]
+fn the_examples_pass_their_fixtures_within_their_budgets_as_the_gateway_runs_them() {
+    let folders = std::fs::read_dir(root().join("example-plugins")).expect("the examples lie in the repository");
+    let folders = folders.map(|entry| entry.expect("the folder can be read").path());
+    let projects: Vec<PathBuf> = folders.filter(|folder| folder.join("plugin.toml").is_file()).collect();
+    assert!(projects.len() >= 8, "{projects:?}");
+    for project in projects {
+        let output = Command::new(binary()).args(["plugin", "test"]).arg(&project).output();
+        let Output { status, stdout, stderr } = output.expect("the binary was built");
+        let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success(), "{}: {said}", project.display());
+    }
 }

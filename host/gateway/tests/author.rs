@@ -174,7 +174,7 @@ fn a_gateway_that_is_not_there_or_none_is_told_from_a_wrong_address() {
     check(&mut with("shop"), 1, &["--server shop is no URL"]);
     desk.check(&[&logs[..], &[&server]].concat(), 1, &["HOOKLOOM_TOKEN", "--token-file"]);
     desk.check(&["logs", "--plugin", "notes"], 2, &["--server", "--app"]);
-    desk.check(&["activate", "ver_1", "--app", "shop", "--server", &server], 6, &["--plugin", "plugin.toml"]);
+    desk.check(&["activate", "plv_1", "--app", "shop", "--server", &server], 6, &["--plugin", "plugin.toml"]);
 }
 
 #[test]
@@ -193,3 +193,57 @@ fn watch_runs_again_after_a_change() {
     assert!(rest.iter().any(|line| line.contains("differs")), "{rest:?}");
     assert_eq!(child.wait().unwrap().code(), Some(9));
 }
+
+#[test]
+fn a_project_gets_exactly_what_the_sdks_crates_publish() {
+    let desk = Desk::new();
+    desk.check(&["new", "notes", "--kind", "reshaper"], 0, &[]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (package, folder) in [("hookloom-plugin", "."), ("hookloom-plugin-macros", "macros")] {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["package", "--list", "--allow-dirty", "--package", package]).current_dir(&root);
+        let listed = check(&mut cargo, 0, &["src/lib.rs"]);
+        // What cargo adds itself, and what it says of its own.
+        let added = ["Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json"];
+        let is_file = |line: &&str| !line.contains(' ') && !added.contains(line);
+        let copied = desk.path("notes/vendor/hookloom-plugin").join(folder);
+        let missing: Vec<&str> = listed.lines().filter(is_file).filter(|file| !copied.join(file).is_file()).collect();
+        assert!(missing.is_empty(), "{package}: not copied: {missing:?}");
+    }
+}
+
+#[test]
+fn a_small_reshaper_is_small() {
+    let desk = Desk::new();
+    desk.check(&["new", "hello", "--kind", "reshaper"], 0, &[]);
+    desk.write("hello/src/lib.rs", HELLO);
+    // The names of functions are a sixth of it: for an author who would rather have backtraces, they stay.
+    let manifest = fs::read_to_string(desk.path("hello/Cargo.toml")).unwrap();
+    desk.write("hello/Cargo.toml", &manifest.replace("strip = \"debuginfo\"", "strip = true"));
+    desk.write("hello/fixtures/inbound/expect.json", r#"{"kind": "replaced", "value": {"text": "Hello, Ada Jones"}}"#);
+    fs::remove_dir_all(desk.path("hello/fixtures/other-type")).unwrap();
+    desk.check(&["test", "hello"], 0, &["ok: 1 fixtures"]);
+    let said = desk.check(&["build", "hello", "--release"], 0, &["hello.wasm"]);
+    let bytes = said.split('(').nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse::<usize>().unwrap();
+    assert!(bytes < 60 * 1024, "{said}");
+}
+
+const HELLO: &str = r#"
+use hookloom_plugin::{Failure, Message, Reshaped};
+use serde::{Deserialize, Serialize};
+
+#[derive(Deserialize)]
+struct Chat {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Text {
+    text: String,
+}
+
+#[hookloom_plugin::reshaper]
+fn reshape(message: Message<Chat>) -> Result<Reshaped, Failure> {
+    Reshaped::replaced(&Text { text: format!("Hello, {}", message.payload.name) })
+}
+"#;

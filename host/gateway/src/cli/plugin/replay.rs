@@ -18,6 +18,7 @@ use hookloom_runtime::{
 };
 use serde::Serialize;
 
+use super::{component::Component, report};
 use crate::{
     cli::{
         exit::Exit,
@@ -114,14 +115,21 @@ pub fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
             return Ok(Exit::PluginRefused.into());
         }
     };
-    Ok(judge(arguments, &replay, &plugin))
+    let component = Component { path: arguments.file.clone(), bytes };
+    Ok(judge(arguments, &replay, &plugin, |report| report::symbolicate(&runtime, &component, report)))
 }
 
-/// Runs the call and says what came of it.
-fn judge(arguments: &ReplayArguments, replay: &Replay, plugin: &Plugin) -> ExitCode {
+/// Runs the call and says what came of it; `find_places` writes the author's files and lines into a failure.
+fn judge(
+    arguments: &ReplayArguments,
+    replay: &Replay,
+    plugin: &Plugin,
+    find_places: impl FnOnce(&mut Report),
+) -> ExitCode {
     let mismatches = replay.mismatches(plugin);
-    let report = plugin.call(&replay.request());
+    let mut report = plugin.call(&replay.request());
     let comparison = replay.compare(&report);
+    find_places(&mut report);
     let (verdict, code) = if !mismatches.is_empty() {
         ("mismatch", Exit::ReplayMismatch.into())
     } else if comparison.is_exempt() {

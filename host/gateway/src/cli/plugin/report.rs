@@ -35,7 +35,7 @@ pub fn print(report: &Report) {
 }
 
 /// What a plugin wrote, to standard error.
-pub fn print_logs(logs: &Logs) {
+fn print_logs(logs: &Logs) {
     for line in &logs.lines {
         anstream::eprintln!("{DIM}log {}: {}{RESET}", line.level, line.message);
     }
