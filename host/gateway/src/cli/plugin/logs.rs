@@ -63,11 +63,13 @@ pub async fn run(arguments: LogsArguments) -> anyhow::Result<ExitCode> {
         anstream::println!("{DIM}no calls{RESET}");
     }
     let mut last = newest.data.pop().map(|call| call.id);
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
         tokio::time::sleep(ASK_EVERY).await;
         last = follow(&remote, &query, last).await?;
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Tells what came after a call; answers the last one now.
