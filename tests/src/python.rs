@@ -3,7 +3,8 @@
 //! Needs python3 with `venv`, and on the first run PyPI; after that it works offline. Blocks.
 
 use std::{
-    io,
+    error::Error as _,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -18,8 +19,14 @@ use hookloom::toolchain;
 pub fn environment(requirements: &Path) -> Result<PathBuf, String> {
     let name = requirements.file_stem().unwrap_or_default();
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python").join(name);
+    let folder = target.parent().unwrap_or(&target);
+    fs::create_dir_all(folder).map_err(|error| format!("make {}: {error}", folder.display()))?;
     let installed = toolchain::install_python_packages(&target, requirements, &mut |note| eprintln!("{note}"));
-    installed.map(|()| target).map_err(|error| error.to_string())
+    installed.map_err(|error| match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    })?;
+    Ok(target)
 }
 
 /// Runs a program to its end.
