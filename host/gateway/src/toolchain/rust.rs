@@ -54,7 +54,7 @@ pub(super) fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built,
 /// Builds several plugin crates of the workspace in `dir` in one cargo run; the result is in the order of `packages`.
 ///
 /// # Errors
-/// As [`build`]; an unknown package is a `Compile` with cargo's words.
+/// As `build`; an unknown package is a `Compile` with cargo's words.
 pub fn build_workspace(
     dir: &Path,
     packages: &[&str],
