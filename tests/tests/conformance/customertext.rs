@@ -201,4 +201,10 @@ async fn only_admins_reach_the_configuration() {
     empty.client.put(&empty.path("default-profile"), &default).await.expect(200);
     let manager = empty.client.with_key(&empty.client.post(&empty.path("key"), &key).await.text("key"));
     manager.get(&empty.path("endpoint")).await.expect(403);
+    customer.tenant.client.json(Method::DELETE, &customer.tenant.path(&own), &json!({})).await.expect(204);
+    let log = customer.tenant.path(&format!("attempt/msg/{message}"));
+    let seen = customer.tenant.client.get(&log).await.expect(200);
+    assert_eq!(seen["data"][0]["url"], json!(customer.receiver.url("/hook")), "an Admin still sees it");
+    let seen = customer.role("manager").await.get(&log).await.expect(200);
+    assert_eq!(seen["data"][0]["url"], "", "and a Manager sees it no more than before");
 }

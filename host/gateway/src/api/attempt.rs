@@ -1,6 +1,6 @@
 //! Attempts: each HTTP try of a delivery.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
@@ -23,7 +23,7 @@ use crate::{
     store::{
         AttemptFilter, Order, Page, PageRequest,
         flow::{Attempt, Trigger},
-        resource::Endpoint,
+        resource::{Endpoint, Role},
     },
 };
 
@@ -35,7 +35,7 @@ pub struct AttemptOut {
     id: AttemptId,
     endpoint_id: EndpointId,
     msg_id: MessageId,
-    /// Empty for whoever may not see the configuration of the endpoint.
+    /// Empty for whoever may not see the configuration of the endpoint; of one that is gone, for all but Admins and operators.
     url: String,
     response: String,
     /// 0 where the receiver did not answer.
@@ -69,8 +69,8 @@ impl AttemptOut {
         }
     }
 
-    fn without_url_of(mut self, endpoints: &HashSet<EndpointId>) -> Self {
-        if endpoints.contains(&self.endpoint_id) {
+    fn for_whom(mut self, sight: &Sight) -> Self {
+        if !sight.reaches(&self.endpoint_id) {
             self.url.clear();
         }
         self
@@ -148,8 +148,8 @@ pub async fn get(
     let message = message::find(&tenant.gateway, &tenant.app.id, &name).await?;
     let id: AttemptId = attempt.parse().map_err(|_| no_such())?;
     let attempt = tenant.gateway.store.attempt(&tenant.app.id, &message.id, &id).await?.ok_or_else(no_such)?;
-    let unseen = unseen(&tenant).await?;
-    Ok(Json(AttemptOut::new(attempt, true).without_url_of(&unseen)))
+    let sight = Sight::of(&tenant).await?;
+    Ok(Json(AttemptOut::new(attempt, true).for_whom(&sight)))
 }
 
 /// Removes what the receiver answered.
@@ -171,19 +171,33 @@ pub async fn expunge(
     Err(ApiError::no_such("attempt"))
 }
 
-/// The endpoints whose configuration the caller may not see; their addresses belong to it.
-async fn unseen(tenant: &Tenant<ReadTraffic>) -> Result<HashSet<EndpointId>, ApiError> {
-    let (gateway, app, role) = (&tenant.gateway, &tenant.app, tenant.caller.role);
-    let all = gateway.all::<Endpoint>(&app.id).await?;
-    let unseen = all.iter().filter(|endpoint| !profile::may_configure(gateway, app, endpoint, role));
-    Ok(unseen.map(|endpoint| endpoint.id.clone()).collect())
+/// Whose addresses a caller may see: they belong to an endpoint's configuration.
+struct Sight {
+    /// Endpoints, and whether the caller may see their configuration.
+    known: HashMap<EndpointId, bool>,
+    /// Whether he may see that of endpoints that are gone, of which nobody knows any more what they were.
+    gone: bool,
+}
+
+impl Sight {
+    async fn of(tenant: &Tenant<ReadTraffic>) -> Result<Self, ApiError> {
+        let (gateway, app, role) = (&tenant.gateway, &tenant.app, tenant.caller.role);
+        let all = gateway.all::<Endpoint>(&app.id).await?;
+        let known =
+            all.iter().map(|endpoint| (endpoint.id.clone(), profile::may_configure(gateway, app, endpoint, role)));
+        Ok(Self { known: known.collect(), gone: matches!(role, Role::Operator | Role::Admin) })
+    }
+
+    fn reaches(&self, endpoint: &EndpointId) -> bool {
+        self.known.get(endpoint).copied().unwrap_or(self.gone)
+    }
 }
 
 async fn list(tenant: &Tenant<ReadTraffic>, wanted: Wanted) -> Result<Json<List<AttemptOut>>, ApiError> {
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let Wanted { mut filter, status, class, content, request } = wanted;
-    let unseen = unseen(tenant).await?;
-    let out = |attempt| Ok(AttemptOut::new(attempt, content).without_url_of(&unseen));
+    let sight = Sight::of(tenant).await?;
+    let out = |attempt| Ok(AttemptOut::new(attempt, content).for_whom(&sight));
     match status {
         None => {}
         Some(MessageStatus::Success) => filter.succeeded = Some(true),
