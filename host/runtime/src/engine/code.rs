@@ -6,8 +6,8 @@
 //! written, neither while it is in use nor before.
 //!
 //! A room is made by [`CodeSpace::fill`], and belongs to the engine once it has loaded what is in there: it says through
-//! [`CustomCodeMemory`] when it no longer needs it. Where the system lets nobody execute such a file, or a plugin is large, `fill` answers
-//! `None`, and the engine maps memory for that plugin alone.
+//! [`CustomCodeMemory`] when it no longer needs it. Where the system lets nobody execute such a file or make one of that size, or a plugin
+//! is large, `fill` answers `None`, and the engine maps memory for that plugin alone.
 #![expect(unsafe_code, reason = "code is run from here; the proofs stand beside each use")]
 
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
 use rustix::param::page_size;
+use rustix::process::{Resource, getrlimit};
 use wasmtime::CustomCodeMemory;
 
 /// Address space of the area: code of some 40,000 plugins. Memory is taken for what is in use only.
@@ -116,6 +117,10 @@ impl CustomCodeMemory for CodeSpace {
 
 impl Area {
     fn map() -> Result<Area, Errno> {
+        // Beyond a limit on files the kernel would not only refuse: it ends the process (SIGXFSZ).
+        if getrlimit(Resource::Fsize).current.is_some_and(|most| most < AREA_BYTES as u64) {
+            return Err(Errno::FBIG);
+        }
         let file = rustix::fs::memfd_create("hookloom-code", MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&file, AREA_BYTES as u64)?;
         let access = ProtFlags::READ | ProtFlags::EXEC;
