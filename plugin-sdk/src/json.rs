@@ -47,7 +47,7 @@ pub fn pick(value: &Value, pointers: &[&str]) -> Value {
     picked
 }
 
-/// Gives the field at a place another name within its object. Says whether there was such a field.
+/// Gives the field at a place another name within its object, in place of what had that name. Says whether there was such a field.
 pub fn rename(value: &mut Value, pointer: &str, name: &str) -> bool {
     let Some((parent, old)) = pointer.rsplit_once('/') else { return false };
     let Some(Value::Object(fields)) = value.pointer_mut(parent) else { return false };
@@ -71,7 +71,7 @@ pub fn shift(value: &mut Value, from: &str, to: &str) -> bool {
     let (parent, name) = from.rsplit_once('/').unwrap_or_default();
     match value.pointer_mut(parent) {
         Some(Value::Object(fields)) => drop(fields.insert(unescaped(name).into_owned(), found)),
-        Some(Value::Array(items)) => items.insert(name.parse().unwrap_or(items.len()), found),
+        Some(Value::Array(items)) => items.insert(index(name).unwrap_or(items.len()), found),
         _ => {}
     }
     false
@@ -89,7 +89,7 @@ pub fn put(value: &mut Value, pointer: &str, new: impl Into<Value>) -> bool {
         let name = unescaped(step);
         let next = match at {
             Value::Object(fields) => Some(fields.entry(&*name).or_insert(Value::Null)),
-            Value::Array(items) => name.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
+            Value::Array(items) => index(&name).and_then(|index| items.get_mut(index)),
             Value::Null => {
                 *at = Value::Object(Map::new());
                 at.as_object_mut().map(|fields| fields.entry(&*name).or_insert(Value::Null))
@@ -112,7 +112,7 @@ pub fn remove(value: &mut Value, pointer: &str) -> Option<Value> {
     match value.pointer_mut(parent)? {
         Value::Object(fields) => fields.remove(&*name),
         Value::Array(items) => {
-            let index = name.parse().ok().filter(|index| *index < items.len())?;
+            let index = index(&name).filter(|index| *index < items.len())?;
             Some(items.remove(index))
         }
         _ => None,
@@ -184,6 +184,14 @@ fn unescaped(step: &str) -> Cow<'_, str> {
     if step.contains('~') { Cow::Owned(step.replace("~1", "/").replace("~0", "~")) } else { Cow::Borrowed(step) }
 }
 
+/// A step of a pointer as an item of an array: digits without a sign, and without zeros before them.
+///
+/// Source: RFC 6901 §4.
+fn index(step: &str) -> Option<usize> {
+    let is_canonical = step == "0" || step.starts_with(|first: char| matches!(first, '1'..='9'));
+    step.parse().ok().filter(|_| is_canonical)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -232,6 +240,10 @@ mod tests {
         assert!(put(&mut value, "/a/b/c", 1) && put(&mut value, "/list/0/x", "y") && put(&mut value, "/none/z", true));
         assert!(!put(&mut value, "/text/a", 1) && !put(&mut value, "/list/7", 1) && !put(&mut value.clone(), "a", 1));
         assert_eq!(value, json!({"text": "x", "list": [{"x": "y"}], "none": {"z": true}, "a": {"b": {"c": 1}}}));
+        for step in ["+0", "00", "-0", "-", "1"] {
+            assert!(!put(&mut value, &format!("/list/{step}"), 1), "{step}");
+            assert_eq!(remove(&mut value, &format!("/list/{step}")), None, "{step}");
+        }
         assert!(put(&mut value, "", 7));
         assert_eq!(value, json!(7));
     }
