@@ -82,7 +82,8 @@ fn a_new_project_builds_and_passes_its_tests_at_once() {
 
     let profile = desk.path("mapper.cpuprofile");
     let arguments = ["bench", "my-mapper", "--profile", profile.to_str().unwrap(), "--seconds", "1"];
-    let words = ["job-completed", "into the guest", "fuel ", "memory_bytes_max", "matches_max", "samples"];
+    let limits = hookloom::limits::FIELDS.iter().map(|field| field.key);
+    let words: Vec<&str> = ["job-completed", "into the guest", "samples"].into_iter().chain(limits).collect();
     desk.check(&arguments, 0, &words);
     let profile: serde_json::Value = serde_json::from_slice(&fs::read(profile).unwrap()).unwrap();
     assert_eq!(profile["nodes"][0]["callFrame"]["functionName"], "(root)");

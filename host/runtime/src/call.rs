@@ -114,9 +114,13 @@ fn attempt(plugin: &Prepared, request: &Request, start: Instant, watched: Watche
         .unwrap_or_else(Outcome::Failed);
     let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0).min(limits.fuel);
     let memory_peak_bytes = store.data().meter.memory.peak();
-    let CallState { log, trace, .. } = store.into_data();
+    let CallState { log, trace, meter, .. } = store.into_data();
     let logs = log.into_logs();
-    (Report { outcome, fuel_used, duration: Duration::ZERO, memory_peak_bytes, logs }, trace.map(|trace| *trace))
+    let trace = trace.map(|mut trace| {
+        trace.table_elements = meter.table.peak();
+        *trace
+    });
+    (Report { outcome, fuel_used, duration: Duration::ZERO, memory_peak_bytes, logs }, trace)
 }
 
 fn circumstances<'a>(plugin: &Prepared, limits: &'a Limits, start: Instant) -> Circumstances<'a> {

@@ -28,6 +28,8 @@ pub(crate) struct Trace {
     samples: Vec<Sample>,
     /// Where the code that the engine was given lies in the component.
     offset: u64,
+    /// The most elements of all tables together.
+    pub(crate) table_elements: u64,
 }
 
 /// A call, and where its time and its fuel went.
@@ -45,6 +47,8 @@ pub struct Measured {
     pub leave: Share,
     /// How often the plugin called the host.
     pub host_calls: u32,
+    /// The most elements that its tables had together.
+    pub table_elements: u64,
 }
 
 /// A part of a call.
@@ -99,7 +103,7 @@ struct Stay {
 
 impl Trace {
     pub(crate) fn new(start: Instant, offset: u64) -> Trace {
-        Trace { start, crossings: Vec::new(), samples: Vec::new(), offset }
+        Trace { start, crossings: Vec::new(), samples: Vec::new(), offset, table_elements: 0 }
     }
 
     /// Notes a crossing, after what every call does at it.
@@ -131,14 +135,13 @@ impl Trace {
         // Beside the plugin's function there are small ones, which make room for arguments and give room back.
         let main = stays(&self.crossings).into_iter().max_by_key(|stay| stay.begin.fuel - stay.end.fuel);
         let Some(Stay { begin, end, host, host_calls }) = main else {
-            let none = Share::default();
-            return Measured { report, enter: whole, guest: none, host: none, leave: none, host_calls: 0 };
+            return Measured { enter: whole, table_elements: self.table_elements, ..Measured::not_run(report) };
         };
         let enter = Share { duration: begin.at, fuel: fuel_allowed.saturating_sub(begin.fuel) };
         let stay = Share { duration: end.at.saturating_sub(begin.at), fuel: begin.fuel - end.fuel };
         let guest = stay.without(host);
         let leave = whole.without(enter).without(stay);
-        Measured { report, enter, guest, host, leave, host_calls }
+        Measured { report, enter, guest, host, leave, host_calls, table_elements: self.table_elements }
     }
 }
 
@@ -146,7 +149,7 @@ impl Measured {
     /// What a call that never began came to.
     pub(crate) fn not_run(report: Report) -> Measured {
         let none = Share::default();
-        Measured { report, enter: none, guest: none, host: none, leave: none, host_calls: 0 }
+        Measured { report, enter: none, guest: none, host: none, leave: none, host_calls: 0, table_elements: 0 }
     }
 }
 
@@ -208,7 +211,7 @@ mod tests {
             crossing(CallingWasm, 70, 500),
             crossing(ReturningFromWasm, 71, 495),
         ];
-        let trace = Trace { start: Instant::now(), crossings, samples: Vec::new(), offset: 0 };
+        let trace = Trace { crossings, table_elements: 7, ..Trace::new(Instant::now(), 0) };
         let report = Report {
             outcome: Outcome::Unchanged,
             fuel_used: 505,
@@ -222,6 +225,6 @@ mod tests {
             [found.enter, found.guest, found.host, found.leave],
             [share(20, 10), share(36, 460), share(4, 30), share(40, 5)]
         );
-        assert_eq!(found.host_calls, 1);
+        assert_eq!((found.host_calls, found.table_elements), (1, 7));
     }
 }

@@ -17,7 +17,7 @@ const BODY: &str = "(call $log (i32.const 1) (i32.const 1024) (i32.const 5)) (ca
 fn a_measured_call_is_a_call_and_its_parts_make_the_whole() {
     let plugin = compile(&reshaper(MODULE, BODY));
     let plain = reshape(&plugin, Limits::default());
-    let Measured { report, enter, guest, host, leave, host_calls } =
+    let Measured { report, enter, guest, host, leave, host_calls, table_elements } =
         plugin.measure(&request(message(), Limits::default()));
     assert_eq!((&report.outcome, report.fuel_used, &report.logs), (&plain.outcome, plain.fuel_used, &plain.logs));
     let parts = [enter, guest, host, leave];
@@ -26,6 +26,7 @@ fn a_measured_call_is_a_call_and_its_parts_make_the_whole() {
     assert_eq!(time, report.duration);
     assert!(guest.fuel > 200_000 && enter.fuel > 0 && host_calls == 1, "{parts:?}");
     assert!(host.fuel >= 5, "a byte of a log line costs a unit: {host:?}");
+    assert!(table_elements > 0, "the shim of the host's functions has a table");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use hookloom_runtime::{Input, Limits, Measured, Outcome, Plugin, Report, Request, RuntimeConfig, Share};
+use serde_json::Value;
 
 use super::{
     component::{self, Component, ProjectArguments},
@@ -151,17 +152,19 @@ fn uses(costs: &[(&Request, Cost)], limits: &Limits, project: Option<&Project>) 
     let most = |used: &dyn Fn(&Request, &Cost) -> u64| {
         costs.iter().map(|(request, cost)| used(request, cost)).max().unwrap_or_default()
     };
-    let report = |cost: &Cost| cost.last.report.clone();
     let used = |key: &str| {
         Some(match key {
             "fuel" => most(&|_, cost| cost.last.report.fuel_used),
             "deadline_ms" => most(&|_, cost| millis(cost.p95)),
             "memory_bytes_max" => most(&|_, cost| cost.last.report.memory_peak_bytes),
+            "table_elements_max" => most(&|_, cost| cost.last.table_elements),
             "input_bytes_max" => most(&|request, _| request.input.bytes_len() as u64),
-            "output_bytes_max" => most(&|_, cost| output_bytes(&report(cost))),
-            "matches_max" if is_map(costs) => most(&|_, cost| matches(&report(cost))),
+            "output_bytes_max" => most(&|_, cost| output_bytes(&cost.last.report)),
+            "matches_max" if is_map(costs) => most(&|_, cost| matches(&cost.last.report)),
             "log_lines_max" => most(&|_, cost| cost.last.report.logs.lines.len() as u64),
-            "log_bytes_max" => most(&|_, cost| log_bytes(&report(cost))),
+            "log_bytes_max" => most(&|_, cost| line_bytes(&cost.last.report).sum()),
+            "log_line_bytes_max" => most(&|_, cost| line_bytes(&cost.last.report).max().unwrap_or_default()),
+            "json_depth_max" => most(&|_, cost| depth_of_output(&cost.last.report)),
             "host_calls_max" => most(&|_, cost| u64::from(cost.last.host_calls)),
             _ => return None,
         })
@@ -218,8 +221,26 @@ fn matches(report: &Report) -> u64 {
     }
 }
 
-fn log_bytes(report: &Report) -> u64 {
-    report.logs.lines.iter().map(|line| line.message.len() as u64).sum()
+fn line_bytes(report: &Report) -> impl Iterator<Item = u64> {
+    report.logs.lines.iter().map(|line| line.message.len() as u64)
+}
+
+/// How deep the JSON nests that the plugin answered.
+fn depth_of_output(report: &Report) -> u64 {
+    fn depth(value: &Value) -> u64 {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+            Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
+            _ => 0,
+        }
+    }
+    // It was checked when the plugin answered; a failed call has none.
+    let parsed = |text: &str| serde_json::from_str(text).map(|value| depth(&value)).unwrap_or_default();
+    match &report.outcome {
+        Outcome::Replaced(text) => parsed(text),
+        Outcome::Mapped(matches) => matches.iter().map(|found| parsed(&found.variables)).max().unwrap_or_default(),
+        _ => 0,
+    }
 }
 
 /// Calls all fixtures in turn for a while, and writes where their code was; answers how many samples there are.
