@@ -2,7 +2,7 @@
 
 pub mod client;
 pub mod gateway;
-pub mod node;
+pub mod judge;
 pub mod plugins;
 pub mod postgres;
 pub mod python;

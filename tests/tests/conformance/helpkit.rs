@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookloom::{delivery::signature::sign_body, profile::ecmascript::canonical, store::resource::SignatureEncoding};
-use hookloom_tests::{node::node, plugins, receiver::Reaction};
+use hookloom_tests::{judge::node, plugins, receiver::Reaction};
 use serde_json::{Value, json};
 
 use super::kit::{Customer, has_standard_headers, verifier, verify};

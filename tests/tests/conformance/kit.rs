@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hookloom_tests::{
     client::Client,
     gateway::{TestGateway, TestTenant},
-    node::node,
+    judge::node,
     plugins,
     receiver::{Received, Receiver},
 };

@@ -1,84 +1,38 @@
 //! `standard`: what is sent is taken by the reference libraries of Standard Webhooks in Python, JavaScript and Rust.
 //!
-//! The test installs them itself, at pinned versions, into `target/reference/`; after the first time it works offline.
+//! The test installs them itself, at pinned versions; after the first time it works offline.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::Command,
+use std::process::Command;
+
+use hookloom::toolchain;
+use hookloom_tests::{
+    judge::{judge, node},
+    python,
+    receiver::Received,
 };
-
-use hookloom_tests::{plugins, receiver::Received};
 use serde_json::{Value, json};
 
 use super::kit::{Customer, has_standard_headers, verifier};
 
-const PYTHON: &str = "standardwebhooks==1.0.1";
-const NODE: &str = "standardwebhooks@1.1.1";
-
-/// Runs a set-up once, however many processes want it.
-fn once(name: &str, set_up: impl FnOnce(&Path)) -> PathBuf {
-    let folder = plugins::root().join("target/reference").join(name);
-    fs::create_dir_all(&folder).unwrap();
-    let lock = File::create(folder.join(".lock")).unwrap();
-    lock.lock().unwrap();
-    let done = folder.join(".done");
-    if !done.exists() {
-        set_up(&folder);
-        fs::write(done, "").unwrap();
-    }
-    folder
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("{command:?}: {error}: `apt-get install nodejs npm python3 python3-venv` brings what is missing")
-    });
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    said
-}
-
-fn python() -> PathBuf {
-    let folder = once("python", |folder| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")));
-        let pip = folder.join("venv/bin/pip");
-        run(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check", PYTHON]));
-    });
-    folder.join("venv/bin/python")
-}
-
-fn node_modules() -> PathBuf {
-    once("node", |folder| {
-        let install = ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", NODE];
-        run(Command::new("npm").args(install).current_dir(folder));
-    })
-}
-
-/// What the library of a language says of each delivery: none is no objection.
-fn objections(mut command: Command, received: &[Received], secret: &str) -> Vec<Option<String>> {
+/// What the libraries of two languages say of each delivery: none is no objection.
+fn objections(received: &[Received], secret: &str) -> [(&'static str, Value); 2] {
     let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
-    let cases: Vec<Value> = received
-        .iter()
-        .map(|it| {
-            let headers: Vec<(&str, &str)> = names.map(|name| (name, it.header(name))).to_vec();
-            json!({ "body": it.body, "headers": headers, "secret": secret })
-        })
-        .collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), json!(cases).to_string()).unwrap();
-    serde_json::from_str(&run(command.arg(file.path()))).unwrap()
+    let case = |it: &Received| {
+        let headers: Vec<(&str, &str)> = names.map(|name| (name, it.header(name))).to_vec();
+        json!({ "body": it.body, "headers": headers, "secret": secret })
+    };
+    let cases = received.iter().map(case).collect();
+    let python = python::environment(&verifier("standardwebhooks.txt")).unwrap_or_else(|problem| panic!("{problem}"));
+    toolchain::install_npm_packages(&verifier(""), &mut |note| eprintln!("{note}")).unwrap();
+    let in_python = judge(Command::new(python.join("bin/python")).arg(verifier("standard.py")), &cases);
+    [("Python", in_python), ("JavaScript", node(&verifier("standard.js"), &cases))]
 }
 
 fn all_say(received: &[Received], secret: &str, fits: bool) {
-    let mut in_python = Command::new(python());
-    in_python.arg(verifier("standard.py"));
-    let mut in_node = Command::new("node");
-    in_node.arg(verifier("standard.js")).env("NODE_PATH", node_modules().join("node_modules"));
-    for (language, command) in [("Python", in_python), ("JavaScript", in_node)] {
-        let said = objections(command, received, secret);
+    for (language, said) in objections(received, secret) {
+        let said = said.as_array().unwrap();
         assert_eq!(said.len(), received.len());
-        assert!(said.iter().all(|objection| objection.is_none() == fits), "{language}: {said:?}");
+        assert!(said.iter().all(|objection| objection.is_null() == fits), "{language}: {said:?}");
     }
     assert!(received.iter().all(|it| it.verify(secret).is_ok() == fits), "Rust");
 }

@@ -5,7 +5,7 @@ import sys
 from standardwebhooks.webhooks import Webhook
 
 said = []
-for case in json.load(open(sys.argv[1], encoding="utf-8")):
+for case in json.load(sys.stdin.buffer):
     try:
         Webhook(case["secret"]).verify(case["body"], dict(case["headers"]))
         said.append(None)
