@@ -7,7 +7,11 @@ use std::{
     process::Command,
 };
 
-use hookloom::project::{Kind, Language, sdk::Sdk, template::NewProject};
+use hookloom::{
+    project::{Kind, Language, sdk::Sdk, template::NewProject},
+    toolchain,
+};
+use hookloom_runtime::{Input, Limits, Message, Origin, Outcome, Request, Runtime, RuntimeConfig};
 use hookloom_tests::{client::text, gateway::TestGateway, plugins, receiver::Receiver};
 use serde_json::{Value, json};
 
@@ -114,6 +118,57 @@ fn an_example_reads_as_its_template_does() {
     assert_eq!(read("example-plugins/one-line/compile_flags.txt"), filled.replace("{{sdk}}", "../../plugin-sdk/c"));
 }
 
+/// What a reshaper makes of a payload, run without a gateway.
+fn reshaped(component: &[u8], payload: &str) -> String {
+    let plugin = Runtime::new(RuntimeConfig::default()).unwrap().compile(component).unwrap();
+    let message = Message {
+        id: "msg_1".into(),
+        event_type: "message.inbound".into(),
+        created_at: "2026-01-01T00:00:00.000Z".into(),
+        origin: Origin::Human,
+        medium: Some("sms".into()),
+        channels: vec!["support".into()],
+        payload: payload.into(),
+    };
+    let request = Request { input: Input::Reshape(message), settings: "{}".into(), limits: Limits::default() };
+    match plugin.call(&request).outcome {
+        Outcome::Replaced(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The packages that the other engine of JavaScript needs beside the SDK.
+const SPIDERMONKEY: [(&str, &str); 2] =
+    [("@bytecodealliance/componentize-js", "0.23.0"), ("@bytecodealliance/preview2-shim", "0.17.4")];
+
+#[test]
+fn javascript_runs_on_its_other_engine_too_whose_compiler_is_asked_for_where_it_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("browser");
+    let new = NewProject { name: "browser", language: Language::Js, kind: Kind::Reshaper, sdk: Sdk::Copied };
+    new.write(&dir).unwrap();
+    let edit = |file: &str, change: &dyn Fn(String) -> String| {
+        let path = dir.join(file);
+        let changed = change(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, changed).unwrap();
+    };
+    edit("plugin.toml", &|text| text.replace("language = \"js\"", "language = \"js\"\nengine = \"spidermonkey\""));
+    let missing = toolchain::build(&dir, &mut |_| {}).unwrap_err().to_string();
+    for (package, version) in SPIDERMONKEY {
+        assert!(missing.contains(&format!("{package}@{version}")), "{missing}");
+    }
+    edit("package.json", &|text| {
+        let mut package: Value = serde_json::from_str(&text).unwrap();
+        for (name, version) in SPIDERMONKEY {
+            package["devDependencies"][name] = json!(version);
+        }
+        package.to_string()
+    });
+    let component = plugins::project(&dir);
+    let body: Value = serde_json::from_str(&reshaped(&component, r#"{"name": "Ada", "message": "Hi"}"#)).unwrap();
+    assert_eq!(body, json!({ "text": "Ada: Hi" }));
+}
+
 /// Writes what it finds under each of some pointers, or `null`.
 const FINDER: &str = r#"
 #include <hookloom.h>
@@ -156,23 +211,8 @@ fn the_sdk_in_c_finds_values_and_undoes_escapes() {
     let new = NewProject { name: "finder", language: Language::C, kind: Kind::Reshaper, sdk: Sdk::Copied };
     new.write(&dir).unwrap();
     std::fs::write(dir.join("src/plugin.c"), FINDER).unwrap();
-    let runtime = hookloom_runtime::Runtime::new(hookloom_runtime::RuntimeConfig::default()).unwrap();
-    let plugin = runtime.compile(&plugins::project(&dir)).unwrap();
     let payload = r#"{"list": [ 10 , {"deep":[1,"]}"]}, -2.5e3], "a/b":{"~":true}, "twice":1, "text":"\u0041\ud83d\ude00\ud83d \"\\\/\b\f\n\r\t\u001f", "\u00e9":"é", "tw\u0069ce":{ }, "":""}"#;
-    let message = hookloom_runtime::Message {
-        id: "msg_1".into(),
-        event_type: "message.inbound".into(),
-        created_at: "2026-01-01T00:00:00.000Z".into(),
-        origin: hookloom_runtime::Origin::Human,
-        medium: Some("sms".into()),
-        channels: vec!["support".into()],
-        payload: payload.into(),
-    };
-    let input = hookloom_runtime::Input::Reshape(message);
-    let limits = hookloom_runtime::Limits::default();
-    let report = plugin.call(&hookloom_runtime::Request { input, settings: "{}".into(), limits });
-    let hookloom_runtime::Outcome::Replaced(text) = &report.outcome else { panic!("{:?}", report.outcome) };
-    let found: Value = serde_json::from_str(text).unwrap();
+    let found: Value = serde_json::from_str(&reshaped(&plugins::project(&dir), payload)).unwrap();
     let values = json!([10, [1, "]}"], -2500.0, null, null, null, true, {}, null, null, "é", ""]);
     let expected = json!({ "found": values, "text": "A\u{1F600}\u{FFFD} \"\\/\u{8}\u{c}\n\r\t\u{1f}" });
     assert_eq!(found, expected);
