@@ -4,8 +4,8 @@
 //! Operational messages (those of the gateway itself) go only to endpoints that name their type exactly, and as they are.
 //!
 //! Each reshaper version runs once for a message, whatever the number of endpoints bound to it, also where the next reshaper was
-//! busy and the message had to come again ([`begun`]); its bytes are stored and every retry sends them. A message with held deliveries comes here again when somebody asks for it: then only those
-//! are worked on.
+//! busy and the message had to come again ([`begun`]); its bytes are stored and every retry sends them. A message with held
+//! deliveries comes here again when somebody asks for it: then only those are worked on.
 
 pub mod begun;
 
@@ -50,13 +50,14 @@ impl Worker for FanOut {
     async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
         let job = piece.job(gateway).await?;
         let claim = &piece.claim;
+        // Before anything else: it must not outlive a message or a tenant that is gone.
+        let begun = gateway.put_off.take(claim);
         let Job::Message(message, known) = job else {
             return Ok(gateway.store.abandon(claim).await?);
         };
         let Some(app) = gateway.find::<App>(&claim.app, claim.app.as_str()).await? else {
             return Ok(gateway.store.abandon(claim).await?);
         };
-        let begun = gateway.put_off.take(&message.id);
         if message.payload.is_empty() {
             // Its content was removed: nobody gets it, and what stands behind it goes on.
             let now = gateway.clock.now();
@@ -88,7 +89,7 @@ impl Worker for FanOut {
             let delivery = match round.delivery(endpoint, (profile, outbound), binding).await {
                 Ok(delivery) => delivery,
                 Err(error) => {
-                    gateway.put_off.keep(message.id.clone(), round.begun());
+                    gateway.put_off.keep(claim, round.begun());
                     return Err(error);
                 }
             };

@@ -1,7 +1,9 @@
 //! What reshapers made of messages whose fan-out was put off in the middle, since the next of them was busy or the tenant's fuel
 //! used up: they are not run again when its turn comes back.
 //!
-//! Kept in memory, within bounds, the oldest leave first: a plugin whose result is lost runs again, and answers the same.
+//! Kept in memory, within bounds, the oldest leave first: a plugin whose result is lost runs again, and answers the same. What is kept
+//! serves the next claim of the same work only: where another node had it meanwhile, or it was done and asked for again, it is nothing
+//! worth any more.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,16 +12,18 @@ use std::{
 
 use super::{ReshapeResult, Reshaped};
 use crate::{
-    id::{MessageId, PluginId},
+    id::PluginId,
     pipeline::shadow::ShadowJob,
     rollout::tally::Observation,
-    store::flow::{Call, DeliveryBody},
+    store::flow::{Call, Claim, DeliveryBody, Held},
 };
 
 /// Messages of which something is kept.
 const MESSAGES_MAX: usize = 256;
-/// Bytes of what reshapers answered, and of the inputs that are kept of failed calls.
+/// Bytes of texts in what is kept: answers, logs, reasons, inputs.
 const BYTES_MAX: usize = 16 << 20;
+/// The same of one message, which must not push out those of all others.
+const MESSAGE_BYTES_MAX: usize = BYTES_MAX / 8;
 
 /// Fan-outs that were put off.
 #[derive(Default)]
@@ -27,8 +31,8 @@ pub struct PutOff(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// The oldest first.
-    all: VecDeque<(MessageId, Begun)>,
+    /// The oldest first, by the claim that it was made under.
+    all: VecDeque<(Held, Begun)>,
     bytes: usize,
 }
 
@@ -48,27 +52,30 @@ pub struct Begun {
 }
 
 impl PutOff {
-    /// Keeps what was done for a message.
-    pub fn keep(&self, message: MessageId, begun: Begun) {
-        if begun.seen.is_empty() {
+    /// Keeps what was done under a claim.
+    pub fn keep(&self, claim: &Claim, begun: Begun) {
+        let bytes = begun.bytes();
+        if begun.seen.is_empty() || bytes > MESSAGE_BYTES_MAX {
             return;
         }
         let mut kept = self.lock();
-        kept.bytes += begun.bytes();
-        kept.all.push_back((message, begun));
+        kept.bytes += bytes;
+        kept.all.push_back((claim.held(), begun));
         while kept.all.len() > MESSAGES_MAX || kept.bytes > BYTES_MAX {
             let Some((_, oldest)) = kept.all.pop_front() else { break };
             kept.bytes -= oldest.bytes();
         }
     }
 
-    /// Takes out what was done for a message.
-    pub fn take(&self, message: &MessageId) -> Option<Begun> {
+    /// Takes out what was done under earlier claims of the same work: what the one just before this left is answered, what is older is
+    /// dropped.
+    pub fn take(&self, claim: &Claim) -> Option<Begun> {
         let mut kept = self.lock();
-        let place = kept.all.iter().position(|(of, _)| of == message)?;
-        let (_, begun) = kept.all.remove(place)?;
+        let place = kept.all.iter().position(|(held, _)| held.work == claim.work)?;
+        let (held, begun) = kept.all.remove(place)?;
         kept.bytes -= begun.bytes();
-        Some(begun)
+        // Each claim has a token that is one higher; giving the work back changes none.
+        (held.token + 1 == claim.token).then_some(begun)
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -80,18 +87,31 @@ impl Begun {
     fn bytes(&self) -> usize {
         let answers = self.reshaped.values().map(|reshaped| match &reshaped.result {
             ReshapeResult::Send(DeliveryBody::Replaced(text)) => text.len(),
-            _ => 0,
+            ReshapeResult::Send(DeliveryBody::Original) => 0,
+            ReshapeResult::Dropped(reason) => reason.len(),
+            ReshapeResult::Failed(failed) => failed.detail.len(),
         });
-        let inputs = self.calls.iter().filter_map(|call| call.evidence.as_ref()?.input.as_ref());
-        let shown = self.shadows.iter().map(ShadowJob::bytes);
-        answers.chain(inputs.map(|input| input.text.len())).chain(shown).sum()
+        let calls = self.calls.iter().map(|call| {
+            let input = call.evidence.as_ref().and_then(|evidence| evidence.input.as_ref());
+            let logs = call.record.logs.lines.iter().map(|line| line.message.len()).sum::<usize>();
+            let failure = call.record.failure.as_ref().map_or(0, |failure| failure.detail.len());
+            let detail = call.record.detail.as_ref().map_or(0, String::len);
+            input.map_or(0, |input| input.text.len()) + logs + failure + detail
+        });
+        answers.chain(calls).chain(self.shadows.iter().map(ShadowJob::bytes)).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::TypedId as _;
+    use crate::{
+        id::{AppId, TypedId as _},
+        store::{
+            flow::WorkKind,
+            key::{Lane, Subject},
+        },
+    };
 
     fn begun(bytes: usize) -> Begun {
         let plugin = PluginId::from_ulid(ulid::Ulid::nil());
@@ -100,24 +120,36 @@ mod tests {
         Begun { reshaped, seen: vec![(plugin, 1)], ..Begun::default() }
     }
 
-    fn message(number: u64) -> MessageId {
-        MessageId::from_ulid(ulid::Ulid::from_parts(number, 0))
+    fn claim(work: i64, token: i64) -> Claim {
+        let app = AppId::from_ulid(ulid::Ulid::nil());
+        Claim { work, kind: WorkKind::FanOut, lane: Lane::live(&app), app, subject: Subject::Once, token, tries: 1 }
     }
 
     #[test]
     fn what_is_kept_is_bounded_in_number_and_bytes_and_the_oldest_leave() {
         let put_off = PutOff::default();
-        for n in 0..300 {
-            put_off.keep(message(n), begun(1));
+        for work in 0..300 {
+            put_off.keep(&claim(work, 1), begun(1));
         }
-        assert!(put_off.take(&message(43)).is_none() && put_off.take(&message(44)).is_some());
-        assert!(put_off.take(&message(44)).is_none(), "it is taken once");
-        for n in 300..309 {
-            put_off.keep(message(n), begun(2 << 20));
+        assert!(put_off.take(&claim(43, 2)).is_none() && put_off.take(&claim(44, 2)).is_some());
+        assert!(put_off.take(&claim(44, 2)).is_none(), "it is taken once");
+        for work in 300..309 {
+            put_off.keep(&claim(work, 1), begun(MESSAGE_BYTES_MAX));
         }
-        assert!(put_off.take(&message(300)).is_none() && put_off.take(&message(308)).is_some());
-        assert_eq!(put_off.lock().bytes, 7 * (2 << 20));
-        put_off.keep(message(400), Begun::default());
-        assert!(put_off.take(&message(400)).is_none(), "nothing was done");
+        assert!(put_off.take(&claim(300, 2)).is_none() && put_off.take(&claim(308, 2)).is_some());
+        assert_eq!(put_off.lock().bytes, 7 * MESSAGE_BYTES_MAX);
+        put_off.keep(&claim(400, 1), Begun::default());
+        put_off.keep(&claim(401, 1), begun(MESSAGE_BYTES_MAX + 1));
+        assert!(put_off.take(&claim(400, 2)).is_none(), "nothing was done");
+        assert!(put_off.take(&claim(401, 2)).is_none(), "it is too large");
+    }
+
+    #[test]
+    fn what_another_claim_came_after_is_worth_nothing() {
+        let put_off = PutOff::default();
+        put_off.keep(&claim(1, 5), begun(1));
+        assert!(put_off.take(&claim(2, 6)).is_none(), "of other work");
+        assert!(put_off.take(&claim(1, 7)).is_none(), "somebody had it in between");
+        assert!(put_off.take(&claim(1, 6)).is_none(), "and it is gone then");
     }
 }
