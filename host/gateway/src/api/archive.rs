@@ -1,11 +1,11 @@
 //! Everything of a tenant as one file, for taking it elsewhere: a line of JSON for each thing, written while it is read, so that
 //! neither the gateway nor who asks holds more of it than a few rows at once.
 //!
-//! What is configured stands there as in the audit log: without secrets, tokens and values of headers. Bytes of components have a
-//! route of their own, and what a reshaper made of a message follows from the message and its version. It is no snapshot: what
+//! What is configured stands there as in the audit log: without secrets, tokens and values of headers. Bytes of components, inputs that
+//! are kept of failed calls, and what reshapers made are not in it; the first two have routes of their own. It is no snapshot: what
 //! comes into being meanwhile may be missing. The last line counts the others, so that a file that broke off is known as one.
 
-use std::io;
+use std::{io, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,12 +14,12 @@ use axum::{
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 
 use super::{
     attempt::AttemptOut,
     audit_log::AuditOut,
-    auth::{Change, ExportSlot, Exports, Tenant},
+    auth::{ArchiveSlot, Archives, Change, Tenant},
     call::CallOut,
     dead_letter::DeadLetterOut,
     delivery, export, inbound,
@@ -46,16 +46,19 @@ const LARGE_ROWS: usize = 8;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks that wait for the client to read them.
 const CHUNKS_MAX: usize = 4;
+/// How long a chunk waits for room among those: who reads less than 3 KiB a second holds a place for nothing.
+const CHUNK_WITHIN: Duration = Duration::from_secs(20);
 
-/// All that is kept of an application, as lines of JSON: `kind` and `data`, deliveries and attempts with their `messageId`.
+/// What is kept of an application, as lines of JSON: `kind` and `data`, deliveries with their `messageId`. Without bytes of components and
+/// of what reshapers made, and without inputs that are kept of failed calls: those have routes of their own.
 #[utoipa::path(
     get, path = "/app/{app_id}/export", operation_id = "v1.application.export", tag = "Application", summary = "Export Application",
     responses((status = 200, description = "A line of JSON for each thing; the last one is of the kind `end`", body = String, content_type = "application/x-ndjson")),
     security(("HTTPBearer" = ["operator", "admin"])),
 )]
-pub async fn get(tenant: Tenant<Change>, exports: Exports) -> Result<Response, ApiError> {
+pub async fn get(tenant: Tenant<Change>, archives: Archives) -> Result<Response, ApiError> {
     let app = tenant.app.id.clone();
-    let slot = exports.take(&app)?;
+    let slot = archives.take(&app)?;
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     tokio::spawn(run(tenant, slot, sender));
     let chunks = stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|chunk| (chunk, receiver)));
@@ -71,6 +74,8 @@ enum Ended {
     HungUp,
     /// It can't be read.
     Unreadable(ApiError),
+    /// Whoever reads it takes too little at a time.
+    TooSlow,
 }
 
 impl From<StoreError> for Ended {
@@ -86,14 +91,19 @@ impl From<ApiError> for Ended {
 }
 
 /// Writes it all; the slot is taken until then.
-async fn run(tenant: Tenant<Change>, _slot: ExportSlot, sender: mpsc::Sender<Chunk>) {
-    let lines = Lines { sender: sender.clone(), waiting: Vec::new(), count: 0 };
+async fn run(tenant: Tenant<Change>, _slot: ArchiveSlot, sender: mpsc::Sender<Chunk>) {
+    let lines = Lines { sender: sender.clone(), waiting: Vec::new(), count: 0, within: CHUNK_WITHIN };
     let mut archive = Archive { gateway: &tenant.gateway, app: &tenant.app.id, lines };
-    if let Err(Ended::Unreadable(error)) = archive.write().await {
-        tracing::warn!(app = %tenant.app.id, ?error, "an export broke off");
-        // The connection is closed in the middle, and the last line is missing.
-        let _ = sender.send(Err(io::Error::other("the store can't be read"))).await;
-    }
+    let why = match archive.write().await {
+        Ok(()) | Err(Ended::HungUp) => return,
+        Err(Ended::TooSlow) => "it was read too slowly",
+        Err(Ended::Unreadable(error)) => {
+            tracing::warn!(app = %tenant.app.id, ?error, "an export broke off");
+            "the store can't be read"
+        }
+    };
+    // The connection is closed in the middle, and the last line is missing.
+    let _ = sender.send_timeout(Err(io::Error::other(why)), CHUNK_WITHIN).await;
 }
 
 /// A line.
@@ -111,6 +121,8 @@ struct Lines {
     sender: mpsc::Sender<Chunk>,
     waiting: Vec<u8>,
     count: u64,
+    /// How long a chunk waits for room.
+    within: Duration,
 }
 
 impl Lines {
@@ -124,7 +136,10 @@ impl Lines {
 
     async fn flush(&mut self) -> Result<(), Ended> {
         let chunk = std::mem::take(&mut self.waiting).into();
-        self.sender.send(Ok(chunk)).await.map_err(|_| Ended::HungUp)
+        self.sender.send_timeout(Ok(chunk), self.within).await.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => Ended::TooSlow,
+            SendTimeoutError::Closed(_) => Ended::HungUp,
+        })
     }
 }
 
@@ -277,5 +292,23 @@ impl Archive<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_reads_too_slowly_or_no_more_is_left() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let mut lines = Lines { sender, waiting: Vec::new(), count: 0, within: Duration::from_millis(1) };
+        let line = || Line { kind: "x", message_id: None, data: json!("x".repeat(CHUNK_BYTES)) };
+        assert!(lines.add(line()).await.is_ok());
+        assert!(matches!(lines.add(line()).await, Err(Ended::TooSlow)), "nothing was read");
+        assert!(receiver.recv().await.is_some());
+        assert!(lines.add(line()).await.is_ok());
+        drop(receiver);
+        assert!(matches!(lines.add(line()).await, Err(Ended::HungUp)));
     }
 }

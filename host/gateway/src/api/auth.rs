@@ -49,12 +49,16 @@ const HINT_CHARS: usize = 7;
 /// Answers with a whole component in them, at the same time. A replay file takes some four times the component's size.
 const EXPORTS_MAX: usize = 4;
 
+/// Exports of tenants at the same time. Each takes as long as its client takes to read it, and holds some rows meanwhile.
+const ARCHIVES_MAX: usize = 4;
+
 /// The state of the routes: the gateway behind the checks of this module.
 #[derive(Clone)]
 pub struct Door {
     gateway: Arc<Gateway>,
     uploads: Arc<Slots>,
     exports: Arc<Slots>,
+    archives: Arc<Slots>,
 }
 
 impl Door {
@@ -64,8 +68,8 @@ impl Door {
     }
 }
 
-/// Who holds a whole component in memory: one a tenant, and so many in all, so that memory is bounded and no tenant takes the
-/// places of others.
+/// Who does something that takes much memory or time: one a tenant, and so many in all, so that both are bounded and no tenant takes
+/// the places of others.
 struct Slots {
     places: Arc<Semaphore>,
     tenants: Mutex<HashSet<AppId>>,
@@ -192,7 +196,7 @@ pub enum Prospect<P> {
 /// As [`Tenant`], where the path names none: it is the one of the caller's key.
 pub struct Own<P>(pub Tenant<P>);
 
-/// The right to hold a whole component in memory.
+/// The right to do that.
 struct Slot {
     _permit: OwnedSemaphorePermit,
     slots: Arc<Slots>,
@@ -207,6 +211,12 @@ pub struct Exports(Arc<Slots>);
 
 /// The right to answer with a component.
 pub struct ExportSlot(Slot);
+
+/// Where the right to export a tenant is had.
+pub struct Archives(Arc<Slots>);
+
+/// The right to export a tenant, until it is dropped.
+pub struct ArchiveSlot(#[expect(dead_code, reason = "held, not used")] Slot);
 
 /// A component on its way to a client.
 struct Exported {
@@ -247,6 +257,16 @@ impl Exports {
     }
 }
 
+impl Archives {
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// As [`Exports::take`].
+    pub fn take(&self, app: &AppId) -> Result<ArchiveSlot, ApiError> {
+        self.0.take(app).map(ArchiveSlot)
+    }
+}
+
 impl ExportSlot {
     /// The bytes of the answer; the place is taken until the client has read them.
     pub fn over(self, bytes: Vec<u8>) -> Bytes {
@@ -273,8 +293,8 @@ impl<P> Prospect<P> {
 impl Door {
     /// Stands before this gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        let (uploads, exports) = (Slots::new(gateway.config.uploads_max), Slots::new(EXPORTS_MAX));
-        Self { gateway, uploads, exports }
+        let uploads = Slots::new(gateway.config.uploads_max);
+        Self { gateway, uploads, exports: Slots::new(EXPORTS_MAX), archives: Slots::new(ARCHIVES_MAX) }
     }
 
     /// Finds out who calls.
@@ -424,6 +444,14 @@ impl FromRequestParts<Door> for Exports {
 
     async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
         Ok(Self(door.exports.clone()))
+    }
+}
+
+impl FromRequestParts<Door> for Archives {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
+        Ok(Self(door.archives.clone()))
     }
 }
 
