@@ -12,6 +12,10 @@ const SCRIPT = "<script>document.title = 'taken over'</script><img src=x onerror
 /** What the page asked of the API. */
 const asked = [];
 
+/** What the page's questions wait for, by the beginning of their path, and the last answer that had waited. */
+const held = new Map();
+let late = null;
+
 async function open(url) {
   const local = url.replace(/^[^/]*\/\/[^/]*/, serverUrl);
   const page = await fetch(local.split("#")[0]);
@@ -27,7 +31,9 @@ async function open(url) {
     beforeParse(window) {
       window.fetch = (path, init) => {
         asked.push(`${init.method} ${path}`);
-        return fetch(new URL(path, window.document.baseURI), init);
+        const answer = () => fetch(new URL(path, window.document.baseURI), init);
+        const [, gate] = [...held].find(([beginning]) => path.startsWith(beginning)) ?? [];
+        return gate ? (late = gate.then(answer)) : answer();
       };
     },
   }).window;
@@ -36,7 +42,7 @@ async function open(url) {
 /** Waits until a look finds something. */
 async function until(look, what) {
   for (const deadline = Date.now() + 60_000; Date.now() < deadline;) {
-    const found = look();
+    const found = await look();
     if (found) return found;
     await new Promise((done) => setTimeout(done, 10));
   }
@@ -92,19 +98,34 @@ assert.ok(text(window).includes((await svix.endpoint.getSecret("acme", id)).key)
 // What was delivered, with its attempts and answers, and once more.
 const message = await svix.message.create("acme", { eventType: "a.made", payload: { said: SCRIPT } });
 const attempts = async () => (await svix.messageAttempt.listByMsg("acme", message.id)).data.length;
-while (await attempts() < 1) await new Promise((done) => setTimeout(done, 10));
+await until(async () => await attempts() >= 1, "an attempt");
 await press(window, "Deliveries");
 await press(window, "Details");
 await until(() => text(window).includes("200 in "), "the attempt");
 assert.ok(text(window).includes("said") && text(window).includes("onerror=alert(1)"), "the payload is shown as text");
 await press(window, "Send again");
 await until(() => notice(window) === "It is sent again.", "that it is sent again");
-while (await attempts() < 2) await new Promise((done) => setTimeout(done, 10));
+await until(async () => await attempts() >= 2, "another attempt");
 
 await press(window, "Messages");
 await until(() => text(window).includes("a.made") && buttons(window, "Details").length, "the messages");
 await press(window, "Event types");
 await until(() => text(window).includes(`Made ${SCRIPT}`), "the event types");
+const marked = () => [...window.document.querySelectorAll("[aria-current=page]")].map((it) => it.textContent);
+assert.deepEqual(marked(), ["Event types"]);
+
+// A view that answers when another one was opened meanwhile does not take its place.
+let answer;
+held.set("api/v1/app/acme/msg?", new Promise((done) => { answer = done; }));
+await press(window, "Messages");
+await press(window, "Event types");
+await until(() => text(window).includes(`Made ${SCRIPT}`), "the event types");
+answer();
+await (await late).clone().text();
+await new Promise((done) => setTimeout(done));
+assert.ok(text(window).includes(`Made ${SCRIPT}`) && !buttons(window, "Details").length, "the later view stays");
+held.clear();
+
 assert.equal(window.document.querySelectorAll("main script, main img").length, 0);
 assert.equal(window.document.title, "Webhooks", "nothing that is shown runs");
 
@@ -122,11 +143,11 @@ await until(() => text(other).includes("a.made"), "what a user may see");
 // A link that was left is worth nothing.
 await press(window, "Leave");
 await until(() => notice(window).startsWith("You have left"), "that it is over");
-const late = await open(link.url);
-await until(() => notice(late).startsWith("This link is no longer good"), "that it is over");
+const again = await open(link.url);
+await until(() => notice(again).startsWith("This link is no longer good"), "that it is over");
 
 assert.ok(asked.every((it) => /^(GET|POST|PATCH) api\/v1\/(app\/|event-type|auth\/logout)/.test(it)), asked.join("\n"));
 await svix.application.delete(app.id);
 await svix.eventType.delete("a.made");
-for (const page of [window, other, late]) page.close();
+for (const page of [window, other, again]) page.close();
 console.log("all of it held");

@@ -101,15 +101,25 @@
 
   const cell = (...children) => element("td", {}, ...children);
   const status = (row) => element("td", { className: row.statusText }, row.hookloomState ?? row.statusText);
-  const show = (...children) => byId("view").replaceChildren(...children);
+
+  let views = 0;
+
+  /** Shows what a view comes to, unless another one was opened meanwhile. */
+  async function show(make) {
+    views += 1;
+    const view = views;
+    const parts = await make();
+    if (view === views) byId("view").replaceChildren(...parts);
+  }
+
   const names = (list) => (list?.length ? list.join(", ") : "all");
 
   // Endpoints
 
-  async function endpoints() {
+  const endpoints = () => show(async () => {
     const list = await table(ofApp("endpoint"), ["Address", "Event types", "State", ""], endpointRow);
-    show(element("h2", {}, "Endpoints"), creation(), list);
-  }
+    return [element("h2", {}, "Endpoints"), creation(), list];
+  });
 
   function creation() {
     const field = (name, label, properties) => element("label", {}, label, element("input", { name, ...properties }));
@@ -158,16 +168,16 @@
 
   // Deliveries
 
-  async function deliveries(endpoint) {
-    const path = ofEndpoint(endpoint, "/msg?with_content=true");
+  const deliveries = (endpoint) => show(async () => {
+    const path = ofEndpoint(endpoint, "/msg?with_content=false");
     const list = await table(path, ["Time", "Event type", "State", ""], (message) => messageRow(message, endpoint));
-    show(element("h2", {}, `Deliveries to ${endpoint.url}`), list);
-  }
+    return [element("h2", {}, `Deliveries to ${endpoint.url}`), list];
+  });
 
-  async function messages() {
-    const list = await table(ofApp("msg?with_content=true"), ["Time", "Event type", ""], (message) => messageRow(message));
-    show(element("h2", {}, "Messages"), list);
-  }
+  const messages = () => show(async () => {
+    const list = await table(ofApp("msg?with_content=false"), ["Time", "Event type", ""], (message) => messageRow(message));
+    return [element("h2", {}, "Messages"), list];
+  });
 
   function messageRow(message, endpoint) {
     return element("tr", {},
@@ -185,8 +195,9 @@
     say("It is sent again.");
   }
 
-  async function details(message) {
-    const path = ofApp(`attempt/msg/${encodeURIComponent(message.id)}`);
+  const details = ({ id }) => show(async () => {
+    const message = await ask("GET", ofApp(`msg/${encodeURIComponent(id)}`));
+    const path = ofApp(`attempt/msg/${encodeURIComponent(id)}`);
     const list = await table(path, ["Time", "Address", "State", "Answer", ""], (attempted) => element("tr", {},
       cell(attempted.timestamp),
       cell(attempted.url),
@@ -194,39 +205,43 @@
       cell(`${attempted.responseStatusCode || "none"} in ${attempted.responseDurationMs} ms`,
         attempted.response ? element("pre", {}, attempted.response) : null),
       element("td", { className: "actions" }, button("Send again", () => again(message, attempted.endpointId)))));
-    show(
+    return [
       element("h2", {}, `${message.eventType} · ${message.id}`),
       element("pre", {}, JSON.stringify(message.payload, null, 2)),
       element("h2", {}, "Attempts"),
-      list);
-  }
+      list,
+    ];
+  });
 
   // Event types
 
-  async function eventTypes() {
+  const eventTypes = () => show(async () => {
     const list = await table("event-type?with_content=true", ["Name", "Description"], (type) =>
       element("tr", {}, cell(type.name), cell(type.description)));
-    show(element("h2", {}, "Event types"), list);
-  }
+    return [element("h2", {}, "Event types"), list];
+  });
 
   async function leave() {
     sessionStorage.clear();
     await ask("POST", "auth/logout");
     byId("views").replaceChildren();
-    show();
+    await show(() => []);
     say("You have left; the link is no longer good.");
   }
 
-  const views = { Endpoints: endpoints, Messages: messages, "Event types": eventTypes, Leave: leave };
+  const menu = { Endpoints: endpoints, Messages: messages, "Event types": eventTypes, Leave: leave };
 
   function open(name) {
-    for (const other of byId("views").children) other.toggleAttribute("aria-current", other.textContent === name);
-    show();
-    return views[name]();
+    for (const other of byId("views").children) {
+      if (other.textContent === name) other.setAttribute("aria-current", "page");
+      else other.removeAttribute("aria-current");
+    }
+    byId("view").replaceChildren();
+    return menu[name]();
   }
 
   if (token && app) {
-    byId("views").append(...Object.keys(views).map((name) => button(name, () => open(name))));
+    byId("views").append(...Object.keys(menu).map((name) => button(name, () => open(name))));
     attempt(() => open("Endpoints"));
   } else {
     say("This page is opened by a link of your platform.", true);
