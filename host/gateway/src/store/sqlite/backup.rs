@@ -4,11 +4,9 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::{
+        Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, RecvTimeoutError},
     },
-    thread,
-    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -16,8 +14,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::{MIGRATIONS, connect, unavailable};
 use crate::store::{Result, StoreError};
 
-/// How often the length of the store's log is looked at while it is copied.
-const LOOK: Duration = Duration::from_millis(100);
+/// Steps of SQLite's machine after which the length of the store's log is looked at again while it is copied; a row takes some ten.
+const STEPS_BETWEEN_LOOKS: i32 = 1_000;
 
 /// Copies the store in `path` to the new file `to`: one moment of it, checked and synced. Secrets stay encrypted in it; the key
 /// is not part of it.
@@ -32,7 +30,9 @@ pub fn backup(path: &Path, to: &Path, log_bytes_max: u64) -> Result<()> {
     let store = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let partial = beside(to, ".partial");
     let _ = std::fs::remove_file(&partial);
-    copy(&store, &partial, &Log { file: beside(path, "-wal"), bytes_max: log_bytes_max }).inspect_err(|_| {
+    // SQLite follows links, and its log lies beside what they lead to.
+    let log = beside(&path.canonicalize().map_err(unavailable)?, "-wal");
+    copy(store, &partial, Log { file: log, bytes_max: log_bytes_max }).inspect_err(|_| {
         let _ = std::fs::remove_file(&partial);
     })?;
     check(&partial)?;
@@ -52,38 +52,24 @@ impl Log {
 }
 
 /// Copies in one read transaction, however long it takes: copying page by page would begin anew with every commit of the gateway.
-fn copy(store: &Connection, to: &Path, log: &Log) -> Result<()> {
-    let given_up = AtomicBool::new(log.is_too_long());
-    let too_long = || StoreError::Unavailable {
-        detail: format!(
-            "the store's log grew beyond {} bytes while it was copied, and nothing was kept: copy it at a quieter time, or allow \
-             more with --log-mib-max",
-            log.bytes_max
-        ),
+fn copy(mut store: Connection, to: &Path, log: Log) -> Result<()> {
+    let (bytes_max, given_up) = (log.bytes_max, Arc::new(AtomicBool::new(false)));
+    let gives_up = given_up.clone();
+    let look = move || {
+        let is_too_long = log.is_too_long();
+        gives_up.fetch_or(is_too_long, Ordering::Relaxed);
+        is_too_long
     };
-    if given_up.load(Ordering::Relaxed) {
-        return Err(too_long());
+    store.progress_handler(STEPS_BETWEEN_LOOKS, Some(look)).map_err(unavailable)?;
+    let result = store.execute("VACUUM INTO ?", [to.to_string_lossy()]);
+    if result.is_err() && given_up.load(Ordering::Relaxed) {
+        let detail = format!(
+            "the store's log grew beyond {bytes_max} bytes while it was copied, and nothing was kept: copy it at a quieter time, or \
+             allow more with --log-mib-max"
+        );
+        return Err(StoreError::Unavailable { detail });
     }
-    let (copied, copying) = mpsc::sync_channel::<()>(1);
-    let handle = store.get_interrupt_handle();
-    let is_given_up = &given_up;
-    let result = thread::scope(|scope| {
-        scope.spawn(move || {
-            while copying.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                if log.is_too_long() {
-                    is_given_up.store(true, Ordering::Relaxed);
-                    handle.interrupt();
-                }
-            }
-        });
-        let result = store.execute("VACUUM INTO ?", [to.to_string_lossy()]);
-        drop(copied);
-        result
-    });
-    match result {
-        Err(_) if given_up.load(Ordering::Relaxed) => Err(too_long()),
-        result => result.map(drop).map_err(unavailable),
-    }
+    result.map(drop).map_err(unavailable)
 }
 
 /// Makes a store in `path` from a copy; what was claimed when it was taken goes on at the next start.
@@ -148,11 +134,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, to) = (folder.path().join("store.db"), folder.path().join("copy.db"));
         let _store = SqliteStore::open(&path, Timestamp::from_millis(0)).unwrap();
+        // So much that it takes longer than to the first look.
+        let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000) SELECT i, hex(i) FROM n";
+        Connection::open(&path).unwrap().execute(&format!("CREATE TABLE filler AS {rows}"), []).unwrap();
+        // The log lies beside the store, wherever a link to it is.
+        let link = folder.path().join("link.db");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
         let files = || std::fs::read_dir(folder.path()).unwrap().count();
         let before = files();
-        let given_up = backup(&path, &to, 0).unwrap_err().to_string();
-        assert!(given_up.contains("--log-mib-max"), "{given_up}");
-        assert_eq!(files(), before);
+        for from in [&path, &link] {
+            let given_up = backup(from, &to, 0).unwrap_err().to_string();
+            assert!(given_up.contains("--log-mib-max"), "{given_up}");
+            assert_eq!(files(), before);
+        }
         backup(&path, &to, u64::MAX).unwrap();
         assert!(to.exists());
     }
