@@ -58,10 +58,20 @@ mod tests {
             let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
             let text = String::from_utf8(text.to_vec()).unwrap();
             for forbidden in
-                ["http://", "src=\"//", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "onclick="]
+                ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "onclick=", "style="]
             {
+                // An example of an address may be shown.
+                let text = text.replace("placeholder: \"https://example.com/webhooks\"", "");
                 assert!(!text.contains(forbidden), "{path} has {forbidden}");
             }
+            for (part, _) in text.match_indices("src=\"").chain(text.match_indices("href=\"")) {
+                assert!(text[part..].split('"').nth(1).unwrap().starts_with("portal/"), "{path}: {}", &text[part..]);
+            }
+            assert_eq!(
+                text.matches("<script").count(),
+                text.matches("></script>").count(),
+                "{path} has a script inline"
+            );
         }
     }
 }

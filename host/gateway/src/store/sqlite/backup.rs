@@ -135,7 +135,8 @@ mod tests {
         let (path, to) = (folder.path().join("store.db"), folder.path().join("copy.db"));
         let _store = SqliteStore::open(&path, Timestamp::from_millis(0)).unwrap();
         // So much that it takes longer than to the first look.
-        let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000) SELECT i, hex(i) FROM n";
+        let rows =
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000) SELECT i, hex(i) FROM n";
         Connection::open(&path).unwrap().execute(&format!("CREATE TABLE filler AS {rows}"), []).unwrap();
         // The log lies beside the store, wherever a link to it is.
         let link = folder.path().join("link.db");
