@@ -130,7 +130,7 @@ async fn answer(
 mod tests {
     use std::net::SocketAddr;
 
-    use axum::routing::get;
+    use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -213,6 +213,33 @@ mod tests {
         let _ = stream.write_all(&vec![b' '; 256 << 10]).await;
         let answer = answer(&mut stream).await.to_ascii_lowercase();
         assert!(answer.starts_with("http/1.1 404") && answer.contains("connection: close"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn row_27_a_short_body_that_nobody_reads_and_that_never_comes_ends_the_connection() {
+        let address = start(LONG_ENOUGH).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{").await.unwrap();
+        let answer = answer(&mut stream).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 404") && answer.contains("connection: close"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_body_in_chunks_that_was_read_leaves_the_connection_to_a_client_that_waited_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let router = Router::new().route("/", post(async |body: String| body));
+        tokio::spawn(serve(listener, router, LONG_ENOUGH, CancellationToken::new()));
+        for _ in 0..2 {
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(b"2\r\n{}\r\n0\r\n\r\n").await.unwrap();
+            let mut said = Vec::new();
+            while !said.ends_with(b"{}") {
+                said.push(stream.read_u8().await.unwrap());
+            }
+            assert!(!String::from_utf8_lossy(&said).contains("close"));
+        }
     }
 
     #[tokio::test]

@@ -19,17 +19,30 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 const BYTES_MAX: usize = 64 << 10;
 const WITHIN: Duration = Duration::from_secs(1);
 
+/// What came back of a body.
+#[derive(Default)]
+enum Back {
+    /// Nothing yet: somebody has it.
+    #[default]
+    Lent,
+    /// It was read to its end.
+    Read,
+    /// What was not read of it.
+    Left(Incoming),
+}
+
 /// Where the body comes back to.
 pub struct Leftover {
-    back: Option<Arc<Mutex<Option<Incoming>>>>,
+    back: Option<Arc<Mutex<Back>>>,
     /// The client sends it when it is told to go on, which reading it would do.
     waits: bool,
 }
 
 /// A body that comes back when it is dropped.
 struct Lent {
+    /// None from its end on.
     body: Option<Incoming>,
-    back: Arc<Mutex<Option<Incoming>>>,
+    back: Arc<Mutex<Back>>,
 }
 
 impl Leftover {
@@ -48,7 +61,11 @@ impl Leftover {
     pub async fn read(self) -> bool {
         let Some(back) = self.back else { return true };
         // Somebody who still has it answers before he has read it: nobody knows how much that is.
-        let Some(mut body) = back.lock().unwrap_or_else(PoisonError::into_inner).take() else { return false };
+        let mut body = match std::mem::take(&mut *back.lock().unwrap_or_else(PoisonError::into_inner)) {
+            Back::Lent => return false,
+            Back::Read => return true,
+            Back::Left(body) => body,
+        };
         if body.is_end_stream() || self.waits {
             return body.is_end_stream();
         }
@@ -69,7 +86,8 @@ impl Leftover {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+        let back = self.body.take().map_or(Back::Read, Back::Left);
+        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = back;
     }
 }
 
@@ -78,10 +96,14 @@ impl hyper::body::Body for Lent {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        match &mut self.body {
+        let polled = match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(context),
             None => Poll::Ready(None),
+        };
+        if let Poll::Ready(None) = polled {
+            self.body = None;
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
