@@ -144,6 +144,17 @@ fn a_component_is_told_all_that_is_wrong_with_it_at_once() {
 }
 
 #[test]
+fn a_component_that_does_both_is_accepted_and_a_call_of_it_is_asked_for_its_kind() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    desk.check(&["check", &golden], 0, &["ok: mapper and reshaper"]);
+    let run = ["run", &golden, "--input", "{}"];
+    desk.check(&run, 1, &["maps and reshapes", "--kind"]);
+    let said = desk.check(&[&run[..], &["--kind", "reshaper"]].concat(), 0, &["fuel"]);
+    assert!(!said.contains("maps and reshapes"), "{said}");
+}
+
+#[test]
 fn a_missing_compiler_has_an_exit_code_of_its_own() {
     let desk = Desk::new();
     desk.check(&["new", "notes", "--kind", "reshaper"], 0, &[]);

@@ -94,7 +94,7 @@ pub async fn push(arguments: PushArguments) -> anyhow::Result<ExitCode> {
     let component = arguments.project.component()?;
     // What would be refused there is told here, without the upload.
     let plugin = component.compile(&component::runtime(&config)?, &config)?;
-    component::kind(&plugin, Some(&project))?;
+    component::kind(&plugin, Some(project.kind))?;
 
     let plugin = remote.find_or_make(&project.name).await?;
     let (plugin_id, active) = (text(&plugin, "id")?, plugin["activeVersion"].as_str());
