@@ -3,9 +3,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread::JoinHandle,
 };
 
 /// A folder to work in.
@@ -174,7 +176,7 @@ fn a_missing_compiler_has_an_exit_code_of_its_own() {
 #[test]
 fn a_gateway_that_is_not_there_or_none_is_told_from_a_wrong_address() {
     let desk = Desk::new();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = format!("http://{closed}");
     let logs = ["logs", "--plugin", "notes", "--app", "shop", "--server"];
     let with = |server: &str| -> Command {
@@ -187,6 +189,50 @@ fn a_gateway_that_is_not_there_or_none_is_told_from_a_wrong_address() {
     desk.check(&[&logs[..], &[&server]].concat(), 1, &["HOOKLOOM_TOKEN", "--token-file"]);
     desk.check(&["logs", "--plugin", "notes"], 2, &["--server", "--app"]);
     desk.check(&["activate", "plv_1", "--app", "shop", "--server", &server], 6, &["--plugin", "plugin.toml"]);
+}
+
+/// A server that gives its visitors one answer after the other; what they asked comes out of the thread.
+fn answering(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || answers.iter().map(|answer| converse(&listener, answer)).collect());
+    (server, asked)
+}
+
+fn converse(listener: &TcpListener, answer: &[u8]) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut asked, mut body) = (String::new(), 0);
+    while !asked.ends_with("\r\n\r\n") {
+        let begin = asked.len();
+        assert_ne!(reader.read_line(&mut asked).unwrap(), 0, "{asked}");
+        body = asked[begin..].strip_prefix("content-length: ").map_or(body, |bytes| bytes.trim().parse().unwrap());
+    }
+    std::io::copy(&mut reader.take(body), &mut std::io::sink()).unwrap();
+    // Who has heard enough hangs up.
+    let _ = stream.write_all(answer);
+    asked
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+#[test]
+fn settings_stand_in_no_address() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    let found = answer("200 OK", "", r#"{"id": "plg_1", "activeVersion": null}"#);
+    let (server, asked) = answering(vec![found, answer("502 Bad Gateway", "", "no")]);
+    desk.write("settings.json", "{\n  \"token\": \"h\u{fc}sh\u{7f}\"\n}\n");
+    let push = ["push", "notes", "--wasm", &golden, "--app", "shop", "--server", &server];
+    let push = [&push[..], &["--settings", "@settings.json"]].concat();
+    let said = check(desk.command(&push).env("HOOKLOOM_TOKEN", "hl_nobody"), 10, &["version answered 502"]);
+    assert!(!said.contains("token") && !said.contains("h\u{fc}sh"), "{said}");
+    let asked = asked.join().unwrap();
+    assert!(asked[1].starts_with("POST /api/v1/app/shop/plugin/plg_1/version HTTP/1.1\r\n"), "{asked:?}");
+    assert!(asked[1].contains("hookloom-settings: {   \"token\": \"h\u{fc}sh\\u007f\" }"), "{asked:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
+use reqwest::{Method, RequestBuilder, StatusCode, header::CONTENT_TYPE};
 use serde_json::Value;
 
 /// The time for a connection.
@@ -10,6 +10,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// The time for an answer: an upload is compiled before it is answered.
 const ANSWER_MAX: Duration = Duration::from_secs(300);
+
+/// The header with the settings of an upload.
+const SETTINGS: &str = "hookloom-settings";
 
 /// Characters of an answer that is no gateway's, in a message.
 const SHOWN_CHARS_MAX: usize = 200;
@@ -87,30 +90,40 @@ impl Client {
 
     /// `GET`
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.send(Method::GET, path, None).await
+        self.send(Method::GET, path, self.request(Method::GET, path)).await
     }
 
     /// `POST` with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.send(Method::POST, path, Some(("application/json", body.to_string().into_bytes()))).await
+        self.send(Method::POST, path, self.request(Method::POST, path).json(body)).await
     }
 
     /// `PUT` with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.send(Method::PUT, path, Some(("application/json", body.to_string().into_bytes()))).await
+        self.send(Method::PUT, path, self.request(Method::PUT, path).json(body)).await
     }
 
-    /// `POST` of a component.
-    pub async fn upload(&self, path: &str, component: Vec<u8>) -> Result<Value, ClientError> {
-        self.send(Method::POST, path, Some(("application/wasm", component))).await
+    /// `POST` of a component with its settings, a JSON object.
+    ///
+    /// They go into a header: an address is written into the logs of all that it passes.
+    pub async fn upload(&self, path: &str, component: Vec<u8>, settings: &str) -> Result<Value, ClientError> {
+        // A header holds neither. In JSON a line break is never part of a value, and a deletion character always is.
+        let settings = settings.replace(['\r', '\n'], " ").replace('\u{7f}', "\\u007f");
+        let request = self.request(Method::POST, path).header(SETTINGS, settings);
+        self.send(Method::POST, path, request.header(CONTENT_TYPE, "application/wasm").body(component)).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>) -> Result<Value, ClientError> {
-        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}/api/v1/{path}", self.base) };
-        let mut request = self.http.request(method.clone(), &url).bearer_auth(&self.key);
-        if let Some((content_type, body)) = body {
-            request = request.header(CONTENT_TYPE, content_type).body(body);
-        }
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.url(path)).bearer_auth(&self.key)
+    }
+
+    fn url(&self, path: &str) -> String {
+        if path.starts_with("http") { path.to_owned() } else { format!("{}/api/v1/{path}", self.base) }
+    }
+
+    /// Sends a request; `method` and `path` are what errors call it.
+    async fn send(&self, method: Method, path: &str, request: RequestBuilder) -> Result<Value, ClientError> {
+        let path = without_query(path);
         let unreachable = |source| ClientError::Unreachable { base: self.base.clone(), source };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -120,7 +133,7 @@ impl Client {
         }
         let Ok(answer) = serde_json::from_str::<Value>(&text) else {
             let text = text.chars().take(SHOWN_CHARS_MAX).collect::<String>().escape_debug().to_string();
-            return Err(ClientError::NoGateway { url, status, text });
+            return Err(ClientError::NoGateway { url: self.url(path), status, text });
         };
         match status {
             status if status.is_success() => Ok(answer),
@@ -156,6 +169,11 @@ fn detail(answer: &Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// An address as it stands in messages: what is asked for may be nobody else's business.
+fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 /// The innermost cause: the outer ones repeat what was asked.

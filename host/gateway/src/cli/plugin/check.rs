@@ -6,12 +6,10 @@ use super::{
     component::{self, Component, Refused},
     size::Size,
 };
-use crate::{
-    cli::{
-        ConfigArguments,
-        exit::Exit,
-        style::{ERROR, GOOD, RESET},
-    },
+use crate::cli::{
+    ConfigArguments,
+    exit::Exit,
+    style::{ERROR, GOOD, RESET},
 };
 
 #[derive(Debug, clap::Args)]

@@ -132,7 +132,9 @@ pub fn kind(plugin: &Plugin, wanted: Option<Kind>) -> anyhow::Result<Kind> {
         (None, true, false) => Ok(Kind::Mapper),
         (None, false, _) => Ok(Kind::Reshaper),
         (None, true, true) => {
-            anyhow::bail!("the plugin maps and reshapes: a plugin.toml must say which, as `kind`; or, for one call, `run --kind`")
+            anyhow::bail!(
+                "the plugin maps and reshapes: a plugin.toml must say which, as `kind`; or, for one call, `run --kind`"
+            )
         }
     }
 }

@@ -96,8 +96,7 @@ impl Remote {
 
     /// Uploads a component with its settings; answers the version.
     pub async fn upload(&self, plugin: &str, component: Vec<u8>, settings: &str) -> Result<Value, ClientError> {
-        let settings = url::form_urlencoded::Serializer::new(String::new()).append_pair("settings", settings).finish();
-        self.client.upload(&self.path(&format!("plugin/{plugin}/version?{settings}")), component).await
+        self.client.upload(&self.path(&format!("plugin/{plugin}/version")), component, settings).await
     }
 
     /// `GET` of a path of the tenant.

@@ -2,12 +2,13 @@
 
 use std::{io::Read as _, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use hookloom_runtime::{InboundEvent, Input, MapInput, Message, Origin, Outcome, Request, Rule, Source};
 use serde_json::Value;
 
 use super::{component, component::Component, report};
 use crate::{
+    api::check_settings,
     cli::{ConfigArguments, exit::Exit},
     clock::{Clock as _, SystemClock},
     project::Kind,
@@ -39,8 +40,7 @@ pub struct RunArguments {
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
     let input = read_argument(&arguments.input).context("--input")?;
-    let settings = read_argument(&arguments.settings).context("--settings")?;
-    serde_json::from_str::<Value>(&settings).context("--settings is no JSON")?;
+    let settings = read_settings(&arguments.settings)?;
     let project = component::project_in(&arguments.component)?;
     let component = Component::of(&arguments.component)?;
     let runtime = component::runtime(&config)?;
@@ -82,6 +82,15 @@ fn reshape_input(payload: String, event_type: Option<&str>) -> anyhow::Result<In
         channels: Vec::new(),
         payload,
     }))
+}
+
+/// The settings of a version: as [`read_argument`], and what a gateway takes.
+pub fn read_settings(text: &str) -> anyhow::Result<String> {
+    let settings = read_argument(text).context("--settings")?;
+    match check_settings(&settings) {
+        Ok(()) => Ok(settings),
+        Err(problem) => bail!("--settings {problem}"),
+    }
 }
 
 /// JSON as it stands, `@FILE`, or `-`.
