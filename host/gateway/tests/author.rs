@@ -185,7 +185,15 @@ fn a_gateway_that_is_not_there_or_none_is_told_from_a_wrong_address() {
         command
     };
     check(&mut with(&server), 10, &[&format!("the gateway at {server} can't be reached"), "is --server right"]);
+    let said = check(&mut with(&server), 10, &["refused"]);
+    assert_eq!(said.matches("refused").count(), 1, "the cause is told once: {said}");
     check(&mut with("shop"), 1, &["--server shop is no URL"]);
+    check(&mut with("ftp://shop"), 1, &["https:// or http://"]);
+    check(
+        with(&server).env("HOOKLOOM_TOKEN", "hl_one\nhl_two"),
+        1,
+        &["HOOKLOOM_TOKEN must hold a key and nothing else"],
+    );
     desk.check(&[&logs[..], &[&server]].concat(), 1, &["HOOKLOOM_TOKEN", "--token-file"]);
     desk.check(&["logs", "--plugin", "notes"], 2, &["--server", "--app"]);
     desk.check(&["activate", "plv_1", "--app", "shop", "--server", &server], 6, &["--plugin", "plugin.toml"]);
@@ -217,6 +225,49 @@ fn converse(listener: &TcpListener, answer: &[u8]) -> String {
 fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+#[test]
+fn each_strange_answer_is_told_as_what_it_is() {
+    let desk = Desk::new();
+    let check_answer = |answer: Vec<u8>, words: &[&str]| {
+        let (server, asked) = answering(vec![answer]);
+        let mut command = desk.command(&["logs", "--plugin", "notes", "--app", "shop", "--server", &server]);
+        let said = check(command.env("HOOKLOOM_TOKEN", "hl_nobody"), 10, words);
+        assert!(!said.contains("plugin=notes"), "the query is cut: {said}");
+        assert!(asked.join().unwrap()[0].contains("authorization: Bearer hl_nobody"));
+        said
+    };
+    let elsewhere = answer("308 Permanent Redirect", "location: https://other.example/api\r\n", "");
+    check_answer(
+        elsewhere,
+        &["/api/v1/app/shop/call answered 308", "sends on to https://other.example/api", "--server"],
+    );
+    check_answer(answer("503 Service Unavailable", "", "<html>"), &["answered 503", "out of order", "<html>"]);
+    check_answer(answer("200 OK", "", "\u{1b}[2Jhello"), &["answered 200 OK and no JSON", "\\u{1b}[2Jhello"]);
+    let endless = answer("200 OK", "", &"x".repeat(65 << 20));
+    check_answer(endless, &["answered more than 64 MiB"]);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_gone_through_unless_the_gateway_is_on_this_machine() {
+    let desk = Desk::new();
+    let logs = ["logs", "--plugin", "notes", "--app", "shop", "--server"];
+    let (proxy, asked) = answering(vec![answer("200 OK", "", r#"{"data": [], "done": true}"#)]);
+    let with = |server: &str| -> Command {
+        let mut command = desk.command(&[&logs[..], &[server]].concat());
+        command
+            .env("HOOKLOOM_TOKEN", "hl_nobody")
+            .env("http_proxy", &proxy)
+            .env_remove("no_proxy")
+            .env_remove("NO_PROXY");
+        command
+    };
+    check(&mut with("http://hooks.invalid"), 0, &["no calls"]);
+    let asked = asked.join().unwrap();
+    assert!(asked[0].starts_with("GET http://hooks.invalid/api/v1/app/shop/call?plugin=notes"), "{asked:?}");
+    let (server, _) = answering(vec![answer("200 OK", "", r#"{"data": [], "done": true}"#)]);
+    check(&mut with(&server), 0, &["no calls"]);
 }
 
 #[test]
