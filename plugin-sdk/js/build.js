@@ -88,7 +88,7 @@ async function bundle(entry, kind) {
     logLevel: "error",
   });
   const [map, code] = ["map", "js"].map((ending) => outputFiles.find((file) => file.path.endsWith(ending)).text);
-  const isOwn = (source) => source !== "component" && !source.includes("node_modules/") && !resolve(source).startsWith(HERE);
+  const isOwn = (source) => source !== "component" && !source.includes("node_modules/") && !resolve(source).startsWith(`${HERE}/`);
   return `${code}\nfunction __hookloom_lines() { return ${JSON.stringify(table(JSON.parse(map), isOwn))}; }\n`;
 }
 

@@ -116,5 +116,13 @@ function text(value) {
   if (typeof value === "string") {
     return value;
   }
-  return value instanceof Error ? `${value.name}: ${value.message}` : (JSON.stringify(value) ?? String(value));
+  if (value instanceof Error) {
+    return `${value.name}: ${value.message}`;
+  }
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    // A BigInt, or what holds itself: a line of a log must not end the call.
+    return String(value);
+  }
 }

@@ -79,7 +79,7 @@ async fn a_version_is_pushed_compared_with_the_active_one_and_made_live() {
     author.run(&["logs", "--failed"], 0, &["no calls"]).await;
 
     // Other settings are another version: it drops one of the messages.
-    author.put("settings.json", br#"{ "neverSend": ["password"] }"#);
+    author.put("settings.json", b"{\n  \"neverSend\": [\"password\"]\n}\n");
     let stricter = [&PUSH[..], &["--settings", "@settings.json"]].concat();
     let words = ["on 2 recorded inputs", "same", "changed", "/outcome", "active", "\"dropped\"", "to make it live"];
     author.run(&stricter, 0, &words).await;
@@ -112,7 +112,11 @@ async fn each_refusal_is_one_message_with_an_exit_code() {
     known.put("plugin.wasm", &plugins::example("job-completed"));
     known.run(&PUSH, 3, &["missing_export", "kind = \"reshaper\"", "exports a mapper"]).await;
     known.put("plugin.wasm", &plugins::example("redact"));
-    known.run(&[&PUSH[..], &["--settings", "[]"]].concat(), 12, &["`query.settings` must be a JSON object"]).await;
+    for wrong in ["[]", "{", "nonsense"] {
+        known.run(&[&PUSH[..], &["--settings", wrong]].concat(), 1, &["--settings"]).await;
+    }
+    let large = format!("{{\"a\": \"{}\"}}", "x".repeat(20_000));
+    known.run(&[&PUSH[..], &["--settings", &large]].concat(), 1, &["--settings must have at most 16384 bytes"]).await;
     known.put("plugin.toml", b"[plugin]\nname = 1\n");
     known.run(&PUSH, 6, &["plugin.toml", "line 2"]).await;
     std::fs::remove_file(known.folder.path().join("plugin.toml")).unwrap();

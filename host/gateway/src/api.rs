@@ -71,6 +71,8 @@ use auth::Door;
 use gate::Operations;
 use respond::ApiError;
 
+pub use version::check_settings;
+
 /// The API under `/api/v1`, the routes that profiles have of their own, the document and its pages. A slash at a path's end makes no difference, as older official
 /// clients need it.
 pub fn router(gateway: Arc<Gateway>) -> Router {

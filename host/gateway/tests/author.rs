@@ -3,9 +3,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread::JoinHandle,
 };
 
 /// A folder to work in.
@@ -144,6 +146,17 @@ fn a_component_is_told_all_that_is_wrong_with_it_at_once() {
 }
 
 #[test]
+fn a_component_that_does_both_is_accepted_and_a_call_of_it_is_asked_for_its_kind() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    desk.check(&["check", &golden], 0, &["ok: mapper and reshaper"]);
+    let run = ["run", &golden, "--input", "{}"];
+    desk.check(&run, 1, &["maps and reshapes", "--kind"]);
+    let said = desk.check(&[&run[..], &["--kind", "reshaper"]].concat(), 0, &["fuel"]);
+    assert!(!said.contains("maps and reshapes"), "{said}");
+}
+
+#[test]
 fn a_missing_compiler_has_an_exit_code_of_its_own() {
     let desk = Desk::new();
     desk.check(&["new", "notes", "--kind", "reshaper"], 0, &[]);
@@ -163,7 +176,7 @@ fn a_missing_compiler_has_an_exit_code_of_its_own() {
 #[test]
 fn a_gateway_that_is_not_there_or_none_is_told_from_a_wrong_address() {
     let desk = Desk::new();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = format!("http://{closed}");
     let logs = ["logs", "--plugin", "notes", "--app", "shop", "--server"];
     let with = |server: &str| -> Command {
@@ -172,10 +185,105 @@ fn a_gateway_that_is_not_there_or_none_is_told_from_a_wrong_address() {
         command
     };
     check(&mut with(&server), 10, &[&format!("the gateway at {server} can't be reached"), "is --server right"]);
+    let said = check(&mut with(&server), 10, &["refused"]);
+    assert_eq!(said.matches("refused").count(), 1, "the cause is told once: {said}");
     check(&mut with("shop"), 1, &["--server shop is no URL"]);
+    check(&mut with("ftp://shop"), 1, &["https:// or http://"]);
+    check(
+        with(&server).env("HOOKLOOM_TOKEN", "hl_one\nhl_two"),
+        1,
+        &["HOOKLOOM_TOKEN must hold a key and nothing else"],
+    );
     desk.check(&[&logs[..], &[&server]].concat(), 1, &["HOOKLOOM_TOKEN", "--token-file"]);
     desk.check(&["logs", "--plugin", "notes"], 2, &["--server", "--app"]);
     desk.check(&["activate", "plv_1", "--app", "shop", "--server", &server], 6, &["--plugin", "plugin.toml"]);
+}
+
+/// A server that gives its visitors one answer after the other; what they asked comes out of the thread.
+fn answering(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || answers.iter().map(|answer| converse(&listener, answer)).collect());
+    (server, asked)
+}
+
+fn converse(listener: &TcpListener, answer: &[u8]) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut asked, mut body) = (String::new(), 0);
+    while !asked.ends_with("\r\n\r\n") {
+        let begin = asked.len();
+        assert_ne!(reader.read_line(&mut asked).unwrap(), 0, "{asked}");
+        body = asked[begin..].strip_prefix("content-length: ").map_or(body, |bytes| bytes.trim().parse().unwrap());
+    }
+    std::io::copy(&mut reader.take(body), &mut std::io::sink()).unwrap();
+    // Who has heard enough hangs up.
+    let _ = stream.write_all(answer);
+    asked
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+#[test]
+fn each_strange_answer_is_told_as_what_it_is() {
+    let desk = Desk::new();
+    let check_answer = |answer: Vec<u8>, words: &[&str]| {
+        let (server, asked) = answering(vec![answer]);
+        let mut command = desk.command(&["logs", "--plugin", "notes", "--app", "shop", "--server", &server]);
+        let said = check(command.env("HOOKLOOM_TOKEN", "hl_nobody"), 10, words);
+        assert!(!said.contains("plugin=notes"), "the query is cut: {said}");
+        assert!(asked.join().unwrap()[0].contains("authorization: Bearer hl_nobody"));
+        said
+    };
+    let elsewhere = answer("308 Permanent Redirect", "location: https://other.example/api\r\n", "");
+    check_answer(
+        elsewhere,
+        &["/api/v1/app/shop/call answered 308", "sends on to https://other.example/api", "--server"],
+    );
+    check_answer(answer("503 Service Unavailable", "", "<html>"), &["answered 503", "out of order", "<html>"]);
+    check_answer(answer("200 OK", "", "\u{1b}[2Jhello"), &["answered 200 OK and no JSON", "\\u{1b}[2Jhello"]);
+    let endless = answer("200 OK", "", &"x".repeat(65 << 20));
+    check_answer(endless, &["answered more than 64 MiB"]);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_gone_through_unless_the_gateway_is_on_this_machine() {
+    let desk = Desk::new();
+    let logs = ["logs", "--plugin", "notes", "--app", "shop", "--server"];
+    let (proxy, asked) = answering(vec![answer("200 OK", "", r#"{"data": [], "done": true}"#)]);
+    let with = |server: &str| -> Command {
+        let mut command = desk.command(&[&logs[..], &[server]].concat());
+        command
+            .env("HOOKLOOM_TOKEN", "hl_nobody")
+            .env("http_proxy", &proxy)
+            .env_remove("no_proxy")
+            .env_remove("NO_PROXY");
+        command
+    };
+    check(&mut with("http://hooks.invalid"), 0, &["no calls"]);
+    let asked = asked.join().unwrap();
+    assert!(asked[0].starts_with("GET http://hooks.invalid/api/v1/app/shop/call?plugin=notes"), "{asked:?}");
+    let (server, _) = answering(vec![answer("200 OK", "", r#"{"data": [], "done": true}"#)]);
+    check(&mut with(&server), 0, &["no calls"]);
+}
+
+#[test]
+fn settings_stand_in_no_address() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    let found = answer("200 OK", "", r#"{"id": "plg_1", "activeVersion": null}"#);
+    let (server, asked) = answering(vec![found, answer("502 Bad Gateway", "", "no")]);
+    desk.write("settings.json", "{\n  \"token\": \"h\u{fc}sh\u{7f}\"\n}\n");
+    let push = ["push", "notes", "--wasm", &golden, "--app", "shop", "--server", &server];
+    let push = [&push[..], &["--settings", "@settings.json"]].concat();
+    let said = check(desk.command(&push).env("HOOKLOOM_TOKEN", "hl_nobody"), 10, &["version answered 502"]);
+    assert!(!said.contains("token") && !said.contains("h\u{fc}sh"), "{said}");
+    let asked = asked.join().unwrap();
+    assert!(asked[1].starts_with("POST /api/v1/app/shop/plugin/plg_1/version HTTP/1.1\r\n"), "{asked:?}");
+    assert!(asked[1].contains("hookloom-settings: {   \"token\": \"h\u{fc}sh\\u007f\" }"), "{asked:?}");
 }
 
 #[test]

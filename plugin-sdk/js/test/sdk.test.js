@@ -76,6 +76,16 @@ test("a call has neither clock nor randomness, and a log instead of a terminal",
   assert.deepEqual(gateway.lines, [["warn", 'odd: {"a":1} TypeError: x']]);
 });
 
+test("what has no form in JSON can be logged and thrown", () => {
+  const itself = {};
+  itself.itself = itself;
+  const gateway = host();
+  const plugin = defineReshaper(() => { console.log(10n, itself, undefined); return unchanged(); });
+  component(plugin, gateway, LINES).reshaping.reshape(MESSAGE);
+  assert.deepEqual(gateway.lines, [["info", "10 [object Object] undefined"]]);
+  assert.deepEqual(thrown(() => reshape(() => { throw 10n; })), { tag: "broken", val: "thrown: 10" });
+});
+
 test("a place in the bundle is told as the author's file and line", () => {
   // Line 1 is of the SDK, lines 2 and 3 are lines 7 and 9 of the plugin.
   const map = { sources: ["sdk.js", "src/plugin.js"], mappings: "AAAA;ACMA,EAAE;AAEF" };

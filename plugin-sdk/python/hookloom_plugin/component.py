@@ -10,6 +10,7 @@ import json
 import logging
 import time
 import types
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import wit_world  # type: ignore[import-not-found]
@@ -27,8 +28,9 @@ LEVELS = (
 
 
 def reshape(message: wit.Message) -> wit.Reshaped:
-    reshaped = call(
+    return call(
         "reshaper",
+        reshaped,
         sdk.Message(
             payload_text=message.payload,
             event_type=message.event_type,
@@ -39,22 +41,26 @@ def reshape(message: wit.Message) -> wit.Reshaped:
             channels=message.channels,
         ),
     )
-    match reshaped:
+
+
+def reshaped(answer: sdk.Reshaped) -> wit.Reshaped:
+    match answer:
         case sdk.Unchanged():
             return wit.Reshaped_Unchanged()
         case sdk.Replaced(body):
             return wit.Reshaped_Replaced(text(body))
         case sdk.ReplacedText(body):
-            return wit.Reshaped_Replaced(body)
+            return wit.Reshaped_Replaced(string(body))
         case sdk.Dropped(reason):
-            return wit.Reshaped_Dropped(reason)
-    raise broken("return Unchanged(), Replaced(body), ReplacedText(text) or Dropped(reason)")
+            return wit.Reshaped_Dropped(string(reason))
+    raise TypeError("return Unchanged(), Replaced(body), ReplacedText(text) or Dropped(reason)")
 
 
 def map_event(event: wit.InboundEvent, rules: list[wit.Rule]) -> list[wit.RuleMatch]:
     source = event.source
-    matches = call(
+    return call(
         "mapper",
+        matches,
         sdk.Event(
             payload_text=event.payload,
             id=event.id,
@@ -64,32 +70,47 @@ def map_event(event: wit.InboundEvent, rules: list[wit.Rule]) -> list[wit.RuleMa
         ),
         [sdk.Rule(rule.key, rule.name, rule.trigger) for rule in rules],
     )
-    try:
-        return [wit.RuleMatch(match.rule, contact(match.contact), text(match.variables)) for match in matches]
-    except (AttributeError, TypeError) as error:
-        raise broken(f"return a list of RuleMatch: {error}") from error
+
+
+def matches(answer: Iterable[sdk.RuleMatch]) -> list[wit.RuleMatch]:
+    if not isinstance(answer, Iterable):
+        raise TypeError(f"return a list of RuleMatch, not {answer!r}")
+    return [rule_match(match) for match in answer]
+
+
+def rule_match(match: sdk.RuleMatch) -> wit.RuleMatch:
+    if not isinstance(match, sdk.RuleMatch):
+        raise TypeError(f"return a list of RuleMatch, not of {match!r}")
+    return wit.RuleMatch(string(match.rule), contact(match.contact), text(match.variables))
 
 
 def contact(contact: sdk.Contact) -> wit.Contact:
-    # An empty field tells nothing.
-    return wit.Contact(contact.id or None, contact.name or None, contact.phone or None, contact.email or None)
+    return wit.Contact(told(contact.id), told(contact.name), told(contact.phone), told(contact.email))
+
+
+def told(value: str | None) -> str | None:
+    """A field of a contact; an empty one tells nothing."""
+    return string(value) if value else None
+
+
+def string(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text is needed here, not {value!r}")
+    return value
 
 
 def text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def call(kind: str, *arguments: Any) -> Any:
+def call(kind: str, convert: Callable[[Any], Any], *arguments: Any) -> Any:
+    """Calls the plugin; what it answers must have a form in the contract, or the call is as broken as one that raises."""
     try:
-        return sdk._plugin[kind](*arguments, sdk.Context(json.loads(host.settings())))
+        return convert(sdk._plugin[kind](*arguments, sdk.Context(json.loads(host.settings()))))
     except sdk.InvalidPayload as error:
         raise Err(wit.Failure_InvalidPayload(str(error))) from error
     except Exception as error:
-        raise broken(f"{type(error).__name__}: {error}{place(error)}") from error
-
-
-def broken(what: str) -> Err[wit.Failure]:
-    return Err(wit.Failure_Broken(what))
+        raise Err(wit.Failure_Broken(f"{type(error).__name__}: {error}{place(error)}")) from error
 
 
 def place(error: Exception) -> str:

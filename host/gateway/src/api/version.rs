@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use super::{
     auth::{Change, Door, Read, Tenant, UploadSlot},
-    check, edit,
+    edit,
     extract::{self, Query},
     message::raw_json,
     page::{self, List},
@@ -301,13 +301,23 @@ fn settings(query: &mut Query, headers: &HeaderMap) -> Result<String, ApiError> 
         (None, Some(value)) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
         (None, None) => return Ok("{}".to_owned()),
     };
-    let problem: check::Problem = match json::check(text.as_bytes(), SETTINGS_DEPTH_MAX) {
-        Ok(Kind::Object) if text.len() <= SETTINGS_BYTES_MAX => return Ok(text),
-        Ok(Kind::Object) => format!("must have at most {SETTINGS_BYTES_MAX} bytes").into(),
-        Ok(_) => "must be a JSON object".into(),
-        Err(error) => error.to_string().into(),
-    };
-    Err(ApiError::Validation(vec![ValidationItem::query("settings", problem.msg)]))
+    match check_settings(&text) {
+        Ok(()) => Ok(text),
+        Err(problem) => Err(ApiError::Validation(vec![ValidationItem::query("settings", problem)])),
+    }
+}
+
+/// Whether a text can be the settings of a version: a JSON object of at most 16 KiB.
+///
+/// # Errors
+/// What is wrong, as it goes on after the name of the field.
+pub fn check_settings(text: &str) -> Result<(), String> {
+    match json::check(text.as_bytes(), SETTINGS_DEPTH_MAX) {
+        Ok(Kind::Object) if text.len() <= SETTINGS_BYTES_MAX => Ok(()),
+        Ok(Kind::Object) => Err(format!("must have at most {SETTINGS_BYTES_MAX} bytes")),
+        Ok(_) => Err("must be a JSON object".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Component and contract are without line breaks, so no two triples give the same text.

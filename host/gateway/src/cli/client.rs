@@ -2,14 +2,26 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
+use reqwest::{
+    Method, RequestBuilder, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+    redirect::Policy,
+};
 use serde_json::Value;
+
+use super::style::visible;
 
 /// The time for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// The time for an answer: an upload is compiled before it is answered.
 const ANSWER_MAX: Duration = Duration::from_secs(300);
+
+/// Bytes of an answer that are read: a list of calls with all that they may log is far below it.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// The header with the settings of an upload.
+const SETTINGS: &str = "hookloom-settings";
 
 /// Characters of an answer that is no gateway's, in a message.
 const SHOWN_CHARS_MAX: usize = 200;
@@ -25,12 +37,40 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There was no answer.
-    #[error("the gateway at {base} can't be reached: {}. Is it running, and is --server right?", cause(source))]
+    #[error("the gateway at {base} can't be reached: {why}. Is it running, and is --server right?")]
     Unreachable {
         /// The gateway.
         base: String,
-        /// Why.
-        source: reqwest::Error,
+        /// The innermost cause: the outer ones repeat what was asked.
+        why: String,
+    },
+    /// Something sends on to another address. The key is not shown there unasked.
+    #[error("{url} answered {status} and sends on to {location}: name the gateway itself with --server")]
+    Redirected {
+        /// What was asked.
+        url: String,
+        /// Its status.
+        status: StatusCode,
+        /// Where it sends to.
+        location: String,
+    },
+    /// The gateway, or what stands before it, can't answer now.
+    #[error(
+        "{url} answered {status}, so the gateway or a proxy before it is out of order: try again later. It said: {text}"
+    )]
+    OutOfOrder {
+        /// What was asked.
+        url: String,
+        /// Its status.
+        status: StatusCode,
+        /// The beginning of its answer.
+        text: String,
+    },
+    /// The answer has no end.
+    #[error("{url} answered more than {} MiB, so that is no gateway: is --server right?", ANSWER_BYTES_MAX >> 20)]
+    TooLong {
+        /// What was asked.
+        url: String,
     },
     /// Something answered that is no gateway.
     #[error("{url} answered {status} and no JSON, so that is no gateway: is --server right? It said: {text}")]
@@ -76,7 +116,14 @@ impl Client {
     pub fn new(base: &str, key: &str) -> anyhow::Result<Self> {
         // `Err` means that a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX).build()?;
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX);
+        // A redirection would take the request, and within one host the key, to an address that nobody named.
+        http = http.redirect(Policy::none());
+        if is_loopback(base) {
+            // What runs on this machine, as the demo does, no proxy can reach.
+            http = http.no_proxy();
+        }
+        let http = http.build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), key: key.to_owned() })
     }
 
@@ -87,40 +134,66 @@ impl Client {
 
     /// `GET`
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.send(Method::GET, path, None).await
+        self.send(Method::GET, path, self.request(Method::GET, path)).await
     }
 
     /// `POST` with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.send(Method::POST, path, Some(("application/json", body.to_string().into_bytes()))).await
+        self.send(Method::POST, path, self.request(Method::POST, path).json(body)).await
     }
 
     /// `PUT` with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.send(Method::PUT, path, Some(("application/json", body.to_string().into_bytes()))).await
+        self.send(Method::PUT, path, self.request(Method::PUT, path).json(body)).await
     }
 
-    /// `POST` of a component.
-    pub async fn upload(&self, path: &str, component: Vec<u8>) -> Result<Value, ClientError> {
-        self.send(Method::POST, path, Some(("application/wasm", component))).await
+    /// `POST` of a component with its settings, a JSON object.
+    ///
+    /// They go into a header: an address is written into the logs of all that it passes.
+    pub async fn upload(&self, path: &str, component: Vec<u8>, settings: &str) -> Result<Value, ClientError> {
+        // A header holds neither. In JSON a line break is never part of a value, and a deletion character always is.
+        let settings = settings.replace(['\r', '\n'], " ").replace('\u{7f}', "\\u007f");
+        let request = self.request(Method::POST, path).header(SETTINGS, settings);
+        self.send(Method::POST, path, request.header(CONTENT_TYPE, "application/wasm").body(component)).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>) -> Result<Value, ClientError> {
-        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}/api/v1/{path}", self.base) };
-        let mut request = self.http.request(method.clone(), &url).bearer_auth(&self.key);
-        if let Some((content_type, body)) = body {
-            request = request.header(CONTENT_TYPE, content_type).body(body);
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.url(path)).bearer_auth(&self.key)
+    }
+
+    fn url(&self, path: &str) -> String {
+        if path.starts_with("http") { path.to_owned() } else { format!("{}/api/v1/{path}", self.base) }
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> ClientError {
+        ClientError::Unreachable { base: self.base.clone(), why: cause(&error.without_url()) }
+    }
+
+    /// Sends a request; `method` and `path` are what errors call it.
+    async fn send(&self, method: Method, path: &str, request: RequestBuilder) -> Result<Value, ClientError> {
+        let path = without_query(path);
+        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let (url, status) = (self.url(path), response.status());
+        if status.is_redirection() {
+            let location = response.headers().get(LOCATION).map_or(&b""[..], |location| location.as_bytes());
+            return Err(ClientError::Redirected { url, status, location: shown(location) });
         }
-        let unreachable = |source| ClientError::Unreachable { base: self.base.clone(), source };
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let text = response.text().await.map_err(unreachable)?;
-        if status.is_success() && text.is_empty() {
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            if body.len() + part.len() > ANSWER_BYTES_MAX {
+                return Err(ClientError::TooLong { url });
+            }
+            body.extend_from_slice(&part);
+        }
+        if status.is_success() && body.is_empty() {
             return Ok(Value::Null);
         }
-        let Ok(answer) = serde_json::from_str::<Value>(&text) else {
-            let text = text.chars().take(SHOWN_CHARS_MAX).collect::<String>().escape_debug().to_string();
-            return Err(ClientError::NoGateway { url, status, text });
+        let Ok(answer) = serde_json::from_slice::<Value>(&body) else {
+            let text = shown(&body);
+            return Err(match status.is_server_error() {
+                true => ClientError::OutOfOrder { url, status, text },
+                false => ClientError::NoGateway { url, status, text },
+            });
         };
         match status {
             status if status.is_success() => Ok(answer),
@@ -128,7 +201,7 @@ impl Client {
                 Err(ClientError::Key { base: self.base.clone(), status, detail: detail(&answer) })
             }
             status => {
-                let code = answer["code"].as_str().unwrap_or(status.as_str()).to_owned();
+                let code = visible(answer["code"].as_str().unwrap_or(status.as_str()));
                 Err(ClientError::Refused { method, path: path.to_owned(), status, code, detail: detail(&answer) })
             }
         }
@@ -142,9 +215,27 @@ impl ClientError {
     }
 }
 
+/// Whether an address is this machine's own.
+fn is_loopback(base: &str) -> bool {
+    let Ok(url) = url::Url::parse(base) else { return false };
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The beginning of what something said.
+fn shown(said: &[u8]) -> String {
+    // No character has more than four bytes.
+    let beginning = String::from_utf8_lossy(&said[..said.len().min(SHOWN_CHARS_MAX * 4)]);
+    visible(&beginning.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+}
+
 /// A refusal in words: a text, or the list of the fields that are wrong.
 fn detail(answer: &Value) -> String {
-    match &answer["detail"] {
+    let told = match &answer["detail"] {
         Value::String(detail) => detail.clone(),
         Value::Array(items) => {
             let place = |item: &Value| {
@@ -155,7 +246,13 @@ fn detail(answer: &Value) -> String {
             told.collect::<Vec<_>>().join("; ")
         }
         other => other.to_string(),
-    }
+    };
+    visible(&told)
+}
+
+/// An address as it stands in messages: what is asked for may be nobody else's business.
+fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 /// The innermost cause: the outer ones repeat what was asked.
@@ -188,5 +285,19 @@ mod tests {
         ]});
         assert_eq!(detail(&answer), "`body.name` is missing; `query.settings` must be a JSON object");
         assert_eq!(detail(&json!({"code": "conflict", "detail": "taken"})), "taken");
+        assert_eq!(detail(&json!({"detail": "\u{1b}[2Jgone"})), "\\u{1b}[2Jgone");
+    }
+
+    #[test]
+    fn this_machine_is_reached_without_a_proxy() {
+        for (base, expected) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]/x", true),
+            ("http://localhost:1", true),
+            ("https://hooks.example.com", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_loopback(base), expected, "{base}");
+        }
     }
 }

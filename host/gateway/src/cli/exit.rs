@@ -84,7 +84,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<ClientError>() {
         return Some(match error {
-            ClientError::Unreachable { .. } | ClientError::NoGateway { .. } => Exit::Unreachable,
+            ClientError::Unreachable { .. }
+            | ClientError::Redirected { .. }
+            | ClientError::OutOfOrder { .. }
+            | ClientError::TooLong { .. }
+            | ClientError::NoGateway { .. } => Exit::Unreachable,
             ClientError::Key { .. } => Exit::Key,
             ClientError::Refused { .. } => Exit::Gateway,
         });

@@ -3,17 +3,22 @@
 //! It is not about time alone: the compilers of JavaScript and Python make other bytes of the same sources each time, and other bytes are
 //! another version on a gateway, compiled anew.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use sha2::{Digest as _, Sha256};
 
-use super::ToolchainError;
+use super::{Built, ToolchainError, built, lock};
 use crate::project::Project;
 
-/// What builds write, and what only tests read; so is what begins with a dot.
-const PASSED_OVER: [&str; 4] = ["build", "fixtures", "node_modules", "__pycache__"];
+/// What tools write, wherever it lies; so is what begins with a dot.
+const WRITTEN: [&str; 2] = ["node_modules", "__pycache__"];
+
+/// What builds write and what only tests read, at the top of the project; deeper down a package of that name is the author's own.
+const PASSED_OVER: [&str; 2] = ["build", "fixtures"];
 
 /// A digest of all files that a build may read.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +31,12 @@ impl Inputs {
     /// `File`.
     pub(super) fn of(project: &Project, sdk: &Path, installed: &Path) -> Result<Inputs, ToolchainError> {
         let mut digest = Sha256::new();
-        add(&mut digest, Path::new(""), installed)?;
-        for folder in [&*project.dir, sdk] {
-            for file in files(folder)? {
-                add(&mut digest, file.strip_prefix(folder).unwrap_or(&file), &file)?;
+        add(&mut digest, Path::new(""), &read(installed)?);
+        for (folder, passed_over) in [(&*project.dir, &PASSED_OVER[..]), (sdk, &[])] {
+            for file in files(folder, passed_over)? {
+                // A link that leads nowhere, a pipe or a socket has nothing that a build could read.
+                let bytes = if file.is_file() { read(&file)? } else { Vec::new() };
+                add(&mut digest, file.strip_prefix(folder).unwrap_or(&file), &bytes);
             }
         }
         let mut text = String::new();
@@ -37,18 +44,36 @@ impl Inputs {
         Ok(Inputs(text))
     }
 
-    /// Whether the project's component was built from them.
-    pub(super) fn are_built(&self, project: &Project) -> bool {
-        project.component().is_file() && fs::read_to_string(record(project)).is_ok_and(|recorded| recorded == self.0)
-    }
-
-    /// Notes that the component is built from them.
+    /// Builds the project, unless its component was built from them. `build` writes the component.
+    ///
+    /// Processes that build the same project at the same time wait for each other.
     ///
     /// # Errors
-    /// `File`, if the note can't be written.
-    pub(super) fn record(&self, project: &Project) -> Result<(), ToolchainError> {
-        let path = record(project);
-        fs::write(&path, &self.0).map_err(|source| ToolchainError::File { path, source })
+    /// What `build` says; `File`, if the note about it can't be written.
+    pub(super) fn build(
+        &self,
+        project: &Project,
+        build: impl FnOnce() -> Result<(), ToolchainError>,
+    ) -> Result<Built, ToolchainError> {
+        let component = project.component();
+        let folder = component.parent().expect("a component lies in the build folder");
+        fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+        let _locked = lock(&component.with_extension("lock"))?;
+        if !self.are_built(project) {
+            let note = record(project);
+            // What an interrupted build leaves there was built from nothing that is known.
+            match fs::remove_file(&note) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(&note, source)),
+                _ => build()?,
+            }
+            fs::write(&note, &self.0).map_err(|source| failed(&note, source))?;
+        }
+        built(project)
+    }
+
+    /// Whether the project's component was built from them.
+    fn are_built(&self, project: &Project) -> bool {
+        project.component().is_file() && fs::read_to_string(record(project)).is_ok_and(|recorded| recorded == self.0)
     }
 }
 
@@ -56,33 +81,58 @@ fn record(project: &Project) -> PathBuf {
     project.component().with_extension("inputs")
 }
 
-fn add(digest: &mut Sha256, name: &Path, file: &Path) -> Result<(), ToolchainError> {
-    let bytes = fs::read(file).map_err(|source| ToolchainError::File { path: file.to_owned(), source })?;
-    for part in [name.as_os_str().as_encoded_bytes(), &bytes] {
+fn failed(path: &Path, source: io::Error) -> ToolchainError {
+    ToolchainError::File { path: path.to_owned(), source }
+}
+
+fn add(digest: &mut Sha256, name: &Path, bytes: &[u8]) {
+    for part in [name.as_os_str().as_encoded_bytes(), bytes] {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    Ok(())
 }
 
-/// All files below a folder that a build may read, sorted.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, ToolchainError> {
-    let unreadable = |source| ToolchainError::File { path: folder.to_owned(), source };
-    let entries: Vec<fs::DirEntry> =
-        fs::read_dir(folder).and_then(Iterator::collect::<io::Result<_>>).map_err(unreadable)?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || PASSED_OVER.contains(&&*name) {
+fn read(file: &Path) -> Result<Vec<u8>, ToolchainError> {
+    fs::read(file).map_err(|source| failed(file, source))
+}
+
+/// All files below a folder that a build may read, sorted; also those that a link leads to.
+fn files(folder: &Path, passed_over: &[&str]) -> Result<Vec<PathBuf>, ToolchainError> {
+    let real = |path: &Path| path.canonicalize().map_err(|source| failed(path, source));
+    let top = real(folder)?;
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut open = vec![folder.to_owned()];
+    while let Some(current) = open.pop() {
+        let place = real(&current)?;
+        // A link may lead round in a circle, or to all that lies around the project.
+        let is_around = place != top && top.starts_with(&place);
+        if is_around || !seen.insert(place) {
             continue;
         }
-        match entry.path().is_dir() {
-            true => found.extend(files(&entry.path())?),
-            false => found.push(entry.path()),
+        for name in names(&current)? {
+            let is_passed_over = |all: &[&str]| name.to_str().is_some_and(|name| all.contains(&name));
+            let at_top = if current == folder { passed_over } else { &[] };
+            if name.as_encoded_bytes().starts_with(b".") || is_passed_over(&WRITTEN) || is_passed_over(at_top) {
+                continue;
+            }
+            let path = current.join(name);
+            match path.is_dir() {
+                true => open.push(path),
+                false => found.push(path),
+            }
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// What is in a folder, sorted: which of two links to the same folder is gone through does not depend on the file system.
+fn names(folder: &Path) -> Result<Vec<OsString>, ToolchainError> {
+    let entries = fs::read_dir(folder).map_err(|source| failed(folder, source))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
+    let mut names = names.map_err(|source| failed(folder, source))?;
+    names.sort();
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -103,23 +153,80 @@ mod tests {
         };
         write(&installed, "a==1");
         let inputs = || Inputs::of(&project, &dir.join("vendor/hookloom-plugin"), &installed).unwrap();
-        let before = inputs();
-        assert!(!before.are_built(&project));
-        write(&project.component(), "wasm");
-        before.record(&project).unwrap();
-        for path in [".venv/x", "fixtures/inbound/expect.json", "build/other"] {
+        assert!(!inputs().are_built(&project));
+        let build = |text: &str| {
+            let compile = || {
+                write(&project.component(), text);
+                Ok(())
+            };
+            inputs().build(&project, compile).map(drop)
+        };
+        build("wasm").unwrap();
+        for path in [".venv/x", "fixtures/inbound/expect.json", "build/other", "a/__pycache__/b"] {
             write(&dir.join(path), "");
         }
         assert!(inputs().are_built(&project), "no build reads these");
-        for (path, text) in [(dir.join("other.py"), ""), (installed.clone(), "a==2")] {
+        build("another").unwrap();
+        assert_eq!(fs::read_to_string(project.component()).unwrap(), "wasm", "nothing was built again");
+        let own = ["other.py", "orders/build/rows.py", "orders/fixtures/rows.py", "vendor/hookloom-plugin/build/a.py"];
+        for (path, text) in own.map(|path| (dir.join(path), "")).into_iter().chain([(installed.clone(), "a==2")]) {
             let before = inputs();
             write(&path, text);
             assert_ne!(inputs(), before, "{}", path.display());
         }
-        fs::remove_file(dir.join("other.py")).unwrap();
+        own.iter().for_each(|path| fs::remove_file(dir.join(path)).unwrap());
         write(&installed, "a==1");
         assert!(inputs().are_built(&project), "as it was");
         fs::remove_file(project.component()).unwrap();
         assert!(!inputs().are_built(&project));
+    }
+
+    #[test]
+    fn a_build_that_ends_in_the_middle_is_not_taken_for_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = NewProject { name: "note", language: Language::Python, kind: Kind::Reshaper, sdk: Sdk::Copied };
+        let project = new.write(&folder.path().join("note")).unwrap();
+        let source = project.dir.join("plugin.py");
+        let (text, sdk) = (fs::read_to_string(&source).unwrap(), project.dir.join("vendor/hookloom-plugin"));
+        let build = |component: &str, ends_well: bool| {
+            let inputs = Inputs::of(&project, &sdk, &source).unwrap();
+            inputs.build(&project, || {
+                fs::write(project.component(), component).unwrap();
+                let interrupted = ToolchainError::Compile { diagnostics: "interrupted".to_owned() };
+                if ends_well { Ok(()) } else { Err(interrupted) }
+            })
+        };
+        build("first", true).unwrap();
+        fs::write(&source, "changed").unwrap();
+        build("half", false).unwrap_err();
+        fs::write(&source, text).unwrap();
+        build("first", true).unwrap();
+        assert_eq!(fs::read_to_string(project.component()).unwrap(), "first");
+    }
+
+    #[test]
+    fn a_link_is_gone_through_once_and_not_round_in_a_circle() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = NewProject { name: "note", language: Language::Python, kind: Kind::Reshaper, sdk: Sdk::Copied };
+        let project = new.write(&folder.path().join("note")).unwrap();
+        let shared = folder.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, project.dir.join(name)).unwrap();
+        link("..", "around");
+        link("nowhere", "none");
+        link("../shared", "shared");
+        link("../shared", "shared_too");
+        std::os::unix::fs::symlink("../note", shared.join("round")).unwrap();
+        let seen = || {
+            let files = files(&project.dir, &PASSED_OVER).unwrap();
+            files.iter().filter(|file| file.ends_with("rows.py")).count()
+        };
+        assert_eq!(seen(), 0);
+        fs::write(shared.join("rows.py"), "a").unwrap();
+        assert_eq!(seen(), 1);
+        let inputs = || Inputs::of(&project, &shared, &project.dir.join("plugin.py")).unwrap();
+        let before = inputs();
+        fs::write(shared.join("rows.py"), "b").unwrap();
+        assert_ne!(inputs(), before);
     }
 }

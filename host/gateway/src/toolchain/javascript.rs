@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::inputs::Inputs;
-use super::{Built, ToolchainError, built, lock, run_step, setup_failed};
+use super::{Built, ToolchainError, lock, run_step, setup_failed};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install nodejs npm`, or see nodejs.org";
@@ -31,15 +31,12 @@ pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result
     let wasm = super::absolute(&project.component())?;
     let sdk = install_sdk(&project.dir, progress)?;
     let inputs = Inputs::of(project, &sdk, &project.dir.join(INSTALLED))?;
-    if inputs.are_built(project) {
-        return built(project);
-    }
-    let mut command = Command::new("node");
-    command.arg(sdk.join("build.js")).current_dir(&project.dir);
-    command.args(["--kind", &project.kind.to_string(), "--engine", &project.engine.to_string(), "--out"]).arg(wasm);
-    run_step(command, INSTALL)?;
-    inputs.record(project)?;
-    built(project)
+    inputs.build(project, || {
+        let mut command = Command::new("node");
+        command.arg(sdk.join("build.js")).current_dir(&project.dir);
+        command.args(["--kind", &project.kind.to_string(), "--engine", &project.engine.to_string(), "--out"]).arg(wasm);
+        run_step(command, INSTALL)
+    })
 }
 
 /// Installs what the project needs, and answers the SDK's folder.

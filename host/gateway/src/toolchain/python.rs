@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::inputs::Inputs;
-use super::{Built, ToolchainError, built, lock, run, run_step, setup_failed};
+use super::{Built, ToolchainError, lock, run, run_step, setup_failed};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install python3 python3-venv`";
@@ -37,15 +37,12 @@ pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result
     let (environment, wasm) = (path(&project.dir.join(ENVIRONMENT))?, path(&project.component())?);
     install(&environment, &project.dir.join(REQUIREMENTS), progress)?;
     let inputs = Inputs::of(project, &sdk(&environment)?, &environment.join(INSTALLED))?;
-    if inputs.are_built(project) {
-        return built(project);
-    }
-    progress("componentize-py");
-    let mut command = Command::new(environment.join("bin/python"));
-    command.args(["-m", "hookloom_plugin.build", "--kind", &project.kind.to_string(), "--out"]).arg(wasm);
-    run_step(command_in(command, &project.dir), INSTALL)?;
-    inputs.record(project)?;
-    built(project)
+    inputs.build(project, || {
+        progress("componentize-py");
+        let mut command = Command::new(environment.join("bin/python"));
+        command.args(["-m", "hookloom_plugin.build", "--kind", &project.kind.to_string(), "--out"]).arg(wasm);
+        run_step(command_in(command, &project.dir), INSTALL)
+    })
 }
 
 /// The folder of the SDK that the environment has, wherever it is linked from.

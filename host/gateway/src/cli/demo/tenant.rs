@@ -65,7 +65,7 @@ impl Tenant {
         let component = tokio::fs::read(&wasm.wasm).await.with_context(|| wasm.wasm.display().to_string())?;
         let plugin = self.client.post(&self.path("plugin"), &json!({ "name": name, "uid": name })).await?;
         let plugin = text(&plugin, "id")?;
-        let version = self.client.upload(&self.path(&format!("plugin/{plugin}/version")), component).await?;
+        let version = self.client.upload(&self.path(&format!("plugin/{plugin}/version")), component, "{}").await?;
         let version = text(&version, "id")?;
         self.client.post(&self.path(&format!("plugin/{plugin}/version/{version}/activate")), &json!({})).await?;
         self.plugins.insert(plugin.clone(), name.to_owned());

@@ -71,7 +71,7 @@ pub fn run(arguments: &BenchArguments) -> anyhow::Result<ExitCode> {
     let component = arguments.project.component()?;
     let project = arguments.project.project()?;
     let plugin = component.compile(&component::runtime(&config)?, &config)?;
-    let kind = component::kind(&plugin, project.as_ref())?;
+    let kind = component::kind(&plugin, project.as_ref().map(|project| project.kind))?;
     let requests = requests(&arguments.project, kind, &config)?;
     let mut costs = Vec::new();
     for (name, request) in &requests {

@@ -6,13 +6,10 @@ use super::{
     component::{self, Component, Refused},
     size::Size,
 };
-use crate::{
-    cli::{
-        ConfigArguments,
-        exit::Exit,
-        style::{ERROR, GOOD, RESET},
-    },
-    project::Project,
+use crate::cli::{
+    ConfigArguments,
+    exit::Exit,
+    style::{ERROR, GOOD, RESET},
 };
 
 #[derive(Debug, clap::Args)]
@@ -45,16 +42,20 @@ pub fn build(arguments: &BuildArguments) -> anyhow::Result<ExitCode> {
 
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
-    let project = Project::is_in(&arguments.component).then(|| Project::load(&arguments.component)).transpose()?;
+    let project = component::project_in(&arguments.component)?;
     let component = Component::of(&arguments.component)?;
     let runtime = component::runtime(&config)?;
     let objections = runtime.objections(&component.bytes);
     if !objections.is_empty() {
         return Ok(refuse(objections.into_iter().map(Refused::from).collect()));
     }
-    let accepted = component
-        .compile(&runtime, &config)
-        .and_then(|plugin| component::kind(&plugin, project.as_ref()).map(|_| plugin));
+    // A component alone may do both; a project says which of them is called.
+    let accepted = component.compile(&runtime, &config).and_then(|plugin| {
+        if let Some(project) = &project {
+            component::kind(&plugin, Some(project.kind))?;
+        }
+        Ok(plugin)
+    });
     let plugin = match accepted {
         Ok(plugin) => plugin,
         Err(error) => return Ok(refuse(vec![error.downcast::<Refused>()?])),

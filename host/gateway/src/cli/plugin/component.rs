@@ -54,7 +54,7 @@ impl ProjectArguments {
 
     /// The project; none where the folder has no `plugin.toml`.
     pub fn project(&self) -> anyhow::Result<Option<Project>> {
-        Ok(if Project::is_in(&self.dir) { Some(Project::load(&self.dir)?) } else { None })
+        project_in(&self.dir)
     }
 }
 
@@ -96,6 +96,11 @@ impl From<CompileError> for Refused {
     }
 }
 
+/// The project of a folder; none where that has no `plugin.toml`, or is a component.
+pub fn project_in(dir: &Path) -> anyhow::Result<Option<Project>> {
+    Ok(Project::is_in(dir).then(|| Project::load(dir)).transpose()?)
+}
+
 /// A runtime with the limits of a gateway of this configuration.
 pub fn runtime(config: &Config) -> anyhow::Result<Runtime> {
     Ok(Runtime::new(runtime_config(config))?)
@@ -114,25 +119,29 @@ pub fn runtime_config(config: &Config) -> RuntimeConfig {
     }
 }
 
-/// What a payload alone is for: what the project says, else the only thing that the plugin does.
+/// What a payload alone is for: what is wanted, by the project or on the command line, else the only thing that the plugin does.
 ///
 /// # Errors
-/// [`Refused`] where the plugin does not do what the project says; where nothing says which of both it shall do.
-pub fn kind(plugin: &Plugin, project: Option<&Project>) -> anyhow::Result<Kind> {
+/// [`Refused`] where the plugin does not do what is wanted; where nothing says which of both it shall do.
+pub fn kind(plugin: &Plugin, wanted: Option<Kind>) -> anyhow::Result<Kind> {
     let exports = plugin.exports();
-    match (project.map(|project| project.kind), exports.mapper, exports.reshaper) {
+    match (wanted, exports.mapper, exports.reshaper) {
         (Some(Kind::Mapper), false, _) => Err(not_exported(Kind::Mapper, Kind::Reshaper).into()),
         (Some(Kind::Reshaper), _, false) => Err(not_exported(Kind::Reshaper, Kind::Mapper).into()),
         (Some(kind), ..) => Ok(kind),
         (None, true, false) => Ok(Kind::Mapper),
         (None, false, _) => Ok(Kind::Reshaper),
-        (None, true, true) => anyhow::bail!("the plugin maps and reshapes: a plugin.toml must say which, as `kind`"),
+        (None, true, true) => {
+            anyhow::bail!(
+                "the plugin maps and reshapes: a plugin.toml must say which, as `kind`; or, for one call, `run --kind`"
+            )
+        }
     }
 }
 
 fn not_exported(wanted: Kind, found: Kind) -> Refused {
     let detail = format!(
-        "plugin.toml says `kind = \"{wanted}\"`, and the component exports a {found} alone: change either of them"
+        "the component exports a {found} alone, and what is wanted is `kind = \"{wanted}\"`, in plugin.toml or with --kind: change either of them"
     );
     Refused { code: "missing_export", detail }
 }

@@ -10,7 +10,7 @@ use super::{
     component::{self, ProjectArguments},
     remote::{PluginName, Remote, ServerArguments},
     report::grouped,
-    run::read_argument,
+    run::read_settings,
 };
 use crate::{
     cli::{
@@ -89,12 +89,12 @@ struct Sample {
 pub async fn push(arguments: PushArguments) -> anyhow::Result<ExitCode> {
     let remote = arguments.server.remote()?;
     let config = arguments.config.load()?;
-    let settings = read_argument(&arguments.settings).context("--settings")?;
+    let settings = read_settings(&arguments.settings)?;
     let project = arguments.project.project()?.context("a plugin.toml must say what the plugin is called")?;
     let component = arguments.project.component()?;
     // What would be refused there is told here, without the upload.
     let plugin = component.compile(&component::runtime(&config)?, &config)?;
-    component::kind(&plugin, Some(&project))?;
+    component::kind(&plugin, Some(project.kind))?;
 
     let plugin = remote.find_or_make(&project.name).await?;
     let (plugin_id, active) = (text(&plugin, "id")?, plugin["activeVersion"].as_str());

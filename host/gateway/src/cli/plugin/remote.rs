@@ -48,16 +48,25 @@ impl ServerArguments {
     /// Where there is no key, or the address is none.
     pub fn remote(&self) -> anyhow::Result<Remote> {
         let server = url::Url::parse(&self.server).with_context(|| format!("--server {} is no URL", self.server))?;
-        anyhow::ensure!(matches!(server.scheme(), "http" | "https"), "--server {server} must begin with https://");
-        let token = match &self.token_file {
+        anyhow::ensure!(
+            matches!(server.scheme(), "http" | "https"),
+            "--server {server} must begin with https:// or http://"
+        );
+        let (token, origin) = match &self.token_file {
             Some(file) => {
-                std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?
+                let token = std::fs::read_to_string(file);
+                (token.with_context(|| format!("could not read {}", file.display()))?, file.display().to_string())
             }
-            None => std::env::var(TOKEN_VARIABLE).unwrap_or_default(),
+            None => (std::env::var(TOKEN_VARIABLE).unwrap_or_default(), TOKEN_VARIABLE.to_owned()),
         };
         let token = token.trim();
         if token.is_empty() {
             bail!("there is no key: set {TOKEN_VARIABLE}, or name a file with --token-file");
+        }
+        if !token.chars().all(|character| character.is_ascii_graphic()) {
+            bail!(
+                "{origin} must hold a key and nothing else: there is a line break, a blank or a letter in it that no key has"
+            );
         }
         Ok(Remote { client: Client::new(&self.server, token)?, app: self.app.clone() })
     }
@@ -96,8 +105,7 @@ impl Remote {
 
     /// Uploads a component with its settings; answers the version.
     pub async fn upload(&self, plugin: &str, component: Vec<u8>, settings: &str) -> Result<Value, ClientError> {
-        let settings = url::form_urlencoded::Serializer::new(String::new()).append_pair("settings", settings).finish();
-        self.client.upload(&self.path(&format!("plugin/{plugin}/version?{settings}")), component).await
+        self.client.upload(&self.path(&format!("plugin/{plugin}/version")), component, settings).await
     }
 
     /// `GET` of a path of the tenant.

@@ -22,7 +22,7 @@ use super::{component::Component, report};
 use crate::{
     cli::{
         exit::Exit,
-        style::{DIM, ERROR, GOOD, HEADING, RESET},
+        style::{DIM, ERROR, GOOD, HEADING, RESET, visible},
     },
     comparison::{Bounds, Change, Difference, compare},
     limits::FIELDS,
@@ -272,15 +272,6 @@ fn print_failure(failure: &Failure) {
     for frame in &failure.backtrace {
         anstream::println!("{DIM}  {frame}{RESET}");
     }
-}
-
-/// A text of the file with its control characters written out: a stranger's file must not steer the terminal.
-fn visible(text: &str) -> String {
-    let shown = |character: char| match character.is_control() {
-        true => character.escape_default().to_string(),
-        false => character.to_string(),
-    };
-    text.chars().map(shown).collect()
 }
 
 fn row(what: &str, sameness: Sameness, here: &str, recorded: &str) {

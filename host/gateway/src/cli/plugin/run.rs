@@ -3,11 +3,12 @@
 use std::{io::Read as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
-use hookloom_runtime::{InboundEvent, Input, MapInput, Message, Origin, Outcome, Plugin, Request, Rule, Source};
+use hookloom_runtime::{InboundEvent, Input, MapInput, Message, Origin, Outcome, Request, Rule, Source};
 use serde_json::Value;
 
 use super::{component, component::Component, report};
 use crate::{
+    api::check_settings,
     cli::{ConfigArguments, exit::Exit},
     clock::{Clock as _, SystemClock},
     project::Kind,
@@ -23,7 +24,7 @@ pub struct RunArguments {
     /// The version's settings: JSON or `@FILE`.
     #[arg(long, value_name = "JSON", default_value = "{}")]
     settings: String,
-    /// What to run, where the plugin can do both.
+    /// What to run, where the plugin can do both; without it, what the project's plugin.toml says.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Rules for a mapper: JSON array of {"key", "name", "trigger"}, or `@FILE`.
@@ -39,12 +40,13 @@ pub struct RunArguments {
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
     let input = read_argument(&arguments.input).context("--input")?;
-    let settings = read_argument(&arguments.settings).context("--settings")?;
-    serde_json::from_str::<Value>(&settings).context("--settings is no JSON")?;
+    let settings = read_settings(&arguments.settings)?;
+    let project = component::project_in(&arguments.component)?;
     let component = Component::of(&arguments.component)?;
     let runtime = component::runtime(&config)?;
     let plugin = component.compile(&runtime, &config)?;
-    let input = match kind(&plugin, arguments.kind)? {
+    let wanted = arguments.kind.or(project.map(|project| project.kind));
+    let input = match component::kind(&plugin, wanted)? {
         Kind::Mapper => map_input(input, &arguments.rules)?,
         Kind::Reshaper => reshape_input(input, arguments.event_type.as_deref())?,
     };
@@ -53,16 +55,6 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     report::print(&report);
     let failed = matches!(report.outcome, Outcome::Failed(_) | Outcome::InvalidPayload(_));
     Ok(if failed { Exit::PluginRefused.into() } else { ExitCode::SUCCESS })
-}
-
-fn kind(plugin: &Plugin, wanted: Option<Kind>) -> anyhow::Result<Kind> {
-    let exports = plugin.exports();
-    match (wanted, exports.mapper, exports.reshaper) {
-        (Some(kind), ..) => Ok(kind),
-        (None, true, false) => Ok(Kind::Mapper),
-        (None, false, true) => Ok(Kind::Reshaper),
-        (None, ..) => bail!("the plugin maps and reshapes: say which with --kind"),
-    }
 }
 
 fn map_input(payload: String, rules: &str) -> anyhow::Result<Input> {
@@ -90,6 +82,15 @@ fn reshape_input(payload: String, event_type: Option<&str>) -> anyhow::Result<In
         channels: Vec::new(),
         payload,
     }))
+}
+
+/// The settings of a version: as [`read_argument`], and what a gateway takes.
+pub fn read_settings(text: &str) -> anyhow::Result<String> {
+    let settings = read_argument(text).context("--settings")?;
+    match check_settings(&settings) {
+        Ok(()) => Ok(settings),
+        Err(problem) => bail!("--settings {problem}"),
+    }
 }
 
 /// JSON as it stands, `@FILE`, or `-`.

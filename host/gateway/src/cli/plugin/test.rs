@@ -56,7 +56,7 @@ fn test(arguments: &TestArguments, config: &Config, component: &Component) -> an
     let project = arguments.project.project()?;
     let runtime = component::runtime(config)?;
     let plugin = component.compile(&runtime, config)?;
-    let kind = component::kind(&plugin, project.as_ref())?;
+    let kind = component::kind(&plugin, project.as_ref().map(|project| project.kind))?;
     let budget = project.map(|project| project.budget).unwrap_or_default();
     let fixtures = Fixture::all(&arguments.project.dir, kind)?;
     let mut failed = 0;

@@ -22,9 +22,11 @@ use crate::cli::{
 /// How often the files are looked at. An editor that writes a file in several steps is done by the next look.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What builds and editors write: folders and files that are not looked at, beside those whose name begins with a dot.
-const IGNORED: [&str; 7] =
-    ["target", "build", "dist", "node_modules", "__pycache__", "Cargo.lock", "package-lock.json"];
+/// What tools write, wherever it lies: folders and files that are not looked at, beside those whose name begins with a dot.
+const IGNORED: [&str; 4] = ["node_modules", "__pycache__", "Cargo.lock", "package-lock.json"];
+
+/// The folders of builds, at the top of the project; deeper down a package of that name is the author's own.
+const IGNORED_AT_TOP: [&str; 3] = ["target", "build", "dist"];
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArguments {
@@ -85,9 +87,9 @@ fn look(dir: &Path) -> Look {
     let mut files = Look::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in
-            fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| !is_ignored(&entry.file_name()))
-        {
+        let is_top = folder == dir;
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| !is_ignored(&entry.file_name(), is_top)) {
             let Ok(metadata) = entry.metadata() else { continue };
             match metadata.is_dir() {
                 true => folders.push(entry.path()),
@@ -98,8 +100,9 @@ fn look(dir: &Path) -> Look {
     files
 }
 
-fn is_ignored(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with('.') || IGNORED.contains(&name))
+fn is_ignored(name: &OsStr, is_top: bool) -> bool {
+    let ignored = |name: &str| IGNORED.contains(&name) || (is_top && IGNORED_AT_TOP.contains(&name));
+    name.to_str().is_some_and(|name| name.starts_with('.') || ignored(name))
 }
 
 #[cfg(test)]
@@ -118,10 +121,15 @@ mod tests {
         let changed = |before: &Look| first_difference(before, &look(dir));
         write("src/lib.rs", "a");
         let before = look(dir);
-        for path in ["target/x", "node_modules/y", ".git/z", "Cargo.lock", "src/.lib.rs.swp"] {
+        for path in
+            ["target/x", "build/y", "node_modules/y", "src/__pycache__/z", ".git/z", "Cargo.lock", "src/.lib.rs.swp"]
+        {
             write(path, "");
         }
         assert_eq!(changed(&before), None);
+        write("src/build/mod.rs", "a");
+        assert_eq!(changed(&before), Some(dir.join("src/build/mod.rs")));
+        let before = look(dir);
         write("src/lib.rs", "ab");
         assert_eq!(changed(&before), Some(dir.join("src/lib.rs")));
         let before = look(dir);
