@@ -15,6 +15,8 @@
 
 pub mod evidence;
 pub mod flow;
+#[cfg(test)]
+mod in_flight;
 pub mod key;
 pub mod postgres;
 pub mod query;

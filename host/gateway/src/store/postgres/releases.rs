@@ -5,14 +5,7 @@ use super::{
     migrate::{MIGRATIONS, Migration, migrate},
     *,
 };
-use crate::{
-    id::{SourceId, TypedId as _},
-    store::{
-        flow::{NewEvent, WorkKind},
-        key::key,
-        resource::Document,
-    },
-};
+use crate::store::{flow::WorkKind, in_flight, key::key};
 
 #[path = "../../../../../tests/src/postgres.rs"]
 #[expect(dead_code, reason = "each program uses a part of the kit")]
@@ -26,23 +19,9 @@ const BROKEN: Migration = Migration { sql: "ALTER TABLE nothing ADD COLUMN x tex
 
 /// A database of this release with an event in it that a node had in hand when it died; how to connect to it.
 async fn in_flight() -> (String, Connector, EventId) {
-    let (url, now) = (kit::database().await, Timestamp::from_millis(0));
+    let url = kit::database().await;
     let store = PostgresStore::open(&Postgres::at(&url).unwrap()).await.unwrap();
-    let app = AppId::from_ulid(ulid::Ulid::from_parts(1, 1));
-    let tenant =
-        Document { kind: ResourceKind::App, id: app.to_string(), app: None, uid: None, data: "{}".into(), revision: 1 };
-    store.write(vec![Write::Insert(tenant)], now).await.unwrap();
-    let event = NewEvent {
-        id: EventId::from_ulid(ulid::Ulid::from_parts(1, 2)),
-        app,
-        source: SourceId::from_ulid(ulid::Ulid::from_parts(1, 3)),
-        received_at: now,
-        headers: Vec::new(),
-        body: b"{}".to_vec(),
-        dedupe_key: None,
-    };
-    let id = event.id.clone();
-    assert!(store.accept_event(event, true).await.unwrap().claim.is_some());
+    let id = in_flight::in_flight(&store).await;
     let connector = Connector::parse(&Postgres::at(&url).unwrap()).unwrap();
     (url, connector, id)
 }

@@ -3,27 +3,13 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::id::{SourceId, TypedId as _};
+use crate::store::in_flight;
 
 /// A store of this release in a folder, with an event in it that a process had in hand when it died.
 async fn in_flight(folder: &Path) -> (PathBuf, EventId) {
-    let (path, now) = (folder.join("store.db"), Timestamp::from_millis(0));
-    let store = SqliteStore::open(&path, now).unwrap();
-    let app = AppId::from_ulid(ulid::Ulid::from_parts(1, 1));
-    let tenant =
-        Document { kind: ResourceKind::App, id: app.to_string(), app: None, uid: None, data: "{}".into(), revision: 1 };
-    store.write(vec![Write::Insert(tenant)], now).await.unwrap();
-    let event = NewEvent {
-        id: EventId::from_ulid(ulid::Ulid::from_parts(1, 2)),
-        app,
-        source: SourceId::from_ulid(ulid::Ulid::from_parts(1, 3)),
-        received_at: now,
-        headers: Vec::new(),
-        body: b"{}".to_vec(),
-        dedupe_key: None,
-    };
-    let id = event.id.clone();
-    assert!(store.accept_event(event, true).await.unwrap().claim.is_some());
+    let path = folder.join("store.db");
+    let store = SqliteStore::open(&path, Timestamp::from_millis(0)).unwrap();
+    let id = in_flight::in_flight(&store).await;
     (path, id)
 }
 
