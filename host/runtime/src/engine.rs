@@ -22,7 +22,7 @@ use wasmtime::{
 
 use self::code::CodeSpace;
 pub(crate) use self::memory::CLEARED_BYTES_MAX;
-use self::memory::Memories;
+use self::memory::{Bounds, Memories};
 use crate::cache::{Cache, CacheConfig, CacheCounters, CacheError, Found};
 use crate::call::CallState;
 use crate::compile::{Attempt, ChildCompiler, CompileLimits, Compiler};
@@ -55,9 +55,14 @@ const MEMORY_GROW_FUEL: u8 = u8::MAX;
 /// could notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Class {
-    /// A compiled program. Its constants are copied into each instance, in memory that serves one plugin after the other
-    /// (`engine/memory.rs`), up to a page or four without a system call.
+    /// A compiled program that starts with little memory. Its constants are copied into each instance, in memory that serves one plugin
+    /// after the other (`engine/memory.rs`), without a system call as long as it makes do with what it starts with.
     Program,
+    /// A compiled program that starts with more, as ordinary toolchains make them: with a stack of a mebibyte and an allocator that asks for
+    /// memory at the first chance. Its memory comes from the same place, but its code compares addresses with the memory's size, which takes
+    /// a sixth more time in the guest and spares the two changes of protection that growing and starting afresh cost else: they
+    /// take longer, and hold up all threads of the process.
+    Roomy,
     /// It starts from a snapshot of a running program, as interpreters do, and touches much of it on each call. The image is mapped into
     /// a slot of the engine's pool, and what a call touched is copied back in place, which costs less than taking the pages away and
     /// faulting them in again.
@@ -74,6 +79,9 @@ const SNAPSHOT_KEEP_RESIDENT_BYTES: usize = 2 << 20;
 /// Bytes of constants from which on a guest counts as a snapshot; the tables of a compiled program are some 10 KiB.
 pub(crate) const SNAPSHOT_BYTES_MIN: u64 = 128 << 10;
 
+/// Bytes of a page of WebAssembly.
+const WASM_PAGE_BYTES: usize = 64 << 10;
+
 const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 
 /// How the runtime is set up; fixed for the life of the process.
@@ -81,7 +89,7 @@ const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 pub struct RuntimeConfig {
     /// Bytes of a component. Default 24 MiB. Beyond it: [`CompileError::TooLarge`].
     pub component_bytes_max: usize,
-    /// Calls that can run at once, of compiled programs and of interpreters each. Default 64. Beyond it a call ends as
+    /// Calls that can run at once, of small programs, of large ones and of interpreters each. Default 64. Beyond it a call ends as
     /// [`crate::FailureCode::Busy`].
     ///
     /// Each reserves some 20 GiB of address space (not memory), so 1,000 need 20 TiB of the 128 TiB that there are.
@@ -139,6 +147,7 @@ pub enum RuntimeError {
 /// What compiling and calling need, once a process.
 pub(crate) struct Shared {
     program: Host,
+    roomy: Host,
     snapshot: Host,
     pub(crate) config: RuntimeConfig,
     pub(crate) cache: Option<Cache>,
@@ -186,6 +195,7 @@ impl Shared {
     pub(crate) fn host(&self, class: Class) -> &Host {
         match class {
             Class::Program => &self.program,
+            Class::Roomy => &self.roomy,
             Class::Snapshot => &self.snapshot,
         }
     }
@@ -216,16 +226,17 @@ impl Runtime {
         config.check()?;
         let code_space = Arc::new(CodeSpace::default());
         let host = |class| Host::new(&config, class, &code_space);
-        let (program, snapshot) = (host(Class::Program)?, host(Class::Snapshot)?);
+        let (program, roomy, snapshot) = (host(Class::Program)?, host(Class::Roomy)?, host(Class::Snapshot)?);
+        let hosts = [&program, &roomy, &snapshot];
         let mut engines = blake3::Hasher::new();
-        for host in [&program, &snapshot] {
+        for host in hosts {
             engines.update(&host.fingerprint);
         }
         engines.update(&[u8::from(config.keep_wrapped)]);
         let engines = *engines.finalize().as_bytes();
         let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines)).transpose()?;
-        start_ticker([&program, &snapshot].map(|host| host.engine.weak()), config.epoch_tick)?;
-        Ok(Runtime { shared: Arc::new(Shared { program, snapshot, config, cache, code_space }) })
+        start_ticker(hosts.map(|host| host.engine.weak()), config.epoch_tick)?;
+        Ok(Runtime { shared: Arc::new(Shared { program, roomy, snapshot, config, cache, code_space }) })
     }
 
     /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.
@@ -448,7 +459,12 @@ fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
         engine.wasm_backtrace_max_frames(Some(PROFILE_FRAMES_MAX));
     }
     match class {
-        Class::Program => engine.with_host_memory(Arc::new(Memories::new(config.instances_max))),
+        Class::Program => engine.with_host_memory(Arc::new(Memories::new(config.instances_max, Bounds::Pages))),
+        Class::Roomy => {
+            let bytes_max = usize::try_from(config.limits_max.memory_bytes_max).unwrap_or(usize::MAX);
+            let bounds = Bounds::Code { bytes_max: bytes_max.next_multiple_of(WASM_PAGE_BYTES) };
+            engine.with_host_memory(Arc::new(Memories::new(config.instances_max, bounds)))
+        }
         Class::Snapshot => engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config))),
     };
     engine
@@ -469,6 +485,10 @@ fn code_config(class: Class) -> Config {
     engine.native_unwind_info(false);
     // JavaScript engines are linked with a memory of their own.
     engine.wasm_multi_memory(true);
+    if class == Class::Roomy {
+        // Without a reservation, a guard and a place that stays, no access is taken for one that the pages would stop.
+        engine.memory_reservation(0).memory_guard_size(0).memory_may_move(true);
+    }
     // What the author reads when a guest traps: the names of its functions. The guest's debug information is a stranger's
     // input too, and reading it on the calling thread is bounded by none of our limits.
     engine.wasm_backtrace_details(WasmBacktraceDetails::Disable).wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES_MAX));
@@ -507,7 +527,7 @@ fn operator_cost() -> OperatorCost {
 /// Advances the engines' epochs once a tick until nobody holds them any more: neither the runtime nor a plugin.
 ///
 /// A tick that comes late, because the machine is busy, is made up for, so that deadlines don't drift.
-fn start_ticker(engines: [EngineWeak; 2], tick: Duration) -> Result<(), RuntimeError> {
+fn start_ticker(engines: [EngineWeak; 3], tick: Duration) -> Result<(), RuntimeError> {
     let ticker = move || {
         let mut due = Instant::now() + tick;
         loop {
@@ -549,7 +569,8 @@ mod tests {
     #[test]
     fn the_engine_is_freed_and_its_ticker_ends_when_nobody_holds_it() {
         let runtime = Runtime::new(RuntimeConfig { instances_max: 1, ..RuntimeConfig::default() }).unwrap();
-        let weak = [Class::Program, Class::Snapshot].map(|class| runtime.shared.host(class).engine.weak());
+        let weak =
+            [Class::Program, Class::Roomy, Class::Snapshot].map(|class| runtime.shared.host(class).engine.weak());
         let is_held = || weak.iter().any(|engine| engine.upgrade().is_some());
         assert!(is_held());
         drop(runtime);

@@ -373,8 +373,13 @@ fn has_wide_strings(function: &CanonicalFunction) -> bool {
 impl Needs {
     /// The engine that fits it best. What it grows to, or what is not known here, only costs time.
     pub(crate) fn class(&self) -> Class {
-        let copies_much = self.initial_bytes > CLEARED_BYTES_MAX as u64 && self.data_bytes >= SNAPSHOT_BYTES_MIN;
-        if copies_much { Class::Snapshot } else { Class::Program }
+        if self.initial_bytes <= CLEARED_BYTES_MAX as u64 {
+            Class::Program
+        } else if self.data_bytes < SNAPSHOT_BYTES_MIN {
+            Class::Roomy
+        } else {
+            Class::Snapshot
+        }
     }
 
     /// Whether a fresh instance fits the pool at all. What is too large from the start is refused here, never at a call.
@@ -578,7 +583,7 @@ mod tests {
             check_text(&text).unwrap().needs.class()
         };
         assert_eq!(class(4, 200_000), Class::Program);
-        assert_eq!(class(17, 32_000), Class::Program, "a compiled program with a stack of 1 MiB");
+        assert_eq!(class(17, 32_000), Class::Roomy, "a compiled program with a stack of 1 MiB");
         assert_eq!(class(17, 128 << 10), Class::Snapshot);
     }
 

@@ -14,6 +14,10 @@
 //! Slots are handed out last in, first out, so that their pages stay in the processor's cache, and rather to a memory of the size that
 //! the slot had last: then its accessible part is right, and no system call is needed.
 //!
+//! How far the accessible part reaches depends on who stops a guest that goes beyond its memory ([`Bounds`]). Where the pages do, it is as
+//! large as the memory. Where the code does, what was made accessible once stays so, since it is cleared and out of the code's reach: a
+//! guest that grows its memory on each call needs no system call for it.
+//!
 //! The engine's own pool does the same for memories that are copied from an image, and asks the kernel in a way that misses pages that
 //! are swapped out or just being moved; this one asks for those too.
 #![expect(
@@ -52,9 +56,22 @@ const SHELVES_MAX: usize = 16;
 /// Slots that are looked through for one of the right size.
 const LOOKED_AT_MAX: usize = 16;
 
+/// Who stops a guest that goes beyond its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    /// The pages behind the memory, which can't be touched.
+    Pages,
+    /// The code, which compares each address with the size that the memory has. Memories then have at most so many bytes.
+    Code {
+        /// A multiple of the page size.
+        bytes_max: usize,
+    },
+}
+
 /// Makes memories of slots, and keeps the slots.
 pub(crate) struct Memories {
     pool: Arc<Pool>,
+    bounds: Bounds,
 }
 
 struct Pool {
@@ -75,7 +92,7 @@ struct Slot {
     base: NonNull<u8>,
     /// Bytes of address space, a multiple of the page size.
     mapped: usize,
-    /// Bytes from the base that can be read and written; the rest can't.
+    /// Bytes from the base that can be read and written; the rest can't. Never less than its memory has.
     accessible: usize,
     /// Bytes from the base that may have pages: what memories before this one could reach.
     reached: usize,
@@ -88,8 +105,11 @@ struct Memory {
     /// `None` only while it is dropped.
     slot: Option<Slot>,
     pool: Arc<Pool>,
+    /// Bytes that it has; all of them are accessible, and with [`Bounds::Pages`] no others.
+    size: usize,
     /// Bytes that it may grow to.
     capacity: usize,
+    bounds: Bounds,
 }
 
 // SAFETY: a slot owns its pages: they are reached through it alone, and what is done with them takes it by `&mut` or by value.
@@ -99,22 +119,24 @@ unsafe impl Sync for Slot {}
 
 impl Memories {
     /// Keeps at most about `free_max` slots that are not in use.
-    pub(crate) fn new(free_max: u32) -> Memories {
+    pub(crate) fn new(free_max: u32, bounds: Bounds) -> Memories {
         let pages = if cfg!(target_os = "linux") { File::open("/proc/self/pagemap").ok() } else { None };
         let shelves = thread::available_parallelism().map_or(1, usize::from).min(SHELVES_MAX);
-        Memories::with(shelves, usize::try_from(free_max).unwrap_or(usize::MAX).div_ceil(shelves), pages)
+        Memories::with(shelves, usize::try_from(free_max).unwrap_or(usize::MAX).div_ceil(shelves), pages, bounds)
     }
 
-    fn with(shelves: usize, free_max: usize, pages: Option<File>) -> Memories {
+    fn with(shelves: usize, free_max: usize, pages: Option<File>, bounds: Bounds) -> Memories {
         let shelves = std::iter::repeat_with(Shelf::default).take(shelves).collect();
-        Memories { pool: Arc::new(Pool { shelves, free_max, pages }) }
+        Memories { pool: Arc::new(Pool { shelves, free_max, pages }), bounds }
     }
 }
 
 // SAFETY: what the trait asks for, in its order. The memory is the engine's alone: the slot was taken from its shelf, and comes back when
 // the engine drops it. It lies on pages of its own, since the base is where a mapping begins. Its reservation and its guard are
-// `reserved + guard` bytes of one mapping, of which only what `accessible` counts can be touched; the base never moves. It is filled with
-// zeros: a new mapping is, and a slot on a shelf was cleared (`Slot::clear`).
+// `reserved + guard` bytes of one mapping, or more; the base never moves. With `Bounds::Pages` only what the memory's size counts of it can
+// be touched. With `Bounds::Code` reservation and guard are zero, so that the engine's code relies on no page: then what can be
+// touched is as large as the memory at least. It is filled with zeros: a new mapping is, and a slot on a shelf was cleared
+// (`Slot::clear`), beyond its last memory's size too, where that one could write nothing.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -125,6 +147,10 @@ unsafe impl MemoryCreator for Memories {
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
         let reserved = reserved.ok_or("a memory without a reservation is not for here")?;
+        let reserved = match self.bounds {
+            Bounds::Pages => reserved,
+            Bounds::Code { bytes_max } => reserved.max(bytes_max),
+        };
         if minimum > reserved {
             return Err(format!("a memory of {minimum} bytes doesn't fit its reservation of {reserved}"));
         }
@@ -134,17 +160,30 @@ unsafe impl MemoryCreator for Memories {
             None => Slot::map(mapped).map_err(|error| format!("reserve {mapped} bytes of address space: {error}"))?,
         };
         slot.minimum = minimum;
-        slot.make_accessible(minimum).map_err(|error| format!("make {minimum} bytes of memory accessible: {error}"))?;
         let capacity = maximum.unwrap_or(reserved).min(reserved);
-        Ok(Box::new(Memory { slot: Some(slot), pool: Arc::clone(&self.pool), capacity }))
+        let pool = Arc::clone(&self.pool);
+        let mut memory = Memory { slot: Some(slot), pool, size: 0, capacity, bounds: self.bounds };
+        memory.resize(minimum).map_err(|error| format!("make {minimum} bytes of memory accessible: {error}"))?;
+        Ok(Box::new(memory))
     }
 }
 
-// SAFETY: base and size are those of the slot, whose first `accessible` bytes stay readable and writable until the memory is dropped;
-// the rest of its address space, the guard included, can't be touched.
+impl Memory {
+    /// Gives it that size, which it can have.
+    fn resize(&mut self, size: usize) -> Result<(), Errno> {
+        if let Some(slot) = &mut self.slot {
+            slot.make_accessible(size, self.bounds)?;
+            self.size = size;
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: base and size are those of the slot, whose first `accessible` bytes stay readable and writable until the memory is dropped, and
+// `size` is never more than that (`resize`).
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
-        self.slot.as_ref().map_or(0, |slot| slot.accessible)
+        self.size
     }
 
     fn byte_capacity(&self) -> usize {
@@ -152,11 +191,10 @@ unsafe impl LinearMemory for Memory {
     }
 
     fn grow_to(&mut self, size: usize) -> wasmtime::Result<()> {
-        let capacity = self.capacity;
-        match &mut self.slot {
-            Some(slot) if (slot.accessible..=capacity).contains(&size) => Ok(slot.make_accessible(size)?),
-            _ => Err(wasmtime::Error::msg("a memory can't grow to that size")),
+        if !(self.size..=self.capacity).contains(&size) {
+            return Err(wasmtime::Error::msg("a memory can't grow to that size"));
         }
+        Ok(self.resize(size)?)
     }
 
     fn as_ptr(&self) -> *mut u8 {
@@ -167,7 +205,7 @@ unsafe impl LinearMemory for Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(mut slot) = self.slot.take()
-            && slot.clear(self.pool.pages.as_ref()).is_ok()
+            && slot.clear(self.size, self.pool.pages.as_ref()).is_ok()
         {
             self.pool.give_back(slot);
         }
@@ -230,19 +268,15 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Makes exactly the first `size` bytes accessible. The rest is as the last memory left it: zero, and out of reach.
-    fn make_accessible(&mut self, size: usize) -> Result<(), Errno> {
-        let (from, to, flags) = if size >= self.accessible {
-            (self.accessible, size, MprotectFlags::READ | MprotectFlags::WRITE)
-        } else {
-            (size, self.accessible, MprotectFlags::empty())
-        };
-        if from == to {
-            return Ok(());
+    /// Makes the first `size` bytes accessible, and with [`Bounds::Pages`] no others. Behind them all is as the last memory left it: zero.
+    fn make_accessible(&mut self, size: usize, bounds: Bounds) -> Result<(), Errno> {
+        if size > self.accessible {
+            self.protect(self.accessible, size, MprotectFlags::READ | MprotectFlags::WRITE)?;
+            self.accessible = size;
+        } else if size < self.accessible && bounds == Bounds::Pages {
+            self.protect(size, self.accessible, MprotectFlags::empty())?;
+            self.accessible = size;
         }
-        // SAFETY: `from..to` lies in the slot's own mapping, and on its pages: a memory's size is a multiple of them.
-        unsafe { mm::mprotect(self.at(from), to - from, flags) }?;
-        self.accessible = size;
         self.reached = self.reached.max(size);
         if self.reached - size > KEPT_BYTES_MAX {
             self.give_back(size, self.reached)?;
@@ -251,34 +285,39 @@ impl Slot {
         Ok(())
     }
 
-    /// Fills the accessible part with zeros.
+    fn protect(&mut self, from: usize, to: usize, flags: MprotectFlags) -> Result<(), Errno> {
+        // SAFETY: `from..to` lies in the slot's own mapping, and on its pages: a memory's size is a multiple of them.
+        unsafe { mm::mprotect(self.at(from), to - from, flags) }
+    }
+
+    /// Fills the first `size` bytes with zeros, all that the last memory could write to.
     ///
     /// # Errors
     /// The system gives no pages back: the slot is not fit for another memory.
-    fn clear(&mut self, pages: Option<&File>) -> Result<(), Errno> {
-        if self.accessible <= CLEARED_BYTES_MAX {
-            self.fill(0, self.accessible);
+    fn clear(&mut self, size: usize, pages: Option<&File>) -> Result<(), Errno> {
+        if size <= CLEARED_BYTES_MAX {
+            self.fill(0, size);
             return Ok(());
         }
         let looked_at = match pages {
-            Some(pages) => self.clear_touched(pages).unwrap_or(0),
+            Some(pages) => self.clear_touched(size, pages).unwrap_or(0),
             None => 0,
         };
-        self.give_back(looked_at, self.accessible)
+        self.give_back(looked_at, size)
     }
 
-    /// Clears the pages that were touched, up to the bounds on what is kept, and says up to where that was.
-    fn clear_touched(&mut self, pages: &File) -> Result<usize, Errno> {
+    /// Clears the pages of the first `size` bytes that were touched, up to the bounds on what is kept, and says up to where that was.
+    fn clear_touched(&mut self, size: usize, pages: &File) -> Result<usize, Errno> {
         let mut runs = [Run::default(); RUNS_MAX];
         let start = self.base.as_ptr().addr();
-        let scan = Scan::new(start, self.accessible, &mut runs);
+        let scan = Scan::new(start, size, &mut runs);
         // SAFETY: the kernel writes into `runs` alone, and no more than it is told that there is.
         let (count, end) = unsafe { ioctl::ioctl(pages, scan) }?;
         for run in &runs[..count.min(RUNS_MAX)] {
             let (from, to) = (usize_of(run.start).saturating_sub(start), usize_of(run.end).saturating_sub(start));
             self.fill(from, to);
         }
-        Ok(usize_of(end).saturating_sub(start).min(self.accessible))
+        Ok(usize_of(end).saturating_sub(start).min(size))
     }
 
     /// Writes zeros to a part of what is accessible.
@@ -416,7 +455,9 @@ mod tests {
 
     #[test]
     fn a_slot_reads_as_zero_whatever_was_written_and_wherever() {
-        for memories in [&Memories::new(4), &Memories::with(1, 4, None)] {
+        let code = Bounds::Code { bytes_max: 256 << 20 };
+        let all = [Memories::new(4, Bounds::Pages), Memories::new(4, code), Memories::with(1, 4, None, Bounds::Pages)];
+        for memories in &all {
             for pages in [1, 4, 5, 17, 200] {
                 for stride in [1 << 20, 64 << 10, 8 << 10, 4 << 10, 4097, 61] {
                     let mut first = memory(memories, pages);
@@ -438,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_memory_grows_up_to_its_maximum_and_never_shrinks() {
-        let memories = Memories::with(1, 1, None);
+        let memories = Memories::with(1, 1, None, Bounds::Pages);
         let mut one = memory(&memories, 1);
         assert!(one.grow_to(1 << 32).is_ok(), "address space is reserved for all of it");
         assert!(one.grow_to(PAGE).is_err());
@@ -446,8 +487,44 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_that_the_code_bounds_has_its_own_size_and_what_is_behind_it_stays_accessible() {
+        let memories = Memories::with(1, 1, None, Bounds::Code { bytes_max: 64 * PAGE });
+        let new = || memories.new_memory(MemoryType::new(17, None), 17 * PAGE, None, Some(0), 0).unwrap();
+        let accessible = || memories.pool.shelves[0].slots()[0].accessible;
+        let mut first = new();
+        assert_eq!((first.byte_size(), first.byte_capacity()), (17 * PAGE, 64 * PAGE));
+        first.grow_to(20 * PAGE).unwrap();
+        bytes(&mut *first).fill(1);
+        assert!(first.grow_to(65 * PAGE).is_err());
+        drop(first);
+        assert_eq!(accessible(), 20 * PAGE);
+        let mut second = new();
+        assert_eq!(second.byte_size(), 17 * PAGE);
+        second.grow_to(19 * PAGE).unwrap();
+        assert!(bytes(&mut *second).iter().all(|byte| *byte == 0));
+        drop(second);
+        assert_eq!(accessible(), 20 * PAGE);
+    }
+
+    #[test]
+    fn pages_far_behind_a_memory_are_given_back() {
+        let memories = Memories::with(1, 1, None, Bounds::Code { bytes_max: 1 << 30 });
+        let new = |pages: usize| {
+            let ty = MemoryType::new(u32::try_from(pages).unwrap(), None);
+            memories.new_memory(ty, pages * PAGE, None, Some(0), 0).unwrap()
+        };
+        drop(new(1000));
+        let slot = || memories.pool.shelves[0].slots()[0].reached;
+        assert_eq!(slot(), 1000 * PAGE);
+        drop(new(1000 - KEPT_BYTES_MAX / PAGE));
+        assert_eq!(slot(), 1000 * PAGE, "as much may stay");
+        drop(new(17));
+        assert_eq!(slot(), 17 * PAGE);
+    }
+
+    #[test]
     fn a_memory_prefers_the_slot_of_its_own_size_and_few_are_kept() {
-        let memories = Memories::with(1, 2, None);
+        let memories = Memories::with(1, 2, None, Bounds::Pages);
         let (small, large, third) = (memory(&memories, 1), memory(&memories, 17), memory(&memories, 2));
         let places = (small.as_ptr(), large.as_ptr());
         drop(small);

@@ -182,6 +182,46 @@ fn row_14_a_scribbling_guest_would_see_what_it_left() {
 }
 
 #[test]
+fn row_14_nobody_reaches_beyond_its_memory_what_another_grew_to_there() {
+    // On one slot, which stays accessible as far as it was where the code itself minds the memory's size.
+    let alone = runtime(RuntimeConfig { instances_max: 1, ..RuntimeConfig::default() });
+    for pages in SIZES {
+        let end = pages << 16;
+        let grown = alone.compile(&scribbler(pages, 9, End::Well)).unwrap();
+        for reach in [
+            format!("(drop (i32.load8_u (i32.const {end})))"),
+            format!("(drop (i64.load (i32.const {})))", end - 7),
+            format!("(drop (v128.load (i32.const {})))", end - 15),
+            format!("(i64.store (i32.const {}) (i64.const 1))", end - 7),
+            format!("(drop (i32.load offset=65536 (i32.const {})))", end - 65_536),
+            format!("(drop (i32.load offset={end} (local.get $id)))"),
+            "(drop (i32.load offset=4294967295 (i32.const -1)))".to_owned(),
+            format!("(memory.fill (i32.const {}) (i32.const 1) (i32.const 2))", end - 1),
+            format!("(memory.copy (i32.const 0) (i32.const {end}) (i32.const 1))"),
+            format!("(memory.init $d (i32.const {}) (i32.const 0) (i32.const 2))", end - 1),
+            format!("(drop (memory.grow (i32.const 1))) (drop (i32.load8_u (i32.const {})))", end + (1 << 16)),
+        ] {
+            let module = format!(r#"(memory (export "memory") {pages}) (data $d "ab")"#);
+            let reaching = alone.compile(&reshaper(&module, &format!("{reach} (call $unchanged)"))).unwrap();
+            assert_eq!(reshape(&grown, limits()).outcome, Outcome::Unchanged);
+            let report = reshape(&reaching, limits());
+            let failure = failure(&report);
+            assert_eq!(failure.code, FailureCode::Trap, "{pages} pages, {reach}");
+            assert!(failure.detail.contains("out of bounds memory access"), "{pages} pages, {reach}: {failure:?}");
+        }
+        // What the host reads for the guest, and what it writes there.
+        let result = reshaper(
+            &format!(r#"(memory (export "memory") {pages})"#),
+            &format!("(call $return (i32.const 0) (i32.const 1) (i32.const {end}) (i32.const 1))"),
+        );
+        let result = alone.compile(&result).unwrap();
+        assert_eq!(reshape(&grown, limits()).outcome, Outcome::Unchanged);
+        let report = reshape(&result, limits());
+        assert!(matches!(report.outcome, Outcome::Failed(_)), "{pages} pages: {report:?}");
+    }
+}
+
+#[test]
 fn row_14_ten_thousand_calls_on_the_same_few_slots_are_all_pristine() {
     apart("survival::row_14_ten_thousand_calls_on_the_same_few_slots_are_all_pristine", || {
         // As the gateway sets it up: a slot for each worker.
