@@ -8,7 +8,7 @@ use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::ptr;
 
 /// Stands where the generator's runtime frees lists that were lent to the host. There are none: this contract's
-/// imports take texts only, and what an export returns is freed by its `cabi_post_…`.
+/// imports take texts only, and what an export returns goes with the instance that it lies in.
 pub(crate) enum Cleanup {}
 
 impl Cleanup {

@@ -14,9 +14,10 @@ use std::arch::wasm32::{memory_grow, memory_size};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
-/// Bytes of heap that an instance has at least to start with. With 48 KiB of stack (set by the build) and up to 48 KiB of
-/// the plugin's constants, that makes two pages; what is left of them is heap too.
-const ARENA_BYTES: usize = 32 * 1024;
+/// Bytes of heap that an instance has at least to start with. With 48 KiB of stack (set by the build) and up to 64 KiB of
+/// the plugin's constants, that makes two pages; what is left of them is heap too, often as much again or more. A plugin with
+/// 16 KiB of stack and up to 32 KiB of constants makes do with one page.
+const ARENA_BYTES: usize = 16 * 1024;
 
 /// A WebAssembly page.
 const PAGE_BYTES: usize = 64 * 1024;

@@ -1,4 +1,5 @@
-//! The checked-in bindings, in Rust and in C, are what the generators make of the contract today.
+//! The checked-in bindings, in Rust and in C, are what the generators make of the contract today. Rust's
+//! leave out one export ([`without_post_return`]).
 //!
 //! `HOOKLOOM_BLESS=1` writes them instead of comparing.
 
@@ -30,7 +31,8 @@ fn the_bindings_are_those_of_the_contract() {
     for world in WORLDS {
         let files = generate(Box::new(options(world).build()), world).unwrap();
         let (_, generated) = files.iter().next().expect("the generator writes a file");
-        compare(&folder().join("src/bindings").join(world).with_extension("rs"), generated);
+        let generated = without_post_return(str::from_utf8(generated).unwrap());
+        compare(&folder().join("src/bindings").join(world).with_extension("rs"), generated.as_bytes());
     }
 }
 
@@ -67,6 +69,17 @@ fn generate(mut generator: Box<dyn WorldGenerator>, world: &str) -> Result<Files
     let mut files = Files::default();
     generator.generate(&mut resolve, world_id, &mut files)?;
     Ok(files)
+}
+
+/// Leaves out the export that frees a result: the instance that it lies in ends with the call, so it would cost a call and do nothing.
+fn without_post_return(generated: &str) -> String {
+    let name = generated.find("\"cabi_post_").expect("the generator exports it");
+    let start = generated[..name].rfind("#[unsafe").expect("an export has its name from an attribute");
+    // What follows the function is the end of the block that it stands in.
+    let end = name + generated[name..].find("};").expect("the exports stand in a block");
+    let kept = [generated[..start].trim_end(), " ", &generated[end..]].concat();
+    assert!(!kept.contains("cabi_post_"), "one export, one such function");
+    kept
 }
 
 /// One name for both worlds, so that the SDK's own C speaks to either. The component's type comes from the contract when it is built.

@@ -56,6 +56,7 @@ struct Checker<'a> {
 }
 
 /// An array or object whose end has not come yet.
+#[derive(Clone, Copy)]
 enum Open {
     Array,
     Object {
@@ -78,16 +79,6 @@ enum Stop {
     Escape,
 }
 
-/// What may come next.
-enum Expect {
-    Value,
-    ItemOrEnd,
-    Key,
-    KeyOrEnd,
-    CommaOrEnd,
-    Nothing,
-}
-
 struct Problem {
     problem: String,
     position: usize,
@@ -99,54 +90,83 @@ impl<'a> Checker<'a> {
         if self.peek() != Some(b'{') {
             return Err(self.unexpected("a JSON object"));
         }
-        let mut expect = Expect::Value;
         loop {
             self.skip_whitespace();
-            expect = match expect {
-                Expect::Value => self.value()?,
-                Expect::ItemOrEnd if self.eat(b']') => self.close()?,
-                Expect::ItemOrEnd => self.value()?,
-                Expect::KeyOrEnd if self.eat(b'}') => self.close()?,
-                Expect::KeyOrEnd | Expect::Key => self.key()?,
-                Expect::CommaOrEnd => self.comma_or_end()?,
-                Expect::Nothing if self.position == self.text.len() => return Ok(()),
-                Expect::Nothing => return Err(self.unexpected("nothing more")),
-            };
+            if !self.value_ends()? {
+                continue;
+            }
+            while !self.another_follows()? {
+                if self.open.is_empty() {
+                    self.skip_whitespace();
+                    return if self.position == self.text.len() { Ok(()) } else { Err(self.unexpected("nothing more")) };
+                }
+            }
         }
     }
 
-    fn value(&mut self) -> Result<Expect, Problem> {
+    /// Goes over a value, or into an array or object to where its first value begins; says whether it went over it.
+    #[inline]
+    fn value_ends(&mut self) -> Result<bool, Problem> {
         match self.peek() {
-            Some(b'{') => return self.open(Open::Object { keys_start: self.keys.len() }, Expect::KeyOrEnd),
-            Some(b'[') => return self.open(Open::Array, Expect::ItemOrEnd),
             Some(b'"') => self.skip_string()?,
+            Some(b'{') => {
+                self.open(Open::Object { keys_start: self.keys.len() })?;
+                if !self.eat(b'}') {
+                    self.key()?;
+                    return Ok(false);
+                }
+                self.open.pop();
+            }
+            Some(b'[') => {
+                self.open(Open::Array)?;
+                if !self.eat(b']') {
+                    return Ok(false);
+                }
+                self.open.pop();
+            }
             Some(b'-' | b'0'..=b'9') => self.number()?,
             Some(b't') => self.literal("true")?,
             Some(b'f') => self.literal("false")?,
             Some(b'n') => self.literal("null")?,
             _ => return Err(self.unexpected("a JSON value")),
         }
-        Ok(self.after_value())
+        Ok(true)
     }
 
-    fn after_value(&self) -> Expect {
-        if self.open.is_empty() { Expect::Nothing } else { Expect::CommaOrEnd }
+    /// After a value: goes over the comma, and the key where there is one, to the next value; or over the end of the array or object
+    /// that it is in. Says whether there is a next value.
+    #[inline]
+    fn another_follows(&mut self) -> Result<bool, Problem> {
+        let Some(open) = self.open.last().copied() else { return Ok(false) };
+        self.skip_whitespace();
+        match (open, self.peek()) {
+            (_, Some(b',')) => {
+                self.position += 1;
+                if let Open::Object { .. } = open {
+                    self.skip_whitespace();
+                    self.key()?;
+                }
+                return Ok(true);
+            }
+            (Open::Object { keys_start }, Some(b'}')) => self.close_keys(keys_start)?,
+            (Open::Array, Some(b']')) => {}
+            (Open::Object { .. }, _) => return Err(self.unexpected("a comma or `}`")),
+            (Open::Array, _) => return Err(self.unexpected("a comma or `]`")),
+        }
+        self.position += 1;
+        self.open.pop();
+        Ok(false)
     }
 
-    fn open(&mut self, open: Open, then: Expect) -> Result<Expect, Problem> {
+    /// Goes into an array or object, to the first thing in it.
+    fn open(&mut self, open: Open) -> Result<(), Problem> {
         if self.open.len() >= self.depth_max {
             return Err(self.problem(format!("nested deeper than {} levels", self.depth_max)));
         }
         self.open.push(open);
         self.position += 1;
-        Ok(then)
-    }
-
-    fn close(&mut self) -> Result<Expect, Problem> {
-        if let Some(Open::Object { keys_start }) = self.open.pop() {
-            self.close_keys(keys_start)?;
-        }
-        Ok(self.after_value())
+        self.skip_whitespace();
+        Ok(())
     }
 
     /// Looks for a key that comes twice among those from `keys_start` on, and forgets them.
@@ -168,7 +188,8 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    fn key(&mut self) -> Result<Expect, Problem> {
+    /// Goes over a key and its colon.
+    fn key(&mut self) -> Result<(), Problem> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("a key in quotation marks"));
         }
@@ -179,21 +200,7 @@ impl<'a> Checker<'a> {
         if !self.eat(b':') {
             return Err(self.unexpected("a colon"));
         }
-        Ok(Expect::Value)
-    }
-
-    fn comma_or_end(&mut self) -> Result<Expect, Problem> {
-        let (end, next) = match self.open.last() {
-            Some(Open::Object { .. }) => (b'}', Expect::Key),
-            _ => (b']', Expect::Value),
-        };
-        if self.eat(b',') {
-            Ok(next)
-        } else if self.eat(end) {
-            self.close()
-        } else {
-            Err(self.unexpected(if end == b'}' { "a comma or `}`" } else { "a comma or `]`" }))
-        }
+        Ok(())
     }
 
     /// A string of which only its end matters.

@@ -944,10 +944,7 @@ pub mod exports {
                         usize,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_map_cabi::<$ty > (arg0, arg1, arg2, arg3, arg4, arg5,
                         arg6, arg7, arg8, arg9, arg10, arg11, arg12, arg13, arg14, arg15)
-                        } } #[unsafe (export_name =
-                        "cabi_post_hookloom:plugin/mapping@1.0.0#map")] unsafe extern "C"
-                        fn _post_return_map(arg0 : * mut u8,) { unsafe {
-                        $($path_to_types)*:: __post_return_map::<$ty > (arg0) } } };
+                        } } };
                     };
                 }
                 #[doc(hidden)]

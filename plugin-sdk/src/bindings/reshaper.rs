@@ -286,10 +286,7 @@ pub mod exports {
                         usize, arg12 : * mut u8, arg13 : usize,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_reshape_cabi::<$ty > (arg0, arg1,
                         arg2, arg3, arg4, arg5, arg6, arg7, arg8, arg9, arg10, arg11,
-                        arg12, arg13) } } #[unsafe (export_name =
-                        "cabi_post_hookloom:plugin/reshaping@1.0.0#reshape")] unsafe
-                        extern "C" fn _post_return_reshape(arg0 : * mut u8,) { unsafe {
-                        $($path_to_types)*:: __post_return_reshape::<$ty > (arg0) } } };
+                        arg12, arg13) } } };
                     };
                 }
                 #[doc(hidden)]
