@@ -19,6 +19,7 @@ use crate::{
     store::{
         AttemptFilter, CallFilter, EventFilter, MessageFilter, NodeState, Page, PageRequest, Released, Result, Ring,
         Store, VersionDigests, Write,
+        error::inconsistent,
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
             Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryCounts,
@@ -426,5 +427,5 @@ impl Store for SqliteStore {
 }
 
 fn read_counts<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
-    text.map(|text| serde_json::from_str(&text)).transpose().map_err(accept::inconsistent)
+    text.map(|text| serde_json::from_str(&text)).transpose().map_err(inconsistent)
 }
