@@ -25,7 +25,7 @@ impl dyn Store + '_ {
     }
 
     /// All resources of a tenant, in pages of 500. For kinds with a bound on their number
-    /// ([`ResourceKind::owned_max`]).
+    /// ([`ResourceKind::owned_max`](super::resource::ResourceKind::owned_max)).
     ///
     /// # Errors
     /// As [`Store::documents`].
