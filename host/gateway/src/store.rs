@@ -11,7 +11,8 @@
 //! - messages with an ordering key stand in line: only the first of a key has work, and who ends it sets the next in motion
 //!   in the same commit.
 //!
-//! Only this folder knows SQL.
+//! What is configured are typed resources (`resource`, `typed`), changed by `write`; what flows has types of its own (`flow`).
+//! Lists are read in pages (`page`, `filter`). Only this folder knows SQL.
 
 mod error;
 pub mod evidence;

@@ -58,7 +58,7 @@ pub enum StoreError {
     },
 }
 
-/// What can't be read, or a statement that was refused.
+/// For values that we wrote ourselves and can't read back.
 pub(super) fn inconsistent(error: impl ToString) -> StoreError {
     StoreError::Inconsistent { detail: error.to_string() }
 }

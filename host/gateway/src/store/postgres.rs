@@ -1,9 +1,9 @@
 //! The store that several nodes share: PostgreSQL, every commit synchronous.
 //!
-//! An operation is a transaction on a connection of its own (`turn`), or shares one with others of the same moment (`group`).
-//! One that fails only because of others beside it is tried again. Reads run on connections of their own, and lists on
-//! others (`pool`). What a node has claimed is its own until it gives no sign of life any more (`queue`); nodes tell each other
-//! what is new (`news`) and look for themselves now and then.
+//! An operation (`operations`) is a transaction on a connection of its own (`turn`), or shares one with others of the same
+//! moment (`group`). One that fails only because of others beside it is tried again. Reads run on connections of their own, and
+//! lists on others (`pool`). What a node has claimed is its own until it gives no sign of life any more (`queue`); nodes tell
+//! each other what is new (`news`) and look for themselves now and then.
 
 mod accept;
 mod again;

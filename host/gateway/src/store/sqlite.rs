@@ -2,7 +2,8 @@
 //!
 //! One thread writes (`writer`; group commit: under load many operations share a sync, an idle store commits a lone
 //! operation at once). Another one copies what was committed from the log into the file (`checkpoint`). Reads run beside
-//! them on a few connections of their own (`readers`).
+//! them on a few connections of their own (`readers`). `operations` hands each operation of the trait to one of them, with the
+//! module that knows it.
 
 mod accept;
 mod again;
@@ -71,8 +72,8 @@ impl SqliteStore {
     /// Opens the store in the file `path`, creates or migrates it, and sets free what a dead process had claimed.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`](crate::store::StoreError::Unavailable) if the file can't be opened, is in use by another process, was written by a newer
-    /// version, or lies on a network file system.
+    /// [`StoreError::Unavailable`](crate::store::StoreError::Unavailable) if the file can't be opened, is in use by another
+    /// process, was written by a newer version, or lies on a network file system.
     pub fn open(path: &Path, now: Timestamp) -> Result<Self> {
         place::check(path)?;
         Self::open_anywhere(path, now)

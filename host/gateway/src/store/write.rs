@@ -14,8 +14,8 @@ use crate::{
 /// One change of configuration; several are committed together.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Adds a document. A tenant's needs its tenant: else it is [`StoreError::Changed`](super::StoreError::Changed); and it must fit the tenant's quota:
-    /// else it is [`StoreError::OverQuota`](super::StoreError::OverQuota).
+    /// Adds a document. A tenant's needs its tenant: else it is [`StoreError::Changed`](super::StoreError::Changed); and it
+    /// must fit the tenant's quota: else it is [`StoreError::OverQuota`](super::StoreError::OverQuota).
     Insert(Document),
     /// Replaces a document that still has the given revision.
     Update(Document),
@@ -28,7 +28,8 @@ pub enum Write {
         /// Whose it was; none for what belongs to the instance.
         app: Option<AppId>,
     },
-    /// Changes nothing, and fails as [`StoreError::Changed`](super::StoreError::Changed) if this document is gone: what is committed with it names it.
+    /// Changes nothing, and fails as [`StoreError::Changed`](super::StoreError::Changed) if this document is gone: what is
+    /// committed with it names it.
     Require {
         /// Its kind.
         kind: ResourceKind,
