@@ -12,7 +12,7 @@ use hookloom::{
     store::{flow::WorkKind, resource::Plugin},
 };
 use hookloom_tests::{
-    client::text,
+    client::{Client, text},
     gateway::{TestGateway, TestTenant},
     plugins,
     receiver::{Reaction, Received, Receiver},
@@ -80,6 +80,29 @@ async fn held(tenant: &TestTenant) -> Vec<String> {
     letters["data"].as_array().unwrap().iter().map(|letter| text(letter, "code")).collect()
 }
 
+/// Posts so many events, and answers their ids.
+async fn send(client: Client, source: String, events: usize) -> Vec<String> {
+    let mut accepted = Vec::new();
+    for n in 0..events {
+        accepted.push(client.post(&source, &json!({ "n": n })).await.text("id"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    accepted
+}
+
+/// The version that made the only match of a mapped event: every call that came to something is by that one.
+fn the_version(event: &Value) -> String {
+    let matches = event["matches"].as_array().unwrap();
+    assert_eq!(matches.len(), 1, "{event}");
+    assert_eq!(matches[0]["state"], "fired", "{event}");
+    assert!(matches[0]["versionDigest"].as_str().unwrap().starts_with("sha256:"), "{event}");
+    let version = text(&matches[0], "pluginVersion");
+    let worked = event["calls"].as_array().unwrap().iter().filter(|call| call["outcome"] == "mapped");
+    let worked: Vec<String> = worked.map(|call| text(call, "versionId")).collect();
+    assert_eq!(worked, std::slice::from_ref(&version), "{event}");
+    version
+}
+
 /// Row 16.
 #[tokio::test]
 async fn versions_change_under_load_and_no_event_is_lost_or_handled_twice() {
@@ -93,19 +116,8 @@ async fn versions_change_under_load_and_no_event_is_lost_or_handled_twice() {
     let source = tenant.source(&json!({ "name": "CRM", "mapper": { "pluginId": plugin } })).await;
     tenant.endpoint(&receiver.url("/hook"), &["automation.triggered"]).await;
 
-    let senders: Vec<_> = (0..4)
-        .map(|_| {
-            let (client, source) = (tenant.client.clone(), source.clone());
-            tokio::spawn(async move {
-                let mut accepted = Vec::new();
-                for n in 0..EVENTS / 4 {
-                    accepted.push(client.post(&source, &json!({ "n": n })).await.text("id"));
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                accepted
-            })
-        })
-        .collect();
+    let senders: Vec<_> =
+        (0..4).map(|_| tokio::spawn(send(tenant.client.clone(), source.clone(), EVENTS / 4))).collect();
     receiver.wait_for(5).await;
     let second = tenant.activate(&plugin, plugins::hostile(), &settings("two")).await;
     receiver.wait_for(20).await;
@@ -124,19 +136,7 @@ async fn versions_change_under_load_and_no_event_is_lost_or_handled_twice() {
     let mut by_version: BTreeMap<String, usize> = BTreeMap::new();
     for event in &events {
         let found = tenant.until(&format!("inbound/{event}"), |found| found["state"] == "mapped").await;
-        let matches = found["matches"].as_array().unwrap();
-        assert_eq!(matches.len(), 1, "{found}");
-        assert_eq!(matches[0]["state"], "fired", "{found}");
-        assert!(matches[0]["versionDigest"].as_str().unwrap().starts_with("sha256:"), "{found}");
-        // One version made it, and every call that came to something is by that one.
-        let version = text(&matches[0], "pluginVersion");
-        let worked = found["calls"].as_array().unwrap().iter().filter(|call| call["outcome"] == "mapped");
-        assert_eq!(
-            worked.map(|call| text(call, "versionId")).collect::<Vec<_>>(),
-            std::slice::from_ref(&version),
-            "{found}"
-        );
-        *by_version.entry(version).or_default() += 1;
+        *by_version.entry(the_version(&found)).or_default() += 1;
     }
     receiver.wait_for(EVENTS).await;
     let received = receiver.received();

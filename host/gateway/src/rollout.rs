@@ -13,6 +13,8 @@
 //! - *Suspension*: a version that failed several times in a row is no longer run until somebody resumes it. There is no
 //!   probe after a while: what a plugin answers follows from its input, so time mends nothing.
 
+mod history;
+mod policy;
 pub mod tally;
 
 use serde::{Deserialize, Serialize};
@@ -20,9 +22,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     clock::Timestamp,
-    id::{CallId, KeyId, RolloutId, VersionId},
+    id::{CallId, RolloutId, VersionId},
     store::{Write, flow::DeadLetter, resource::Plugin},
 };
+pub use history::{Act, Action, Actor, Entry};
+pub use policy::ReturnPolicy;
 
 /// Activations that a plugin remembers, to roll back to.
 const ACTIVATIONS_MAX: usize = 20;
@@ -34,46 +38,6 @@ const SUSPENDED_MAX: usize = 100;
 pub const SUSPENDED_CODE: &str = "plugin_suspended";
 /// Canaries share out thousandths.
 pub const PERMILLE: u16 = 1000;
-
-/// When a version that fails too often is returned from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ReturnPolicy {
-    /// Whether that happens by itself at all.
-    pub enabled: bool,
-    /// The share of failed calls in the window that is too much, in percent, from 1 to 100.
-    pub failure_percent: u32,
-    /// Calls before the share says anything.
-    pub calls_min: u32,
-    /// Calls that the window holds, the newest; at least `calls_min`.
-    pub window_calls: u32,
-    /// A new version is watched for this many calls at most,
-    pub watch_calls: u32,
-    /// and for this long at most.
-    pub watch_seconds: u32,
-}
-
-/// Calls that a window may hold.
-const WINDOW_CALLS_MAX: u32 = 1000;
-
-impl ReturnPolicy {
-    /// What is wrong with it: the field as it stands on the wire, and why.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !(1..=100).contains(&self.failure_percent) {
-            problems.push("the failure percentage must lie between 1 and 100".to_owned());
-        }
-        if self.calls_min == 0 || self.window_calls < self.calls_min || self.window_calls > WINDOW_CALLS_MAX {
-            problems.push(format!(
-                "the least number of calls must be at least 1, and the window between that and {WINDOW_CALLS_MAX}"
-            ));
-        }
-        if self.watch_calls == 0 || self.watch_seconds == 0 {
-            problems.push("the watch must last at least one call and one second".to_owned());
-        }
-        problems
-    }
-}
 
 /// All that is known of how a plugin's versions go live.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -189,69 +153,6 @@ pub struct Suspension {
     pub failures: u32,
     /// The last failed call.
     pub call: Option<CallId>,
-}
-
-/// Who makes a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Actor {
-    /// The holder of this key.
-    Key(KeyId),
-    /// Somebody whom the platform's own login knows; the audit log says who.
-    Login,
-    /// The gateway, by the policy.
-    Gateway,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// A version was activated.
-    Activated,
-    /// Somebody went back to an earlier version.
-    RolledBack,
-    /// The gateway went back to the last good version.
-    Returned,
-    /// A canary began or its share was changed.
-    CanaryStarted,
-    /// A canary ended.
-    CanaryEnded,
-    /// A shadow began.
-    ShadowStarted,
-    /// A shadow ended.
-    ShadowEnded,
-    /// A version was suspended.
-    Suspended,
-    /// A suspended version may run again.
-    Resumed,
-}
-
-/// One entry of a plugin's history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// When.
-    pub at: Timestamp,
-    /// What was done.
-    pub action: Action,
-    /// With which version.
-    pub version: VersionId,
-    /// Which version was active before, where that changed.
-    pub from: Option<VersionId>,
-    /// Whose key it was; none: the gateway itself.
-    pub by: Option<KeyId>,
-    /// Why, where that needs words.
-    pub reason: Option<String>,
-}
-
-/// A change by somebody at some time.
-#[derive(Clone, Debug)]
-pub struct Act {
-    /// Who.
-    pub by: Actor,
-    /// When.
-    pub at: Timestamp,
-    /// Why, where that needs words.
-    pub reason: Option<String>,
 }
 
 impl Plugin {

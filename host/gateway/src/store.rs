@@ -11,18 +11,24 @@
 //! - messages with an ordering key stand in line: only the first of a key has work, and who ends it sets the next in motion
 //!   in the same commit.
 //!
-//! Only this folder knows SQL.
+//! What is configured are typed resources (`resource`, `typed`), changed by `write`; what flows has types of its own (`flow`).
+//! Lists are read in pages (`page`, `filter`). Only this folder knows SQL.
 
+mod error;
 pub mod evidence;
+mod filter;
 pub mod flow;
 #[cfg(test)]
 mod in_flight;
 pub mod key;
+mod page;
 pub mod postgres;
 pub mod query;
 pub mod resource;
 pub mod sqlite;
 pub mod trail;
+mod typed;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -32,363 +38,27 @@ use tokio::sync::broadcast;
 use crate::{
     audit::Entry,
     clock::Timestamp,
-    id::{
-        AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, SourceId,
-        VersionId,
-    },
-    quota::{Exceeded, Owned},
+    id::{AppId, AttemptId, CallId, DeadLetterId, EndpointId, EventId, MessageId, PluginId, RolloutId, VersionId},
+    quota::Owned,
     rollout::tally::{Health, ShadowCounts, ShadowResult, Tally},
 };
+pub use error::{Result, StoreError};
 use evidence::{OutputParts, RecordedCall, RecordedFilter};
+pub use filter::{AttemptFilter, CallFilter, EventFilter, MessageFilter};
 use flow::{
     Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryCounts, DeliveryState,
-    EndpointHealth, Event, EventState, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead,
-    MappingEnd, MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
+    EndpointHealth, Event, Expired, Expiry, FanOutDone, FanOutEnd, Held, Idempotency, Job, LaneHead, MappingEnd,
+    MatchRow, Message, NewEvent, ReplayFilter, Replayed, Rescheduled, Usage, Want, WorkKind,
 };
-use key::{Key, Lane, Subject};
-use resource::{Document, Resource, ResourceKind, Stored};
+use key::{Key, Lane};
+pub use page::{Order, Page, PageRequest, Position};
+use resource::{Document, ResourceKind};
 use trail::{Answer, Begun, Question};
+pub use typed::{delete, document_of, insert, read, require, update};
+pub use write::Write;
 
 /// Lanes that one look for work finds at most.
 const LANES_MAX: usize = 1_000;
-
-/// How a store operation can fail.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another row of the same kind has this id or name already.
-    #[error("a {kind} `{name}` exists already")]
-    Exists {
-        /// What exists.
-        kind: &'static str,
-        /// Under which name.
-        name: String,
-    },
-    /// The tenant has as many of the kind as it may.
-    #[error("there are {max} already, and no more are possible: remove one first ({kind})")]
-    Full {
-        /// Of what.
-        kind: &'static str,
-        /// How many.
-        max: usize,
-    },
-    /// The tenant has as much as its operator allows it.
-    #[error(transparent)]
-    OverQuota(Exceeded),
-    /// The row was changed or deleted since it was read.
-    #[error("the {kind} `{name}` was changed at the same time: read it again and repeat the change")]
-    Changed {
-        /// What was changed.
-        kind: &'static str,
-        /// Its id.
-        name: String,
-    },
-    /// The same idempotency key came with another request.
-    #[error("this Idempotency-Key was used for another request within the last 24 hours")]
-    KeyReused,
-    /// The work was claimed by another process since, or is done.
-    #[error("the lease of work {work} is lost")]
-    LeaseLost {
-        /// Row of the queue.
-        work: i64,
-    },
-    /// The database can't be used now: locked, full, gone.
-    #[error("the store is unavailable: {detail}")]
-    Unavailable {
-        /// What it said.
-        detail: String,
-    },
-    /// The database holds what this version can't read, or refused our statement: our bug.
-    #[error("the store is inconsistent: {detail}")]
-    Inconsistent {
-        /// What is wrong.
-        detail: String,
-    },
-}
-
-/// What a store operation returns.
-pub type Result<T> = std::result::Result<T, StoreError>;
-
-/// One change of configuration; several are committed together.
-#[derive(Clone, Debug)]
-pub enum Write {
-    /// Adds a document. A tenant's needs its tenant: else it is [`StoreError::Changed`]; and it must fit the tenant's quota:
-    /// else it is [`StoreError::OverQuota`].
-    Insert(Document),
-    /// Replaces a document that still has the given revision.
-    Update(Document),
-    /// Removes a document; nothing happens if it is gone. The component of a last version goes with it.
-    Delete {
-        /// Its kind.
-        kind: ResourceKind,
-        /// Its id.
-        id: String,
-        /// Whose it was; none for what belongs to the instance.
-        app: Option<AppId>,
-    },
-    /// Changes nothing, and fails as [`StoreError::Changed`] if this document is gone: what is committed with it names it.
-    Require {
-        /// Its kind.
-        kind: ResourceKind,
-        /// Its id.
-        id: String,
-    },
-    /// Removes a tenant: from this commit on it is not there, and nothing more of it is accepted. The work that comes with it
-    /// erases what belongs to it, see [`Store::erase`].
-    DeleteApp(AppId),
-    /// Makes a document findable by the digest of a secret (an API key, a source's token).
-    Handle {
-        /// SHA-256 of the secret.
-        digest: [u8; 32],
-        /// The document's kind.
-        kind: ResourceKind,
-        /// The document's id.
-        id: String,
-    },
-    /// Ends all handles of a document, at once or after an overlap.
-    ExpireHandles {
-        /// The document's id.
-        id: String,
-        /// When they stop to work.
-        at: Timestamp,
-    },
-    /// Keeps a component's bytes under their digest, once.
-    Component {
-        /// `sha256:…`
-        digest: String,
-        /// The bytes as uploaded.
-        bytes: Vec<u8>,
-    },
-    /// Adds work, or makes the work on this subject due again.
-    Work {
-        /// What to do.
-        kind: WorkKind,
-        /// Whose.
-        app: AppId,
-        /// On what. Events and deliveries have ways of their own.
-        subject: Subject,
-        /// When.
-        due: Timestamp,
-    },
-    /// Adds an entry to the audit log.
-    Audit(Box<Entry>),
-    /// Publishes a message of the gateway's own, with the work to fan it out.
-    Message(Box<Message>),
-    /// Keeps exactly these counts of a plugin: new ones begin at zero, others go.
-    Counting {
-        /// Whose.
-        app: AppId,
-        /// Of what.
-        plugin: PluginId,
-        /// The counts to keep.
-        ids: Vec<RolloutId>,
-    },
-    /// Forgets a version's failures in a row.
-    ForgetHealth(VersionId),
-    /// Forgets an endpoint's failures in a row.
-    ForgetEndpointHealth(EndpointId),
-    /// Sets all that a plugin holds at this commit in motion, bit by bit; a release that is going on begins anew.
-    Release {
-        /// Whose.
-        app: AppId,
-        /// The plugin.
-        plugin: PluginId,
-    },
-}
-
-impl Write {
-    /// Whose configuration it changes: `Some(None)` is the instance's, `None` no configuration at all.
-    pub fn configures(&self) -> Option<Option<AppId>> {
-        match self {
-            Self::Insert(document) | Self::Update(document) => Some(match document.kind {
-                ResourceKind::App => document.id.parse().ok(),
-                _ => document.app.clone(),
-            }),
-            Self::Delete { app, .. } => Some(app.clone()),
-            Self::DeleteApp(app) => Some(Some(app.clone())),
-            // Handles change together with the document that they find.
-            Self::Require { .. }
-            | Self::Handle { .. }
-            | Self::ExpireHandles { .. }
-            | Self::Component { .. }
-            | Self::Work { .. }
-            | Self::Audit(_)
-            | Self::Message(_)
-            | Self::Counting { .. }
-            | Self::ForgetHealth(_)
-            | Self::ForgetEndpointHealth(_)
-            | Self::Release { .. } => None,
-        }
-    }
-}
-
-/// What this node is to the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeState {
-    /// Its number; grows with every registration.
-    pub id: i64,
-    /// It was registered anew just now: what it held before is lost to it.
-    pub fresh: bool,
-    /// How many nodes are alive, this one included.
-    pub alive: usize,
-}
-
-/// News from other nodes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ring {
-    /// A lane has work.
-    Lane(LaneHead),
-    /// Configuration changed: ask [`Store::config_changes`].
-    Config,
-    /// News were lost: look at everything.
-    Lagged,
-}
-
-/// What names a version for ever.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VersionDigests {
-    /// Of component, contract and settings.
-    pub version: String,
-    /// Of the component's bytes.
-    pub component: String,
-}
-
-/// What one step of a release set in motion.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// Events to map.
-    pub events: usize,
-    /// Messages to fan out.
-    pub messages: usize,
-    /// Nothing is left.
-    pub done: bool,
-}
-
-/// The order of a list by id, which is the order of creation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Oldest first.
-    Ascending,
-    /// Newest first.
-    Descending,
-}
-
-/// Where a page of a list begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Position {
-    /// At the list's start.
-    Start,
-    /// After this id, in the list's order.
-    After(String),
-    /// Before this id: the page that precedes it, still in the list's order.
-    Before(String),
-}
-
-/// Which part of a list is wanted.
-#[derive(Clone, Debug)]
-pub struct PageRequest {
-    /// At most this many rows.
-    pub limit: usize,
-    /// Where it begins.
-    pub position: Position,
-    /// In which order.
-    pub order: Order,
-}
-
-impl PageRequest {
-    /// The first `limit` rows, newest first.
-    pub fn newest(limit: usize) -> Self {
-        Self { limit, position: Position::Start, order: Order::Descending }
-    }
-
-    /// The first `limit` rows, oldest first.
-    pub fn oldest(limit: usize) -> Self {
-        Self { limit, position: Position::Start, order: Order::Ascending }
-    }
-}
-
-/// A page of a list.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page<T> {
-    /// The rows, in the wanted order.
-    pub rows: Vec<T>,
-    /// Nothing lies beyond, in the direction of reading.
-    pub done: bool,
-    /// The last row that was looked at, where the page ended before it was full: behind it the look goes on.
-    pub stopped_at: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// A page that is full, or the last one.
-    pub fn new(rows: Vec<T>, done: bool) -> Self {
-        Self { rows, done, stopped_at: None }
-    }
-}
-
-/// Which messages a list holds. Empty lists and `None` mean any.
-#[derive(Clone, Debug, Default)]
-pub struct MessageFilter {
-    /// With this channel.
-    pub channel: Option<String>,
-    /// Of one of these event types.
-    pub event_types: Vec<String>,
-    /// Published before.
-    pub before: Option<Timestamp>,
-    /// Published after.
-    pub after: Option<Timestamp>,
-    /// With a delivery to this endpoint, and
-    pub endpoint: Option<EndpointId>,
-    /// that delivery in one of these states.
-    pub states: Vec<DeliveryState>,
-}
-
-/// Which attempts a list holds. `None` means any.
-#[derive(Clone, Debug, Default)]
-pub struct AttemptFilter {
-    /// To this endpoint.
-    pub endpoint: Option<EndpointId>,
-    /// Of this message.
-    pub message: Option<MessageId>,
-    /// Confirmed by the receiver, or not.
-    pub succeeded: Option<bool>,
-    /// Status codes from this one on …
-    pub status_code_min: Option<u16>,
-    /// … and below this one.
-    pub status_code_below: Option<u16>,
-    /// Of messages with this channel.
-    pub channel: Option<String>,
-    /// Of messages of one of these event types.
-    pub event_types: Vec<String>,
-    /// Begun before.
-    pub before: Option<Timestamp>,
-    /// Begun after.
-    pub after: Option<Timestamp>,
-}
-
-/// Which inbound events a list holds. `None` means any.
-#[derive(Clone, Debug, Default)]
-pub struct EventFilter {
-    /// Of this source.
-    pub source: Option<SourceId>,
-    /// In this state.
-    pub state: Option<EventState>,
-    /// Received before.
-    pub before: Option<Timestamp>,
-    /// Received after.
-    pub after: Option<Timestamp>,
-}
-
-/// Which calls a list holds. `None` means any.
-#[derive(Clone, Debug, Default)]
-pub struct CallFilter {
-    /// Of this plugin.
-    pub plugin: Option<PluginId>,
-    /// For this event.
-    pub event: Option<EventId>,
-    /// For this message.
-    pub message: Option<MessageId>,
-    /// Only those that failed.
-    pub failed: bool,
-}
 
 /// The store. See the module's head for what it promises.
 #[async_trait]
@@ -615,42 +285,6 @@ pub trait Store: Send + Sync {
 }
 
 impl dyn Store + '_ {
-    /// The resource with this id or, within the tenant, this uid.
-    ///
-    /// # Errors
-    /// As [`Store::document`].
-    pub async fn find<T: Resource>(&self, app: Option<&AppId>, id_or_uid: &str) -> Result<Option<Stored<T>>> {
-        self.document(T::KIND, app, id_or_uid).await?.map(read).transpose()
-    }
-
-    /// A page of resources.
-    ///
-    /// # Errors
-    /// As [`Store::documents`].
-    pub async fn list<T: Resource>(&self, app: Option<&AppId>, page: PageRequest) -> Result<Page<Stored<T>>> {
-        let page = self.documents(T::KIND, app, page).await?;
-        Ok(Page::new(page.rows.into_iter().map(read).collect::<Result<_>>()?, page.done))
-    }
-
-    /// All resources of a tenant, in pages of 500. For kinds with a bound on their number
-    /// ([`ResourceKind::owned_max`]).
-    ///
-    /// # Errors
-    /// As [`Store::documents`].
-    pub async fn all<T: Resource>(&self, app: &AppId) -> Result<Vec<T>> {
-        let mut all: Vec<T> = Vec::new();
-        let mut request = PageRequest::oldest(500);
-        loop {
-            let page = self.list::<T>(Some(app), request.clone()).await?;
-            all.extend(page.rows.into_iter().map(|stored| stored.value));
-            match all.last() {
-                Some(last) if !page.done => request.position = Position::After(last.id().to_owned()),
-                _ => break,
-            }
-        }
-        Ok(all)
-    }
-
     /// Claims at most `limit` pieces of work that are due, those due first, as evenly over the lanes as it goes.
     ///
     /// # Errors
@@ -667,64 +301,46 @@ impl dyn Store + '_ {
         let want = |head: LaneHead| Want { kind, lane: head.lane, limit: each };
         self.claim(due.into_iter().map(want).collect(), now).await
     }
-
-    /// The resource that a secret's digest finds, and when it stops to find it.
-    ///
-    /// # Errors
-    /// As [`Store::document_by_handle`].
-    pub async fn find_by_handle<T: Resource>(
-        &self,
-        digest: [u8; 32],
-        now: Timestamp,
-    ) -> Result<Option<(Stored<T>, Option<Timestamp>)>> {
-        let found = self.document_by_handle(T::KIND, digest, now).await?;
-        found.map(|(document, until)| Ok((read(document)?, until))).transpose()
-    }
 }
 
-/// A resource as a new document.
-pub fn insert<T: Resource>(value: &T) -> Write {
-    Write::Insert(document(value, 1))
+/// What this node is to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its number; grows with every registration.
+    pub id: i64,
+    /// It was registered anew just now: what it held before is lost to it.
+    pub fresh: bool,
+    /// How many nodes are alive, this one included.
+    pub alive: usize,
 }
 
-/// A changed resource as an update of what was read.
-pub fn update<T: Resource>(value: &T, revision: i64) -> Write {
-    Write::Update(document(value, revision))
+/// News from other nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ring {
+    /// A lane has work.
+    Lane(LaneHead),
+    /// Configuration changed: ask [`Store::config_changes`].
+    Config,
+    /// News were lost: look at everything.
+    Lagged,
 }
 
-/// That a resource is still there.
-pub fn require<T: Resource>(id: &(impl ToString + ?Sized)) -> Write {
-    Write::Require { kind: T::KIND, id: id.to_string() }
+/// What names a version for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionDigests {
+    /// Of component, contract and settings.
+    pub version: String,
+    /// Of the component's bytes.
+    pub component: String,
 }
 
-/// The removal of a resource.
-pub fn delete<T: Resource>(value: &T) -> Write {
-    Write::Delete { kind: T::KIND, id: value.id().to_owned(), app: value.app().cloned() }
-}
-
-/// A resource as the store sees a new one.
-pub fn document_of<T: Resource>(value: &T) -> Document {
-    document(value, 1)
-}
-
-fn document<T: Resource>(value: &T, revision: i64) -> Document {
-    Document {
-        kind: T::KIND,
-        id: value.id().to_owned(),
-        app: value.app().cloned(),
-        uid: value.uid().map(str::to_owned),
-        data: serde_json::to_string(value).expect("resources have string keys and no failing serializers"),
-        revision,
-    }
-}
-
-/// The typed resource of a document.
-///
-/// # Errors
-/// [`StoreError::Inconsistent`] if it can't be read as that.
-pub fn read<T: Resource>(document: Document) -> Result<Stored<T>> {
-    let value = serde_json::from_str(&document.data).map_err(|error| StoreError::Inconsistent {
-        detail: format!("{} {}: {error}", document.kind.as_str(), document.id),
-    })?;
-    Ok(Stored { value, revision: document.revision })
+/// What one step of a release set in motion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Events to map.
+    pub events: usize,
+    /// Messages to fan out.
+    pub messages: usize,
+    /// Nothing is left.
+    pub done: bool,
 }

@@ -98,7 +98,11 @@ impl<'a> Checker<'a> {
             while !self.another_follows()? {
                 if self.open.is_empty() {
                     self.skip_whitespace();
-                    return if self.position == self.text.len() { Ok(()) } else { Err(self.unexpected("nothing more")) };
+                    return if self.position == self.text.len() {
+                        Ok(())
+                    } else {
+                        Err(self.unexpected("nothing more"))
+                    };
                 }
             }
         }

@@ -15,14 +15,17 @@
 //! assert_eq!(error.to_string(), "this is no replay file: `format` is not `hookloom-replay`");
 //! ```
 
+mod comparison;
+mod error;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
+pub use self::comparison::{Comparison, Mismatch, MismatchKind, Sameness};
+pub use self::error::ReplayError;
 use crate::{Digest, Failure, FailureCode, Input, Limits, Logs, Outcome, Plugin, Report, Request};
 
 /// What [`Replay::format`] says.
@@ -117,87 +120,6 @@ pub struct ReplayDigests {
     pub limits: Digest,
     /// Of [`Replay::recorded`].
     pub recorded: Digest,
-}
-
-/// Why a text is no replay file that can be used.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum ReplayError {
-    /// It is something else.
-    #[error("this is no replay file: {detail}")]
-    NotReplay {
-        /// What is wrong.
-        detail: String,
-    },
-    /// It is of a version that this program doesn't know.
-    #[error("the replay file has format version {found}, and this program reads version {REPLAY_VERSION}")]
-    Version {
-        /// The file's version.
-        found: u64,
-    },
-    /// It lacks something, or something of it can't be read.
-    #[error("the replay file can't be read: {detail}")]
-    Unreadable {
-        /// What, and where.
-        detail: String,
-    },
-    /// A part is not what it was when the file was written.
-    #[error("the replay file was altered: its {} not fit {digests}", parts(.altered), digests = if .altered.len() == 1 { "its digest" } else { "their digests" })]
-    Altered {
-        /// The names of the parts.
-        altered: Vec<&'static str>,
-    },
-}
-
-/// Something that is not as it was when the call was recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Mismatch {
-    /// What.
-    pub what: MismatchKind,
-    /// How it was.
-    pub recorded: String,
-    /// How it is here.
-    pub here: String,
-}
-
-/// What can differ between the machine that recorded a call and the one that runs it again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MismatchKind {
-    /// The component's bytes.
-    Component,
-    /// The version of this crate.
-    Runtime,
-    /// The version of wasmtime.
-    Wasmtime,
-    /// The processor's architecture.
-    Architecture,
-}
-
-/// What came out the same and what didn't.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Comparison {
-    /// What the plugin answered: the kind and every byte of it. Of a failure, its kind only.
-    pub output: Sameness,
-    /// The units of fuel.
-    pub fuel: Sameness,
-    /// The code of the failure, or that there is none.
-    pub failure: Sameness,
-    /// What the plugin wrote.
-    pub logs: Sameness,
-}
-
-/// One answer of a [`Comparison`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sameness {
-    /// The same.
-    Same,
-    /// Something else.
-    Different,
-    /// One of the two runs ended by `deadline` or `stack_overflow`, where the machine decides: nothing follows from it.
-    Exempt,
 }
 
 impl Replay {
@@ -399,52 +321,6 @@ impl FailureCode {
     }
 }
 
-impl Comparison {
-    /// Whether nothing came out differently.
-    pub fn is_same(&self) -> bool {
-        [self.output, self.fuel, self.failure, self.logs].iter().all(|part| *part != Sameness::Different)
-    }
-
-    /// Whether the machine decided how one of the runs ended.
-    pub fn is_exempt(&self) -> bool {
-        self.output == Sameness::Exempt
-    }
-}
-
-impl Sameness {
-    fn of(same: bool) -> Sameness {
-        if same { Sameness::Same } else { Sameness::Different }
-    }
-}
-
-impl MismatchKind {
-    /// What differs, in words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MismatchKind::Component => "component",
-            MismatchKind::Runtime => "version of hookloom-runtime",
-            MismatchKind::Wasmtime => "version of wasmtime",
-            MismatchKind::Architecture => "architecture",
-        }
-    }
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "another {}: recorded {}, here {}", self.what.as_str(), self.recorded, self.here)
-    }
-}
-
-impl fmt::Display for Sameness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Sameness::Same => "same",
-            Sameness::Different => "different",
-            Sameness::Exempt => "exempt",
-        })
-    }
-}
-
 /// What must be understood of a file before the rest is looked at.
 #[derive(Deserialize)]
 struct Head {
@@ -463,11 +339,6 @@ fn failure_code(outcome: &Outcome) -> Option<FailureCode> {
 
 fn digest_of(value: &impl Serialize) -> Digest {
     Digest::of(&serde_json::to_vec(value).expect("texts, numbers and lists always serialize"))
-}
-
-fn parts(names: &[&str]) -> String {
-    let verb = if names.len() == 1 { "does" } else { "do" };
-    format!("{} {verb}", names.join(", "))
 }
 
 #[cfg(test)]

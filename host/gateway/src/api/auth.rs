@@ -11,46 +11,33 @@
 //! Another tenant's application answers 404 as one that doesn't exist; a role that may not do something in its own
 //! application answers 403.
 
-use std::{
-    collections::HashSet,
-    marker::PhantomData,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+mod key;
+mod permission;
+mod slot;
+
+use std::{marker::PhantomData, sync::Arc};
 
 use axum::{
-    body::Bytes,
     extract::{FromRequestParts, RawPathParams},
     http::{HeaderMap, header, request::Parts},
 };
-use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::respond::ApiError;
 use crate::{
     audit::{self, Actor, ActorKind},
-    clock::{Minter, Timestamp},
+    clock::Timestamp,
     config::Config,
     gateway::Gateway,
     id::{AppId, KeyId},
     login::Identity,
-    secret::random_token,
-    store::{
-        Write, insert,
-        resource::{ApiKey, App, Resource, Role},
-    },
+    store::resource::{ApiKey, App, Role},
 };
-
-/// What every key begins with.
-pub const KEY_PREFIX: &str = "hl_";
-
-/// Characters of a key that are kept for people to recognize it by.
-const HINT_CHARS: usize = 7;
-
-/// Answers with a whole component in them, at the same time. A replay file takes some four times the component's size.
-const EXPORTS_MAX: usize = 4;
-
-/// Exports of tenants at the same time. Each takes as long as its client takes to read it, and holds some rows meanwhile.
-const ARCHIVES_MAX: usize = 4;
+pub use key::NewKey;
+pub(super) use key::digest;
+use key::{KEY_PREFIX, hint};
+pub use permission::{Change, Keys, Operate, Permission, Read, ReadTraffic, Replay};
+use slot::{ARCHIVES_MAX, EXPORTS_MAX, Slots};
+pub use slot::{ArchiveSlot, Archives, ExportSlot, Exports, UploadSlot};
 
 /// The state of the routes: the gateway behind the checks of this module.
 #[derive(Clone)]
@@ -66,45 +53,6 @@ impl Door {
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
     }
-}
-
-/// Who does something that takes much memory or time: one a tenant, and so many in all, so that both are bounded and no tenant takes
-/// the places of others.
-struct Slots {
-    places: Arc<Semaphore>,
-    tenants: Mutex<HashSet<AppId>>,
-}
-
-/// Something that a role may do or not.
-pub trait Permission: Send + Sync + 'static {
-    /// Whether they may do it, where they reach.
-    fn granted(caller: &Caller) -> bool;
-}
-
-macro_rules! permissions {
-    ($($(#[$doc:meta])* $name:ident = $($role:ident)|+;)*) => {$(
-        $(#[$doc])*
-        pub struct $name;
-
-        impl Permission for $name {
-            fn granted(caller: &Caller) -> bool {
-                matches!(caller.role, $(Role::$role)|+)
-            }
-        }
-    )*};
-}
-
-permissions! {
-    /// To read messages, deliveries, rules and the catalogue of event types.
-    ReadTraffic = Operator | Admin | Manager | User;
-    /// To read everything but secrets.
-    Read = Operator | Admin | Manager;
-    /// To try a plugin, send again, process again.
-    Replay = Operator | Admin | Manager;
-    /// To configure a tenant, publish its messages, and see its secrets.
-    Change = Operator | Admin;
-    /// What the platform decides: applications themselves, and the catalogue.
-    Operate = Operator;
 }
 
 /// Who calls.
@@ -156,15 +104,6 @@ pub struct Stranger {
     pub app: Option<AppId>,
 }
 
-/// To make and revoke keys. A portal's token may not: what it makes would outlive it.
-pub struct Keys;
-
-impl Permission for Keys {
-    fn granted(caller: &Caller) -> bool {
-        Change::granted(caller) && caller.kind != ActorKind::Portal
-    }
-}
-
 /// A caller who may do `P` in the application that the path names.
 pub struct Tenant<P> {
     /// The gateway.
@@ -195,90 +134,6 @@ pub enum Prospect<P> {
 
 /// As [`Tenant`], where the path names none: it is the one of the caller's key.
 pub struct Own<P>(pub Tenant<P>);
-
-/// The right to do that.
-struct Slot {
-    _permit: OwnedSemaphorePermit,
-    slots: Arc<Slots>,
-    app: AppId,
-}
-
-/// The right to upload a component. Asked for after [`Tenant`], which says who it is.
-pub struct UploadSlot(#[expect(dead_code, reason = "held, not used")] Slot);
-
-/// Where the right to answer with a component is had.
-pub struct Exports(Arc<Slots>);
-
-/// The right to answer with a component.
-pub struct ExportSlot(Slot);
-
-/// Where the right to export a tenant is had.
-pub struct Archives(Arc<Slots>);
-
-/// The right to export a tenant, until it is dropped.
-pub struct ArchiveSlot(#[expect(dead_code, reason = "held, not used")] Slot);
-
-/// A component on its way to a client.
-struct Exported {
-    bytes: Vec<u8>,
-    _slot: Slot,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.slots.tenants().remove(&self.app);
-    }
-}
-
-impl Slots {
-    fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { places: Arc::new(Semaphore::new(max)), tenants: Mutex::default() })
-    }
-
-    fn tenants(&self) -> MutexGuard<'_, HashSet<AppId>> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(self: &Arc<Self>, app: &AppId) -> Result<Slot, ApiError> {
-        let busy = || ApiError::TooMany { retry_after: 1 };
-        let permit = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
-        let is_new = self.tenants().insert(app.clone());
-        is_new.then(|| Slot { _permit: permit, slots: self.clone(), app: app.clone() }).ok_or_else(busy)
-    }
-}
-
-impl Exports {
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// [`ApiError::TooMany`] if the tenant has one already, or others have all.
-    pub fn take(&self, app: &AppId) -> Result<ExportSlot, ApiError> {
-        self.0.take(app).map(ExportSlot)
-    }
-}
-
-impl Archives {
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// As [`Exports::take`].
-    pub fn take(&self, app: &AppId) -> Result<ArchiveSlot, ApiError> {
-        self.0.take(app).map(ArchiveSlot)
-    }
-}
-
-impl ExportSlot {
-    /// The bytes of the answer; the place is taken until the client has read them.
-    pub fn over(self, bytes: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Exported { bytes, _slot: self.0 })
-    }
-}
-
-impl AsRef<[u8]> for Exported {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
 
 impl<P> Prospect<P> {
     /// The gateway.
@@ -429,78 +284,6 @@ impl<P: Permission> FromRequestParts<Door> for Instance<P> {
     }
 }
 
-impl FromRequestParts<Door> for UploadSlot {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        let bug = || ApiError::Bug { detail: "an upload's route asks for its slot before its tenant".into() };
-        let app = parts.extensions.get::<AppId>().ok_or_else(bug)?;
-        door.uploads.take(app).map(Self)
-    }
-}
-
-impl FromRequestParts<Door> for Exports {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        Ok(Self(door.exports.clone()))
-    }
-}
-
-impl FromRequestParts<Door> for Archives {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        Ok(Self(door.archives.clone()))
-    }
-}
-
-/// A key to be made.
-#[derive(Clone, Debug)]
-pub struct NewKey {
-    /// The tenant; an operator's key has none, every other role's has one.
-    pub app: Option<AppId>,
-    /// What it may.
-    pub role: Role,
-    /// What it is for.
-    pub name: String,
-    /// When it stops to work.
-    pub expires_at: Option<Timestamp>,
-    /// It is the token of a portal link.
-    pub portal: bool,
-    /// Event types behind these flags are shown to it.
-    pub feature_flags: Vec<String>,
-}
-
-impl NewKey {
-    /// A key that works until it is revoked.
-    pub fn lasting(app: Option<AppId>, role: Role, name: &str) -> Self {
-        Self { app, role, name: name.to_owned(), expires_at: None, portal: false, feature_flags: Vec::new() }
-    }
-
-    /// The key with its text, which is nowhere else and can't be shown again, and what keeps it.
-    pub fn make(self, minter: &Minter, now: Timestamp) -> (ApiKey, String, Vec<Write>) {
-        let text = format!("{KEY_PREFIX}{}", random_token());
-        let Self { app, role, name, expires_at, portal, feature_flags } = self;
-        let (id, hint) = (minter.mint(), hint(&text));
-        let key =
-            ApiKey { id, app, name, role, hint, created_at: now, expires_at, revoked_at: None, portal, feature_flags };
-        let handle = Write::Handle { digest: digest(&text), kind: ApiKey::KIND, id: key.id.to_string() };
-        let writes = vec![insert(&key), handle];
-        (key, text, writes)
-    }
-}
-
-/// What may be told of a key, for people to recognize it by.
-fn hint(text: &str) -> String {
-    text.chars().take(HINT_CHARS).collect()
-}
-
-/// By what a secret is found in the store.
-pub(super) fn digest(secret: &str) -> [u8; 32] {
-    Sha256::digest(secret.as_bytes()).into()
-}
-
 /// The `{app_id}` of the path: an id or a uid.
 async fn app_name(parts: &mut Parts, door: &Door) -> Result<String, ApiError> {
     let params = RawPathParams::from_request_parts(parts, door).await;
@@ -513,7 +296,7 @@ async fn app_name(parts: &mut Parts, door: &Door) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::TypedId;
+    use crate::{clock::Minter, id::TypedId};
 
     fn caller(role: Role, app: Option<AppId>, portal: bool) -> Caller {
         let new = NewKey { portal, ..NewKey::lasting(app, role, "test") };

@@ -430,7 +430,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_that_nobody_vouches_for_is_refused() {
-        let (address, _) = egress::tests::listen_with_tls().await;
+        let (address, _) = egress::listen_with_tls().await;
         let outcome = attempt(policy(), outgoing(&format!("https://{address}/"))).await;
         assert!(matches!(&outcome.result, AttemptResult::Tls(detail) if detail.contains("certificate")), "{outcome:?}");
     }

@@ -15,9 +15,11 @@
 //!
 //! Source of that rule: A. K. Choudhury, E. L. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998.
 
+mod place;
+mod want;
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -26,9 +28,8 @@ use crate::{
     delivery::{breaker::Permit, throttle::Throttle},
     store::key::{Key, Lane},
 };
+pub use want::Wanted;
 
-/// A lane with fewer pieces in memory asks for more.
-const LOW: usize = 8;
 /// Future due times that a lane remembers; others are found by the next look at all lanes.
 const DUES_MAX: usize = 64;
 /// What one can owe, in starts.
@@ -99,15 +100,6 @@ pub struct TenantBounds {
     pub per_second: Option<u16>,
     /// In flight, if less than others may.
     pub in_flight_max: Option<u32>,
-}
-
-/// Work to claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// In this lane,
-    pub lane: Lane,
-    /// at most so many pieces.
-    pub limit: usize,
 }
 
 /// How a piece ended.
@@ -277,43 +269,6 @@ impl<J> Fair<J> {
         }
     }
 
-    /// What is to be claimed now, of at most `max` lanes: tenants take turns, a lane each. Each is to be answered by
-    /// [`Fair::loaded`], after what was claimed was offered.
-    pub fn wants(&mut self, now: Instant, max: usize) -> Vec<Wanted> {
-        let mut wants = Vec::new();
-        loop {
-            let before = wants.len();
-            let mut passed = None;
-            while wants.len() < max
-                && let Some((due, tenant)) = self.wanting_after(passed)
-                && due <= now
-            {
-                passed = Some((due, tenant));
-                wants.extend(self.want(tenant, now));
-            }
-            if wants.len() == before || wants.len() >= max {
-                return wants;
-            }
-        }
-    }
-
-    /// Hears how much a claim has brought; `looked` is when it was made. Less than wanted: nothing more was due then.
-    pub fn loaded(&mut self, want: Wanted, got: usize, looked: Instant, now: Instant) {
-        let Some(state) = self.lanes.get_mut(&want.lane) else { return };
-        state.claiming = false;
-        self.loaded -= want.limit;
-        if let Some(of) = self.tenants.get_mut(&state.tenant) {
-            of.loaded -= want.limit;
-        }
-        while state.dues.first().is_some_and(|due| *due <= looked) {
-            state.dues.pop_first();
-        }
-        if got >= want.limit {
-            state.dues.insert(looked);
-        }
-        self.place(want.lane, now);
-    }
-
     /// The next piece to begin, if one may.
     pub fn next(&mut self, now: Instant) -> Option<Started<J>> {
         self.wake_up(now);
@@ -380,12 +335,6 @@ impl<J> Fair<J> {
         sleeping.into_iter().chain(resting).min()
     }
 
-    /// When something is to be claimed that isn't due now.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
-        // What is due already and wasn't asked for waits for room.
-        self.wanting_after(Some((now, [u8::MAX; 16]))).map(|(at, _)| at)
-    }
-
     /// How many pieces of a tenant are in flight.
     pub fn in_flight_of(&self, tenant: &Key) -> usize {
         self.tenants.get(tenant).map_or(0, |of| of.in_flight)
@@ -394,54 +343,6 @@ impl<J> Fair<J> {
     /// How many pieces are in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    fn enter(&mut self, lane: Lane, tenant: Key) {
-        let of = self.tenants.entry(tenant).or_default();
-        self.lanes.entry(lane).or_insert_with(|| {
-            of.lanes += 1;
-            LaneState {
-                tenant,
-                used: of.turn,
-                in_flight: 0,
-                jobs: VecDeque::new(),
-                dues: BTreeSet::new(),
-                claiming: false,
-                in_ready: None,
-                in_sleeping: None,
-                in_wishes: None,
-            }
-        });
-        self.gates.entry(endpoint(lane)).or_default();
-    }
-
-    /// The tenant that wants work after this one, by when the first of it is due.
-    fn wanting_after(&self, passed: Option<(Instant, Key)>) -> Option<(Instant, Key)> {
-        let from = passed.map_or(Bound::Unbounded, Bound::Excluded);
-        self.wanting.range((from, Bound::Unbounded)).next().copied()
-    }
-
-    /// The first lane of a tenant that wants work which is due, if there is room for any.
-    fn want(&mut self, tenant: Key, now: Instant) -> Option<Wanted> {
-        let of = self.tenants.get(&tenant)?;
-        let (_, lane) = of.wishes.first().copied().filter(|(due, _)| *due <= now)?;
-        let room = self.memory_for(of.loaded);
-        let state = self.lanes.get_mut(&lane)?;
-        let limit = self.caps.loaded_per_lane.saturating_sub(state.jobs.len()).min(room);
-        if limit == 0 {
-            return None;
-        }
-        state.claiming = true;
-        self.loaded += limit;
-        self.tenants.get_mut(&tenant)?.loaded += limit;
-        self.place(lane, now);
-        Some(Wanted { lane, limit })
-    }
-
-    /// How many claims more a tenant that holds so many may hold in memory.
-    fn memory_for(&self, held: usize) -> usize {
-        let (most, of_one) = (self.caps.loaded, self.caps.loaded_per_tenant);
-        share(held, most.saturating_sub(self.loaded), of_one, most).min(of_one.saturating_sub(held))
     }
 
     /// The tenant whose turn it is among those that may hold one more slot.
@@ -498,132 +399,6 @@ impl<J> Fair<J> {
             of.loaded -= jobs.len();
         }
         jobs
-    }
-
-    fn wake_up(&mut self, now: Instant) {
-        while let Some((_, lane)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
-            self.place(lane, now);
-        }
-        while let Some((_, tenant)) = self.resting.first().copied().filter(|(at, _)| *at <= now) {
-            self.place_tenant(tenant, now);
-        }
-    }
-
-    fn place_endpoint(&mut self, lane: Lane, now: Instant) {
-        for lane in siblings(lane) {
-            self.place(lane, now);
-        }
-    }
-
-    /// Puts a lane where it belongs: among those whose turn can come, that sleep, that want work, or nowhere.
-    fn place(&mut self, lane: Lane, now: Instant) {
-        if !self.lanes.contains_key(&lane) {
-            return;
-        }
-        let permit = self.permit(lane, now);
-        let Some(state) = self.lanes.get_mut(&lane) else { return };
-        let of = self.tenants.entry(state.tenant).or_default();
-        let tenant = state.tenant;
-        if let Some(used) = state.in_ready.take() {
-            of.ready.remove(&(used, lane));
-        }
-        if let Some(at) = state.in_sleeping.take() {
-            self.sleeping.remove(&(at, lane));
-        }
-        if let Some(due) = state.in_wishes.take() {
-            of.wishes.remove(&(due, lane));
-        }
-        self.unknown.remove(&lane);
-        of.replays.remove(&lane);
-        let has_work = !state.jobs.is_empty() || !state.dues.is_empty();
-        if !has_work && state.in_flight == 0 && !state.claiming {
-            of.lanes -= 1;
-            self.lanes.remove(&lane);
-            self.leave(lane, tenant, now);
-            return self.place_tenant(tenant, now);
-        }
-        match permit {
-            None if has_work => {
-                self.unknown.insert(lane);
-            }
-            Some(Permit::At(at)) if has_work => {
-                state.in_sleeping = Some(at);
-                self.sleeping.insert((at, lane));
-            }
-            Some(Permit::Now) if !state.jobs.is_empty() => {
-                if lane.is_replay() && of.replays_in_flight >= (self.caps.per_tenant / 4).max(1) {
-                    of.replays.insert(lane);
-                } else {
-                    state.in_ready = Some(state.used);
-                    of.ready.insert((state.used, lane));
-                }
-            }
-            _ => {}
-        }
-        let may_want = !matches!(permit, Some(Permit::At(_)));
-        if may_want
-            && !state.claiming
-            && state.jobs.len() < LOW
-            && let Some(due) = state.dues.first()
-        {
-            state.in_wishes = Some(*due);
-            of.wishes.insert((*due, lane));
-        }
-        self.place_tenant(tenant, now);
-    }
-
-    /// Forgets the gate and the tenant of a lane that is gone, where nothing is lost by it.
-    fn leave(&mut self, lane: Lane, tenant: Key, now: Instant) {
-        let in_use = siblings(lane).iter().any(|lane| self.lanes.contains_key(lane));
-        if !in_use && let Some(state) = self.gates.get_mut(&endpoint(lane)) {
-            let forget = state.gate.as_mut().is_none_or(|gate| gate.is_fresh(now));
-            // One that has learnt something is kept as long as there is room for as many as there may be lanes.
-            if forget || self.gates.len() > self.caps.lanes {
-                self.gates.remove(&endpoint(lane));
-            }
-        }
-        if let Some(of) = self.tenants.get_mut(&tenant)
-            && of.lanes == 0
-            && of.in_flight == 0
-            && of.used <= self.turn
-            && of.throttle.as_mut().is_none_or(|throttle| throttle.is_full(now))
-        {
-            let of = self.tenants.remove(&tenant).unwrap_or_default();
-            of.in_ring.map(|used| self.ring.remove(&(used, tenant)));
-            of.resting.map(|at| self.resting.remove(&(at, tenant)));
-            of.in_wanting.map(|due| self.wanting.remove(&(due, tenant)));
-        }
-    }
-
-    fn place_tenant(&mut self, tenant: Key, now: Instant) {
-        let Some(of) = self.tenants.get_mut(&tenant) else { return };
-        if let Some(used) = of.in_ring.take() {
-            self.ring.remove(&(used, tenant));
-        }
-        if let Some(at) = of.resting.take() {
-            self.resting.remove(&(at, tenant));
-        }
-        if let Some(due) = of.in_wanting.take() {
-            self.wanting.remove(&(due, tenant));
-        }
-        if let Some((due, _)) = of.wishes.first() {
-            of.in_wanting = Some(*due);
-            self.wanting.insert((*due, tenant));
-        }
-        let most = of.in_flight_max.map_or(self.caps.per_tenant, |max| max.min(self.caps.per_tenant));
-        if of.ready.is_empty() || of.in_flight >= most {
-            return;
-        }
-        match of.throttle.as_mut().map(|throttle| throttle.ready_at(now)).filter(|at| *at > now) {
-            Some(at) => {
-                of.resting = Some(at);
-                self.resting.insert((at, tenant));
-            }
-            None => {
-                of.in_ring = Some(of.used);
-                self.ring.insert((of.used, tenant));
-            }
-        }
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! `profile show` prints a file that can be copied; README says what each key means.
 
-use std::str::FromStr;
+mod section;
+mod value;
 
-use hookloom_runtime::Origin;
 use toml::{Table, Value};
 
 use super::{
@@ -13,16 +13,15 @@ use super::{
 };
 use crate::{
     delivery::policy::{self, IN_FLIGHT_MAX, PolicyPatch, RETRY_AFTER_S_MAX, TIMEOUT_MS_MAX},
-    json::{self, Kind},
     store::resource::{Role, SignatureEncoding},
 };
+use section::Section;
+use value::{field_value, header_name, json_object, number, origin, token, visible, within, word};
 
 /// Longest name of a profile.
 const NAME_BYTES_MAX: usize = 64;
 /// Entries of a catalogue.
 const EVENT_TYPES_MAX: usize = 1_000;
-/// Deepest nesting of an example.
-const DEPTH_MAX: usize = 64;
 
 /// Reads a profile.
 ///
@@ -31,7 +30,7 @@ const DEPTH_MAX: usize = 64;
 pub fn parse(text: &str) -> Result<Profile, Vec<String>> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string().trim_end().to_owned()])?;
     let mut problems = Vec::new();
-    let mut top = Section { table: table.clone(), path: String::new(), problems: &mut problems };
+    let mut top = Section::of_file(table.clone(), &mut problems);
     let profile = profile(&mut top, text);
     top.finish();
     for path in profile.iter().flat_map(|profile| &profile.ours).filter(|path| !leads_somewhere(&table, path)) {
@@ -226,216 +225,6 @@ fn configuration_api(section: &mut Section<'_>) -> Option<ConfigurationApi> {
     section
         .distinct("url", [&api.url, &api.events, &api.id, &api.active, &api.secret, &api.created].map(String::as_str));
     Some(api)
-}
-
-/// A table of the file whose keys are taken one by one.
-struct Section<'a> {
-    table: Table,
-    path: String,
-    problems: &'a mut Vec<String>,
-}
-
-impl Section<'_> {
-    fn required<T: FromToml, U>(&mut self, key: &str, check: impl FnOnce(T) -> Result<U, String>) -> Option<U> {
-        if !self.table.contains_key(key) {
-            self.problem(key, "is missing".to_owned());
-            return None;
-        }
-        self.optional(key, check)
-    }
-
-    fn optional<T: FromToml, U>(&mut self, key: &str, check: impl FnOnce(T) -> Result<U, String>) -> Option<U> {
-        let value = self.table.remove(key)?;
-        let kind = value.type_str();
-        let read = T::from_toml(value).ok_or_else(|| format!("must be {}, not of type {kind}", T::KIND));
-        read.and_then(check).map_err(|message| self.problem(key, message)).ok()
-    }
-
-    fn texts(&mut self, key: &str) -> Vec<String> {
-        self.list(key, Ok)
-    }
-
-    fn list<U>(&mut self, key: &str, check: impl Fn(String) -> Result<U, String>) -> Vec<U> {
-        self.optional(key, |texts: Vec<String>| texts.into_iter().map(check).collect()).unwrap_or_default()
-    }
-
-    /// Reads a table, if it is there.
-    fn within<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> Option<T>) -> Option<T> {
-        let table = self.optional(key, |table: Table| Ok(table))?;
-        let path = self.place(key);
-        let mut inner = Section { table, path, problems: &mut *self.problems };
-        let value = read(&mut inner);
-        inner.finish();
-        value
-    }
-
-    /// Reads each table of a list.
-    fn each<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_>) -> Option<T>) -> Vec<T> {
-        let tables = self.optional(key, |tables: Vec<Table>| Ok(tables)).unwrap_or_default();
-        let mut values = Vec::new();
-        for (index, table) in tables.into_iter().enumerate() {
-            let path = format!("{}[{}]", self.place(key), index + 1);
-            let mut inner = Section { table, path, problems: &mut *self.problems };
-            values.extend(read(&mut inner));
-            inner.finish();
-        }
-        values
-    }
-
-    /// Notes names that stand there twice.
-    fn distinct<'t>(&mut self, key: &str, names: impl IntoIterator<Item = &'t str>) {
-        let mut seen = Vec::new();
-        for name in names {
-            if seen.contains(&name) {
-                self.problem(key, format!("`{name}` stands there twice"));
-            }
-            seen.push(name);
-        }
-    }
-
-    /// Notes every key that was not taken.
-    fn finish(self) {
-        for key in self.table.keys() {
-            let place = self.place(key);
-            self.problems.push(format!("`{place}` is no key of a profile"));
-        }
-    }
-
-    fn problem(&mut self, key: &str, message: String) {
-        let place = self.place(key);
-        self.problems.push(format!("`{place}` {message}"));
-    }
-
-    fn place(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
-    }
-}
-
-/// A type of value in a file.
-trait FromToml: Sized {
-    const KIND: &'static str;
-    fn from_toml(value: Value) -> Option<Self>;
-}
-
-impl FromToml for String {
-    const KIND: &'static str = "a text";
-
-    fn from_toml(value: Value) -> Option<Self> {
-        match value {
-            Value::String(text) => Some(text),
-            _ => None,
-        }
-    }
-}
-
-impl FromToml for bool {
-    const KIND: &'static str = "true or false";
-
-    fn from_toml(value: Value) -> Option<Self> {
-        value.as_bool()
-    }
-}
-
-impl FromToml for i64 {
-    const KIND: &'static str = "a whole number";
-
-    fn from_toml(value: Value) -> Option<Self> {
-        value.as_integer()
-    }
-}
-
-impl FromToml for Table {
-    const KIND: &'static str = "a table";
-
-    fn from_toml(value: Value) -> Option<Self> {
-        match value {
-            Value::Table(table) => Some(table),
-            _ => None,
-        }
-    }
-}
-
-impl<T: FromToml> FromToml for Vec<T> {
-    const KIND: &'static str = "a list of one type";
-
-    fn from_toml(value: Value) -> Option<Self> {
-        match value {
-            Value::Array(values) => values.into_iter().map(T::from_toml).collect(),
-            _ => None,
-        }
-    }
-}
-
-fn within<T: TryFrom<i64>>(value: i64, min: i64, max: i64) -> Result<T, String> {
-    let fits = (min..=max).contains(&value);
-    T::try_from(value).ok().filter(|_| fits).ok_or_else(|| format!("must lie between {min} and {max}, not {value}"))
-}
-
-fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn word<T: Clone>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
-    found.ok_or_else(|| {
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        format!("is one of {}, not `{text}`", known.join(", "))
-    })
-}
-
-fn origin(text: String) -> Result<Origin, String> {
-    let known = [
-        ("human", Origin::Human),
-        ("bot", Origin::Bot),
-        ("ai", Origin::Ai),
-        ("automation", Origin::Automation),
-        ("system", Origin::System),
-    ];
-    word(&text, &known)
-}
-
-fn field_value(text: &str) -> Result<FieldValue, String> {
-    let known = [
-        ("event_type", FieldValue::EventType),
-        ("time_seconds", FieldValue::Seconds),
-        ("time_milliseconds", FieldValue::Milliseconds),
-        ("payload", FieldValue::Payload),
-        ("scope", FieldValue::Scope),
-        ("message_id", FieldValue::MessageId),
-        ("tenant_id", FieldValue::TenantId),
-        ("tenant_name", FieldValue::TenantName),
-    ];
-    word(text, &known)
-}
-
-/// The name of an event type or a switch.
-fn token(text: String) -> Result<String, String> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    let fits = (1..=256).contains(&text.len());
-    if fits && plain { Ok(text) } else { Err("must be 1 to 256 letters, digits, `-`, `_` or `.`".to_owned()) }
-}
-
-fn visible(text: String) -> Result<String, String> {
-    match text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Ok(text),
-        false => Err("must be visible ASCII".to_owned()),
-    }
-}
-
-fn header_name(text: String) -> Result<String, String> {
-    match http::HeaderName::from_str(&text) {
-        Ok(_) => Ok(text),
-        Err(_) => Err(format!("`{text}` is no name of a header")),
-    }
-}
-
-fn json_object(text: String) -> Result<String, String> {
-    let text = text.trim().to_owned();
-    match json::check(text.as_bytes(), DEPTH_MAX) {
-        Ok(Kind::Object) => Ok(text),
-        Ok(_) => Err("must be a JSON object".to_owned()),
-        Err(error) => Err(format!("is {error}")),
-    }
 }
 
 /// Whether a path such as `outbound/delivery` or `event_type/a.b/title` leads to something in the file: names of tables,

@@ -3,7 +3,10 @@
 //! Each section is counted by its own announcement, before anything is made of it. Function bodies are read once, operator by
 //! operator, which a processor does at some 200 MB/s; the bound on the component's bytes bounds that. Pure.
 
-use wasmparser::{ComponentInstance, FunctionBody, Operator, Payload};
+use wasmparser::{
+    ComponentInstance, ComponentInstanceSectionReader, ComponentTypeSectionReader, FunctionBody, Operator, Payload,
+    TypeSectionReader,
+};
 
 use super::CompileError;
 use super::error::CompileBound;
@@ -52,29 +55,9 @@ impl<'a> Tally<'a> {
                 within(CompileBound::Functions, declared, limits.functions_max)
             }
             Payload::CodeSectionEntry(body) => self.function(body),
-            Payload::TypeSection(section) => {
-                self.types(u64::from(section.count()))?;
-                for group in section.clone() {
-                    // A group counts as one in the section.
-                    let group = group.map_err(|error| invalid(&error))?;
-                    self.types((group.types().len() as u64).saturating_sub(1))?;
-                }
-                Ok(())
-            }
+            Payload::TypeSection(section) => self.core_types(section),
             Payload::CoreTypeSection(section) => self.types(u64::from(section.count())),
-            Payload::ComponentTypeSection(section) => {
-                let (start, end) = (section.original_position(), section.range().end);
-                let counted = self.bytes.get(start..end).unwrap_or_default();
-                match types::count(counted, start, section.count(), limits.types_max)
-                    .map_err(|error| invalid(&error))?
-                {
-                    Counted::Types(count) => {
-                        self.types(count)?;
-                        self.copied(count, 0)
-                    }
-                    Counted::TooDeep => within(CompileBound::Depth, types::DEPTH_MAX + 1, types::DEPTH_MAX),
-                }
-            }
+            Payload::ComponentTypeSection(section) => self.component_types(section),
             Payload::CustomSection(_) => self.items(1),
             Payload::ImportSection(section) => self.items(section.count()),
             Payload::ExportSection(section) => self.items(section.count()),
@@ -85,16 +68,7 @@ impl<'a> Tally<'a> {
             Payload::MemorySection(section) => self.items(section.count()),
             Payload::TagSection(section) => self.items(section.count()),
             Payload::InstanceSection(section) => self.items(section.count()),
-            Payload::ComponentInstanceSection(section) => {
-                self.items(section.count())?;
-                self.copied(0, section.count())?;
-                for instance in section.clone() {
-                    if let ComponentInstance::FromExports(exports) = instance.map_err(|error| invalid(&error))? {
-                        self.copied(exports.len() as u64, 0)?;
-                    }
-                }
-                Ok(())
-            }
+            Payload::ComponentInstanceSection(section) => self.component_instances(section),
             Payload::ComponentAliasSection(section) => self.items(section.count()),
             Payload::ComponentCanonicalSection(section) => self.items(section.count()),
             Payload::ComponentImportSection(section) => {
@@ -116,6 +90,40 @@ impl<'a> Tally<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn core_types(&mut self, section: &TypeSectionReader<'_>) -> Result<(), CompileError> {
+        self.types(u64::from(section.count()))?;
+        for group in section.clone() {
+            // A group counts as one in the section.
+            let group = group.map_err(|error| invalid(&error))?;
+            self.types((group.types().len() as u64).saturating_sub(1))?;
+        }
+        Ok(())
+    }
+
+    fn component_types(&mut self, section: &ComponentTypeSectionReader<'_>) -> Result<(), CompileError> {
+        let (start, end) = (section.original_position(), section.range().end);
+        let counted = self.bytes.get(start..end).unwrap_or_default();
+        let counted = types::count(counted, start, section.count(), self.limits.types_max);
+        match counted.map_err(|error| invalid(&error))? {
+            Counted::Types(count) => {
+                self.types(count)?;
+                self.copied(count, 0)
+            }
+            Counted::TooDeep => within(CompileBound::Depth, types::DEPTH_MAX + 1, types::DEPTH_MAX),
+        }
+    }
+
+    fn component_instances(&mut self, section: &ComponentInstanceSectionReader<'_>) -> Result<(), CompileError> {
+        self.items(section.count())?;
+        self.copied(0, section.count())?;
+        for instance in section.clone() {
+            if let ComponentInstance::FromExports(exports) = instance.map_err(|error| invalid(&error))? {
+                self.copied(exports.len() as u64, 0)?;
+            }
+        }
+        Ok(())
     }
 
     fn types(&mut self, count: u64) -> Result<(), CompileError> {

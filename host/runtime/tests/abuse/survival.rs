@@ -38,7 +38,18 @@ fn scribbler(pages: u32, mark: u8, end: End) -> Vec<u8> {
 
 /// A [`scribbler`] that does something before it looks.
 fn spoiled(before: &str, pages: u32, mark: u8, end: End) -> Vec<u8> {
-    let module = format!(
+    let end = match end {
+        End::Well => "(call $unchanged)",
+        End::Trap => "unreachable",
+        // By bulk operations, which use fuel up faster than anything else.
+        End::Fuel => "(loop $l (memory.fill (i32.const 1024) (i32.const 7) (i32.const 64000)) (br $l)) unreachable",
+    };
+    reshaper(&with_everything(pages), &format!("{before}{}{}{end}", looks(pages), spoils(pages, mark)))
+}
+
+/// A module with all that could keep state, and the functions that look at it.
+fn with_everything(pages: u32) -> String {
+    format!(
         r#"(memory (export "memory") {pages}) (memory $other 2)
            (data (i32.const 4096) "pristine") (data (memory $other) (i32.const 70000) "too")
            (data $passive "passive!")
@@ -62,16 +73,14 @@ fn spoiled(before: &str, pages: u32, mark: u8, end: End) -> Vec<u8> {
                  (call $check (ref.is_null (table.get $t (local.get $at))))
                  (local.set $at (i32.add (local.get $at) (i32.const 1)))
                  (br_if $l (i32.lt_u (local.get $at) (local.get $end)))))"#
-    );
-    let end = match end {
-        End::Well => "(call $unchanged)",
-        End::Trap => "unreachable",
-        // By bulk operations, which use fuel up faster than anything else.
-        End::Fuel => "(loop $l (memory.fill (i32.const 1024) (i32.const 7) (i32.const 64000)) (br $l)) unreachable",
-    };
+    )
+}
+
+/// Code that traps unless everything is as it was made.
+fn looks(pages: u32) -> String {
     // The arguments lie between 8,192 and 12,288.
-    let body = format!(
-        r#"{before}
+    format!(
+        r#"
         (call $check (i32.eq (memory.size) (i32.const {pages})))
         (call $check (i32.eq (memory.size $other) (i32.const 2)))
         (call $zero (i32.const 1024) (i32.const 4096))
@@ -97,18 +106,24 @@ fn spoiled(before: &str, pages: u32, mark: u8, end: End) -> Vec<u8> {
         (call $null (i32.const 64) (i32.const 100))
         (memory.init $passive (i32.const 1024) (i32.const 0) (i32.const 8))
         (call $check (i64.eq (i64.load (i32.const 1024)) (i64.const 0x2165766973736170)))
-        (table.init $t $kept (i32.const 0) (i32.const 0) (i32.const 2))
+        (table.init $t $kept (i32.const 0) (i32.const 0) (i32.const 2))"#,
+        end_of_memory = pages << 16,
+        end_of_growth = (pages + 3) << 16,
+    )
+}
 
+/// Code that leaves the mark everywhere, after [`looks`] has let everything grow.
+fn spoils(pages: u32, mark: u8) -> String {
+    format!(
+        r#"
         (memory.fill (i32.const 1024) (i32.const {mark}) (i32.sub (i32.const {end_of_growth}) (i32.const 1024)))
         (memory.fill $other (i32.const 0) (i32.const {mark}) (i32.const 196608))
         (table.fill $t (i32.const 0) (ref.func $any) (i32.const 100))
         (global.set $count (i32.const {mark})) (global.set $wide (i64.const {mark}))
         (global.set $float (f64.const {mark})) (global.set $function (ref.func $any))
-        (data.drop $passive) (elem.drop $kept) {end}"#,
-        end_of_memory = pages << 16,
+        (data.drop $passive) (elem.drop $kept) "#,
         end_of_growth = (pages + 3) << 16,
-    );
-    reshaper(&module, &body)
+    )
 }
 
 /// Guests of each size that end well or badly, the small ones more often than the large ones, which take their time.

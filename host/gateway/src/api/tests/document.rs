@@ -23,7 +23,7 @@ use crate::{
         portal::AppPortalAccessIn,
         profile,
         replay::{RecoverIn, ReplayIn},
-        rollout::CanaryIn,
+        rollout::canary::CanaryIn,
         rule::{RuleIn, RulePatch, RuleUpdate},
         schedule::ScheduleIn,
         source::{self, SourceIn, SourcePatch},

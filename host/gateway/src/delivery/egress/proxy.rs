@@ -248,7 +248,7 @@ mod tests {
     use super::*;
     use crate::delivery::{
         attempt::{self, AttemptOutcome, AttemptResult, Outgoing, SuccessCodes},
-        egress::{EgressError, EgressPolicy, client, tests::listen_with_tls},
+        egress::{EgressError, EgressPolicy, client, listen_with_tls},
     };
 
     /// A proxy that connects to where it is told, or refuses with this status, and remembers what it was asked for.

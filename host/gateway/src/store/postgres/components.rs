@@ -1,7 +1,6 @@
 //! Uploaded components: bytes under their digest, kept as long as a version has them.
 
 use super::{
-    accept::inconsistent,
     connect::Connection,
     queue::{NewWork, enqueue},
     rows::{get, params},
@@ -12,6 +11,7 @@ use crate::{
     id::AppId,
     store::{
         Result,
+        error::inconsistent,
         flow::WorkKind,
         key::{Lane, Subject},
     },

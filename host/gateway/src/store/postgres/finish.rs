@@ -6,7 +6,7 @@ use futures_util::future::join;
 use tokio_postgres::Row;
 
 use super::{
-    accept::{inconsistent, insert_message},
+    accept::insert_message,
     connect::Connection,
     evidence, order,
     queue::{self, NewWork, enqueue},
@@ -20,6 +20,7 @@ use crate::{
     rollout::tally::Observation,
     store::{
         Result, StoreError,
+        error::inconsistent,
         flow::{
             Attempt, AttemptDone, AttemptEnd, Call, CallOutcome, Claim, DeadLetter, DeliveryBody, DeliveryState,
             EndpointHealth, FanOutDone, FanOutEnd, HealthChange, MappingEnd, MatchRow, NewDelivery, WorkKind,

@@ -1,11 +1,18 @@
 //! A database outlives the release that made it: it is migrated while nodes start, refused, or left as it was.
 
+use tokio::task::JoinSet;
+
 use super::{
+    PostgresStore,
     connect::Connector,
     migrate::{MIGRATIONS, Migration, migrate},
-    *,
 };
-use crate::store::{flow::WorkKind, in_flight, key::key};
+use crate::{
+    clock::Timestamp,
+    config::Postgres,
+    id::EventId,
+    store::{Store, flow::WorkKind, in_flight, key::key},
+};
 
 #[path = "../../../../../tests/src/postgres.rs"]
 #[expect(dead_code, reason = "each program uses a part of the kit")]

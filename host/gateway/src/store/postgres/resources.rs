@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::Row;
 
 use super::{
-    accept::{inconsistent, insert_message},
+    accept::insert_message,
     components,
     connect::Connection,
     finish,
@@ -21,6 +21,7 @@ use crate::{
     quota::Owned,
     store::{
         Page, PageRequest, Result, StoreError, Write,
+        error::inconsistent,
         flow::WorkKind,
         key::{Lane, Subject},
         query::{Query, Value},

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    accept::inconsistent,
     again,
     connect::Connection,
     finish::subject_of,
@@ -20,6 +19,7 @@ use crate::{
     rollout::tally::{Fault, Health, Observation, ShadowCounts, ShadowResult, Tally},
     store::{
         Released, Result, StoreError, VersionDigests,
+        error::inconsistent,
         flow::{Claim, DeadLetter, WorkKind},
         key::{self, Key, Lane, Subject, key},
         resource::{Plugin, ResourceKind},

@@ -1,7 +1,6 @@
 //! The audit log, and the answers that repeated requests get.
 
 use super::{
-    accept::inconsistent,
     connect::{Connection, unavailable},
     rows::{self, get, params},
     turn::Turn,
@@ -12,6 +11,7 @@ use crate::{
     id::AppId,
     store::{
         Page, PageRequest, Result, StoreError,
+        error::inconsistent,
         key::key,
         query::{Query, Value, first_key},
         trail::{Answer, Begun, Question, owner},

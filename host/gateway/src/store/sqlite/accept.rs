@@ -13,6 +13,7 @@ use crate::{
     id::{EventId, MessageId},
     store::{
         Result, StoreError,
+        error::inconsistent,
         flow::{Accepted, Admitted, Claim, EventState, Idempotency, Message, NewEvent, WorkKind},
         key::{self, Key, Lane, Subject, key},
         resource::ResourceKind,
@@ -143,9 +144,4 @@ fn repeated(turn: &Turn<'_>, message: &Message, idempotency: &Idempotency) -> Re
 /// A size as it is counted.
 pub fn size(bytes: &[u8]) -> i64 {
     i64::try_from(bytes.len()).unwrap_or(i64::MAX)
-}
-
-/// For values that we wrote ourselves and can't read back.
-pub fn inconsistent(error: impl ToString) -> StoreError {
-    StoreError::Inconsistent { detail: error.to_string() }
 }

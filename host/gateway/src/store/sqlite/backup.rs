@@ -11,7 +11,10 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{MIGRATIONS, connect, unavailable};
+use super::{
+    connection::{MIGRATIONS, connect, lock},
+    error::unavailable,
+};
 use crate::store::{Result, StoreError};
 
 /// Steps of SQLite's machine after which the length of the store's log is looked at again while it is copied; a row takes some ten.
@@ -77,7 +80,7 @@ fn copy(mut store: Connection, to: &Path, log: Log) -> Result<()> {
 /// # Errors
 /// [`StoreError::Unavailable`] if there is something in `path`, or the copy is damaged or of a newer version.
 pub fn restore(from: &Path, path: &Path) -> Result<()> {
-    let _lock = super::lock(path)?;
+    let _lock = lock(path)?;
     absent(path)?;
     // A log that an earlier store left here would be taken for this one's.
     for left in ["-wal", "-shm", "-journal"] {

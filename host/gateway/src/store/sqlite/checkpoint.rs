@@ -16,7 +16,10 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{connect, unavailable};
+use super::{
+    connection::{BUSY_TIMEOUT, connect},
+    error::unavailable,
+};
 use crate::store::Result;
 
 /// When what is done.
@@ -58,7 +61,7 @@ impl Log {
         // Without a connection there is no log to begin anew: the next commit opens one.
         let Some(writer) = writer else { return };
         let restarted = writer.busy_timeout(PATIENCE).and_then(|()| checkpoint(writer, "RESTART"));
-        if let Err(error) = restarted.and(writer.busy_timeout(super::BUSY_TIMEOUT)) {
+        if let Err(error) = restarted.and(writer.busy_timeout(BUSY_TIMEOUT)) {
             tracing::warn!(%error, "the store's log could not begin anew");
         }
     }

@@ -235,7 +235,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::{
-        super::{MIGRATIONS, components, writer},
+        super::{components, connection::MIGRATIONS, writer},
         *,
     };
     use crate::{

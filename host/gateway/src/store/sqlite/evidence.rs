@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_look_for_what_is_recorded_since_a_time_ends_at_that_time() {
         let c = Connection::open_in_memory().unwrap();
-        c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
+        c.execute_batch(super::super::connection::MIGRATIONS[0]).unwrap();
         let plugin = || crate::id::PluginId::from_ulid(Ulid::nil());
         for kind in
             [RecordedKind::Calls { plugin: plugin() }, RecordedKind::Events { sources: None }, RecordedKind::Messages]
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn what_calls_share_is_kept_once_for_each_tenant() {
         let c = Connection::open_in_memory().unwrap();
-        c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
+        c.execute_batch(super::super::connection::MIGRATIONS[0]).unwrap();
         let app = |number| AppId::from_ulid(Ulid::from_parts(number, 0));
         for (number, text) in [(1, "a"), (1, "a"), (1, "b"), (2, "a"), (2, "a")] {
             insert_part(&c, &app(number), &Part::of(&text), PARTS).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn what_calls_share_is_bounded_for_each_tenant_and_the_oldest_leave_first() {
         let c = Connection::open_in_memory().unwrap();
-        c.execute_batch(super::super::MIGRATIONS[0]).unwrap();
+        c.execute_batch(super::super::connection::MIGRATIONS[0]).unwrap();
         let app = |number| AppId::from_ulid(Ulid::from_parts(number, 0));
         let keep = |number, text: &str, bounds| {
             insert_part(&c, &app(number), &Part::of(&text), bounds).unwrap();

@@ -232,7 +232,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::{
-        super::{MIGRATIONS, writer},
+        super::{connection::MIGRATIONS, writer},
         *,
     };
     use crate::id::TypedId as _;

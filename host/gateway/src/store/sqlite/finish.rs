@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    accept::{inconsistent, insert_message},
+    accept::insert_message,
     evidence, order,
     queue::{self, NewWork, enqueue},
     rollouts, rows,
@@ -14,6 +14,7 @@ use crate::{
     id::{EndpointId, EventId, MessageId, PluginId},
     store::{
         Result, StoreError,
+        error::inconsistent,
         flow::{
             Attempt, AttemptDone, AttemptEnd, Call, CallOutcome, Claim, DeadLetter, DeliveryBody, DeliveryState,
             EndpointHealth, FanOutDone, FanOutEnd, HealthChange, MappingEnd, MatchRow, NewDelivery, WorkKind,

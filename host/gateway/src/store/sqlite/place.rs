@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::unavailable;
+use super::error::unavailable;
 use crate::store::{Result, StoreError};
 
 /// File systems that reach over a network, or may: their numbers in `statfs(2)`.

@@ -217,7 +217,7 @@ fn held(claim: &Claim, changed: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::MIGRATIONS, *};
+    use super::{super::connection::MIGRATIONS, *};
 
     #[test]
     fn a_million_rows_in_one_lane_slow_no_other() {

@@ -9,7 +9,10 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::{connect, store_error, unavailable};
+use super::{
+    connection::connect,
+    error::{store_error, unavailable},
+};
 use crate::store::{Result, StoreError};
 
 /// Connections of one group.

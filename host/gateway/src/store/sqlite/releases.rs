@@ -1,9 +1,19 @@
 //! A store outlives the release that made it: it is migrated, refused, or copied and put back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::*;
-use crate::store::in_flight;
+use rusqlite::OpenFlags;
+
+use super::{
+    SqliteStore, backup,
+    connection::{MIGRATIONS, connect, migrate},
+    queue, restore,
+};
+use crate::{
+    clock::Timestamp,
+    id::EventId,
+    store::{Store, flow::WorkKind, in_flight, key::key},
+};
 
 /// A store of this release in a folder, with an event in it that a process had in hand when it died.
 async fn in_flight(folder: &Path) -> (PathBuf, EventId) {

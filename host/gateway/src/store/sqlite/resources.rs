@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    accept::{inconsistent, insert_message},
+    accept::insert_message,
     components, finish,
     queue::{NewWork, enqueue},
     rollouts, rows, trail,
@@ -17,6 +17,7 @@ use crate::{
     quota::Owned,
     store::{
         Page, PageRequest, Result, StoreError, Write,
+        error::inconsistent,
         flow::WorkKind,
         key::{Lane, Subject},
         query::{Query, Value},

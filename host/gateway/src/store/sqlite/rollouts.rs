@@ -6,7 +6,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    accept::inconsistent,
     again,
     finish::subject_of,
     queue::{self, NewWork, enqueue},
@@ -19,6 +18,7 @@ use crate::{
     rollout::tally::{Fault, Health, Observation, ShadowCounts, ShadowResult, Tally},
     store::{
         Released, Result, VersionDigests,
+        error::inconsistent,
         flow::{Claim, DeadLetter, WorkKind},
         key::{self, Key, Lane, Subject, key},
         resource::{Plugin, ResourceKind},

@@ -2,13 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{accept::inconsistent, rows, writer::Turn};
+use super::{rows, writer::Turn};
 use crate::{
     audit::Entry,
     clock::Timestamp,
     id::AppId,
     store::{
         Page, PageRequest, Result, StoreError,
+        error::inconsistent,
         key::key,
         query::{Query, Value, first_key},
         trail::{Answer, Begun, Question, owner},

@@ -27,7 +27,8 @@ use tokio::{
 use super::{
     backlog::{Backlog, Rank},
     checkpoint::Log,
-    reconnect_writer, store_error, unavailable,
+    connection::reconnect_writer,
+    error::{store_error, unavailable},
 };
 use crate::{
     id::AppId,

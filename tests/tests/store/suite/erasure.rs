@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
+use super::{
+    evidence::{ROOM, rules},
+    *,
+};
 
 /// Tables that no tenant has rows in.
 const NOBODYS: [&str; 3] = ["meta", "node", "schema_version"];
@@ -94,4 +97,52 @@ async fn a_removed_tenant_leaves_no_row_in_any_table() {
     }
     let left: BTreeMap<String, i64> = kit.backend.rows().await;
     assert_eq!(left, before);
+}
+
+#[tokio::test]
+async fn a_tenant_with_much_is_erased_in_steps_that_end_where_another_process_took_over() {
+    let kit = Kit::new().await;
+    for _ in 0..100 {
+        kit.store.accept_message(kit.message(None), None, false).await.unwrap();
+    }
+    kit.store.write(vec![Write::DeleteApp(kit.app.clone())], at(0)).await.unwrap();
+    let old = kit.claim_one(WorkKind::Erase, at(0)).await;
+    assert!(!kit.store.erase(&old).await.unwrap(), "one step is not all");
+    let kit = kit.reopen(at(0)).await;
+    let lost = kit.store.erase(&old).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost { .. })), "{lost:?}");
+    assert!(kit.erase().await > 1);
+    assert!(kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap().is_empty());
+    assert!(kit.store.claim_due(WorkKind::Erase, at(99), 10).await.unwrap().is_empty(), "it is over");
+}
+
+#[tokio::test]
+async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
+    let kit = Kit::new().await;
+    let tenant = app(&kit, None);
+    kit.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
+    let of = |app: &AppId| Message { app: app.clone(), ..kit.message(None) };
+    kit.store.accept_message(of(&tenant.id), None, false).await.unwrap();
+    kit.store.accept_message(of(&kit.app), None, false).await.unwrap();
+    kit.store.write(vec![Write::DeleteApp(tenant.id.clone())], at(0)).await.unwrap();
+    assert!(kit.store.find::<App>(None, tenant.id.as_str()).await.unwrap().is_none(), "at once");
+    for refused in [
+        kit.store.accept_message(of(&tenant.id), None, false).await.err(),
+        kit.store.accept_event(NewEvent { app: tenant.id.clone(), ..kit.event(None) }, false).await.err(),
+        kit.store
+            .write(vec![store::insert(&Version { app: tenant.id.clone(), ..version(&kit, 1) })], at(0))
+            .await
+            .err(),
+    ] {
+        assert!(
+            matches!(refused, Some(StoreError::Changed { kind: "app", .. })),
+            "nothing comes after it: {refused:?}"
+        );
+    }
+    kit.erase().await;
+    let count = async |app: &AppId| {
+        kit.store.messages(app, MessageFilter::default(), PageRequest::newest(10), true).await.unwrap().rows.len()
+    };
+    assert_eq!((count(&tenant.id).await, count(&kit.app).await), (0, 1));
+    assert_eq!(kit.store.claim_due(WorkKind::FanOut, at(0), 10).await.unwrap().len(), 1);
 }

@@ -2,9 +2,13 @@
 //! of its own: the functions below are run one after another, those whose name contains the first argument where there is one.
 
 #![expect(clippy::unwrap_used, reason = "a failed test ends with a panic")]
-#[path = "suite/guest.rs"]
+
+mod debug;
+mod encode;
+#[path = "../suite/guest.rs"]
 #[expect(dead_code, reason = "the other suite uses the rest")]
 mod guest;
+mod structure;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +19,9 @@ use hookloom_runtime::{
     Outcome, Runtime, RuntimeConfig, RuntimeError,
 };
 
-use crate::guest::{failure, reshape, reshaper, reshaper_text};
+use crate::debug::{a_trap_is_told_with_file_and_line, row_12_hostile_debug_information_is_survived};
+use crate::guest::{reshape, reshaper};
+use crate::structure::structure_checks_are_cheap_and_bounded;
 
 const MEMORY: &str = r#"(memory (export "memory") 1)"#;
 
@@ -381,155 +387,6 @@ fn row_18_a_good_entry_outlives_a_failure_of_the_machine() {
     let counters = runtime.cache_counters();
     assert_eq!((counters.read_errors, counters.rejected), (1, 0));
     assert!(runtime.cached(&digest).unwrap().is_some(), "it is still there");
-}
-
-/// A guest with debug information: `reshape` calls `inner`, which traps. Lines are those of the text.
-fn with_debug_information() -> Vec<u8> {
-    let text =
-        reshaper_text(&format!("{MEMORY}\n(func $inner\n  nop\n  unreachable)"), "(call $inner) (call $unchanged)");
-    let mut parser = wat::Parser::new();
-    let core = parser.generate_dwarf(wat::GenerateDwarf::Full).parse_str(Some(Path::new("guest.wat")), &text).unwrap();
-    guest::encode(&core, "reshaper", wit_component::StringEncoding::UTF8)
-}
-
-fn a_trap_is_told_with_file_and_line() {
-    let component = with_debug_information();
-    for compiler in [Compiler::Child(ChildCompiler::default()), Compiler::InProcess] {
-        let runtime = Runtime::new(RuntimeConfig { instances_max: 1, compiler, ..RuntimeConfig::default() }).unwrap();
-        let plugin = runtime.compile(&component).unwrap();
-        assert!(plugin.has_debug_info());
-        let mut failure = failure(&reshape(&plugin, Limits::default())).clone();
-        assert_eq!(failure.backtrace, ["inner", "reshape"]);
-        runtime.symbolicate(&component, &mut failure).unwrap();
-        let [inner, outer] = failure.backtrace.as_slice() else { panic!("{failure:?}") };
-        assert!(inner.starts_with("inner at ") && inner.contains("guest.wat:"), "{inner}");
-        assert!(outer.contains("guest.wat:"), "{outer}");
-        let line = |text: &str| text.rsplit(':').next().unwrap().parse::<usize>().unwrap();
-        let source =
-            reshaper_text(&format!("{MEMORY}\n(func $inner\n  nop\n  unreachable)"), "(call $inner) (call $unchanged)");
-        let expected = source.lines().position(|line| line.contains("  unreachable)")).unwrap() + 1;
-        assert_eq!(line(inner), expected);
-    }
-    assert!(!contained(ChildCompiler::default()).compile(&self::component()).unwrap().has_debug_info());
-}
-
-/// Debug information that says that all code is inlined `levels` deep.
-fn nested_debug_information(levels: usize) -> [(&'static str, Vec<u8>); 2] {
-    const WHOLE: [u8; 8] = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f];
-    // Of each: tag, has children, address (4 bytes) where it begins, length (4 bytes).
-    let abbreviation = |code: u8, tag: u8| [code, tag, 1, 0x11, 0x01, 0x12, 0x06, 0, 0];
-    let (unit, function, inlined) = (abbreviation(1, 0x11), abbreviation(2, 0x2e), abbreviation(3, 0x1d));
-    let abbreviations = [&unit[..], &function, &inlined, &[0]].concat();
-    let mut entries = [&[1][..], &WHOLE, &[2], &WHOLE].concat();
-    entries.extend([&[3][..], &WHOLE].concat().repeat(levels));
-    entries.extend(vec![0; levels + 2]);
-    let head = [4, 0, 0, 0, 0, 0, 4];
-    let mut info = u32::try_from(head.len() + entries.len()).unwrap().to_le_bytes().to_vec();
-    info.extend(head);
-    info.extend(entries);
-    [(".debug_abbrev", abbreviations), (".debug_info", info)]
-}
-
-fn row_12_hostile_debug_information_is_survived() {
-    let text = reshaper_text(MEMORY, "unreachable");
-    let runtime = contained(ChildCompiler::default());
-    for (levels, is_read) in [(3, true), (100_000, false)] {
-        let mut core = wat::parse_str(&text).unwrap();
-        for (name, data) in nested_debug_information(levels) {
-            core.extend(section(0, &[&[u8::try_from(name.len()).unwrap()], name.as_bytes(), &data].concat()));
-        }
-        let component = guest::encode(&core, "reshaper", wit_component::StringEncoding::UTF8);
-        let plugin = runtime.compile(&component).unwrap();
-        let before = failure(&reshape(&plugin, Limits::default())).clone();
-        let mut failure = before.clone();
-        let symbolicated = runtime.symbolicate(&component, &mut failure);
-        assert_eq!(symbolicated.is_ok(), is_read, "{symbolicated:?}");
-        if is_read {
-            assert_eq!(failure.backtrace.len(), levels + 1, "{failure:?}");
-        } else {
-            let stack = CompileError::Limit { bound: CompileBound::Stack, needed: None, allowed: 0 };
-            assert_eq!((symbolicated, &failure), (Err(stack), &before));
-        }
-    }
-    assert_eq!(children(), "");
-}
-
-/// A section of a module or component.
-fn section(id: u8, data: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![id];
-    bytes.extend(number(data.len()));
-    bytes.extend(data);
-    bytes
-}
-
-/// A number as WebAssembly writes it.
-fn number(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = u8::try_from(value & 0x7f).unwrap();
-        value >>= 7;
-        if value == 0 {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
-}
-
-const COMPONENT_HEAD: &[u8] = b"\0asm\x0d\0\x01\0";
-const MODULE_HEAD: &[u8] = b"\0asm\x01\0\0\0";
-const FILE_BYTES: usize = 24 << 20;
-
-fn structure_checks_are_cheap_and_bounded() {
-    let of_types =
-        |types: &[u8], count: usize| [COMPONENT_HEAD, &section(7, &[&number(count)[..], types].concat())].concat();
-    let of_module =
-        |sections: &[u8]| [COMPONENT_HEAD, &section(1, &[MODULE_HEAD, sections].concat()), &section(0, &[0])].concat();
-    let many = |id: u8, entry: &[u8]| {
-        let count = (FILE_BYTES - 100) / entry.len();
-        section(id, &[&number(count)[..], &entry.repeat(count)].concat())
-    };
-    // An instance type that declares an instance type that …
-    let nested_types = [&[0x42, 1, 1].repeat(5_000_000)[..], &[0x42, 0]].concat();
-    // Each doubles the one before: small to write, large when it is spread out.
-    let doubling: String = (1..5_000).map(|n| format!("(type $t{n} (tuple $t{0} $t{0}))", n - 1)).collect();
-    let nested_components =
-        (0..12_000).fold(Vec::new(), |inner: Vec<u8>, _| [COMPONENT_HEAD, &section(4, &inner)].concat());
-    // One group of types counts as one in its section.
-    let group_len = FILE_BYTES / 3 - 20;
-    let group = [&[1, 0x4e][..], &number(group_len), &[0x60, 0, 0].repeat(group_len)].concat();
-    let with_bodies = |bodies: &[u8], count: usize| {
-        let functions = [number(count), vec![0; count]].concat();
-        let code = [&number(count)[..], bodies].concat();
-        of_module(&[section(1, &[1, 0x60, 0, 0]), section(3, &functions), section(10, &code)].concat())
-    };
-    let nops = [&number((1 << 20) - 10)[..], &[0], &vec![1; (1 << 20) - 12], &[0x0b]].concat();
-    let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("nested types", of_types(&nested_types, 1)),
-        ("doubling types", wat::parse_str(format!("(component (type $t0 (tuple u8 u8)) {doubling})")).unwrap()),
-        ("nested components", nested_components),
-        ("millions of types", of_types(&[0x7f].repeat(FILE_BYTES - 100), FILE_BYTES - 100)),
-        ("a group of types", of_module(&section(1, &group))),
-        ("millions of core types", of_module(&many(1, &[0x60, 0, 0]))),
-        ("millions of functions", of_module(&[section(1, &[1, 0x60, 0, 0]), many(3, &[0])].concat())),
-        ("bodies as large as they may be", with_bodies(&nops.repeat(23), 23)),
-        ("millions of globals", of_module(&many(6, &[0x7f, 0, 0x41, 0, 0x0b]))),
-        ("millions of segments", of_module(&many(11, &[1, 0]))),
-        ("millions of custom sections", [COMPONENT_HEAD, &section(0, &[0]).repeat(FILE_BYTES / 3 - 10)].concat()),
-    ];
-    let program = Some("/nonexistent".into());
-    let runtime = contained(ChildCompiler { program, ..ChildCompiler::default() });
-    for (name, component) in cases {
-        // Forgets the peak so far.
-        std::fs::write("/proc/self/clear_refs", "5").unwrap();
-        let (start, before) = (Instant::now(), status_kib("VmHWM"));
-        let error = runtime.compile(&component).unwrap_err();
-        let (took, grown) = (start.elapsed(), status_kib("VmHWM") - before);
-        println!("  {name}: {} KiB, {took:.0?}, {grown} KiB more, {error:.120}", component.len() / 1024);
-        assert_ne!(error.code(), "compiler_failed", "{name}");
-        assert!(grown < 64 << 10, "{name}: {grown} KiB");
-        assert!(took < Duration::from_secs(10), "{name}: {took:?}");
-    }
 }
 
 /// A program that does this.

@@ -1,0 +1,71 @@
+//! What was changed of how a plugin's versions go live, by whom, when and why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Timestamp,
+    id::{KeyId, VersionId},
+};
+
+/// A change by somebody at some time.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// Who.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
+    /// Why, where that needs words.
+    pub reason: Option<String>,
+}
+
+/// Who makes a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The holder of this key.
+    Key(KeyId),
+    /// Somebody whom the platform's own login knows; the audit log says who.
+    Login,
+    /// The gateway, by the policy.
+    Gateway,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A version was activated.
+    Activated,
+    /// Somebody went back to an earlier version.
+    RolledBack,
+    /// The gateway went back to the last good version.
+    Returned,
+    /// A canary began or its share was changed.
+    CanaryStarted,
+    /// A canary ended.
+    CanaryEnded,
+    /// A shadow began.
+    ShadowStarted,
+    /// A shadow ended.
+    ShadowEnded,
+    /// A version was suspended.
+    Suspended,
+    /// A suspended version may run again.
+    Resumed,
+}
+
+/// One entry of a plugin's history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// What was done.
+    pub action: Action,
+    /// With which version.
+    pub version: VersionId,
+    /// Which version was active before, where that changed.
+    pub from: Option<VersionId>,
+    /// Whose key it was; none: the gateway itself.
+    pub by: Option<KeyId>,
+    /// Why, where that needs words.
+    pub reason: Option<String>,
+}
