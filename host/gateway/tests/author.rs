@@ -276,14 +276,14 @@ fn settings_stand_in_no_address() {
     let golden = desk.golden("notes", "reshaper", "");
     let found = answer("200 OK", "", r#"{"id": "plg_1", "activeVersion": null}"#);
     let (server, asked) = answering(vec![found, answer("502 Bad Gateway", "", "no")]);
-    desk.write("settings.json", "{\n  \"token\": \"h\u{fc}sh\u{7f}\"\n}\n");
+    desk.write("settings.json", "{\n  \"token\": \"h\u{fc}sh \u{1f600}\u{7f}\"\n}\n");
     let push = ["push", "notes", "--wasm", &golden, "--app", "shop", "--server", &server];
     let push = [&push[..], &["--settings", "@settings.json"]].concat();
     let said = check(desk.command(&push).env("HOOKLOOM_TOKEN", "hl_nobody"), 10, &["version answered 502"]);
     assert!(!said.contains("token") && !said.contains("h\u{fc}sh"), "{said}");
     let asked = asked.join().unwrap();
     assert!(asked[1].starts_with("POST /api/v1/app/shop/plugin/plg_1/version HTTP/1.1\r\n"), "{asked:?}");
-    assert!(asked[1].contains("hookloom-settings: {   \"token\": \"h\u{fc}sh\\u007f\" }"), "{asked:?}");
+    assert!(asked[1].contains(r#"hookloom-settings: {   "token": "h\u00fcsh \ud83d\ude00\u007f" }"#), "{asked:?}");
 }
 
 #[test]
