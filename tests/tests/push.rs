@@ -124,5 +124,5 @@ async fn each_refusal_is_one_message_with_an_exit_code() {
     known.put("plugin.toml", b"[plugin]\nname = 1\n");
     known.run(&PUSH, 6, &["plugin.toml", "line 2"]).await;
     std::fs::remove_file(known.folder.path().join("plugin.toml")).unwrap();
-    known.run(&PUSH, 1, &["plugin.toml must say"]).await;
+    known.run(&PUSH, 6, &["there is no plugin.toml in ."]).await;
 }

@@ -211,6 +211,18 @@ impl ClientError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, ClientError::Refused { status: StatusCode::NOT_FOUND, .. })
     }
+
+    /// Whether the same may go well in a moment.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            ClientError::Unreachable { .. } | ClientError::OutOfOrder { .. } => true,
+            ClientError::Refused { status, .. } => *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error(),
+            ClientError::Redirected { .. }
+            | ClientError::TooLong { .. }
+            | ClientError::NoGateway { .. }
+            | ClientError::Key { .. } => false,
+        }
+    }
 }
 
 /// JSON that means the same, in one line of ASCII: a proxy may refuse any other header.
