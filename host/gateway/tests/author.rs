@@ -94,6 +94,9 @@ fn a_new_project_builds_and_passes_its_tests_at_once() {
     desk.check(&["new", "My Mapper", "--kind", "mapper"], 6, &["`My Mapper` can't be a plugin's name", "lower-case"]);
     desk.check(&["new", "other"], 2, &["--kind"]);
     desk.check(&["new", "other", "--kind", "mapper", "--lang", "cobol"], 2, &["cobol", "rust"]);
+    let words = ["./no/such", "--sdk", "there is no such folder", "a version such as 0.1"];
+    desk.check(&["new", "other", "--kind", "mapper", "--sdk", "./no/such"], 2, &words);
+    assert!(!desk.path("other").exists());
 
     // An author's mistake is shown in the compiler's words.
     desk.write("my-mapper/src/lib.rs", "fn broken( {");
