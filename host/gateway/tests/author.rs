@@ -6,8 +6,10 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
     thread::JoinHandle,
+    time::Duration,
 };
 
 /// A folder to work in.
@@ -135,7 +137,17 @@ fn a_budget_fails_the_test_with_what_was_used_and_allowed() {
     desk.check(&test, 9, &words);
     desk.golden("notes", "reshaper", "[budget]\nfuel = 100_000_000\n");
     desk.check(&test, 0, &["ok: 1 fixtures"]);
-    desk.check(&["bench", "notes", "--wasm", &golden], 0, &["budget: fuel"]);
+    let bench = ["bench", "notes", "--wasm", &golden];
+    let said = desk.check(&bench, 0, &["budget: fuel"]);
+    // The bytes of the answer, as the limit counts them.
+    let expected: serde_json::Value =
+        serde_json::from_slice(&fs::read(desk.path("notes/fixtures/one/expect.json")).unwrap()).unwrap();
+    let bytes = expected["value"].to_string().len().to_string();
+    let row = said.lines().find(|line| line.starts_with("output_bytes_max")).unwrap();
+    assert_eq!(row.split_whitespace().nth(1), Some(bytes.as_str()), "{row}");
+    for seconds in ["0", "61"] {
+        desk.check(&[&bench[..], &["--seconds", seconds]].concat(), 2, &["--seconds", "is not in 1..=60"]);
+    }
 }
 
 #[test]
@@ -379,15 +391,55 @@ fn watch_runs_again_after_a_change() {
     let golden = desk.golden("notes", "reshaper", "");
     desk.write("notes/fixtures/one/input.json", "{}");
     desk.check(&["test", "notes", "--wasm", &golden, "--update"], 0, &[]);
-    let mut command = desk.command(&["watch", "notes", "--wasm", &golden, "--runs", "2"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("waiting for a change in notes")));
+    desk.check(&["watch", "notes", "--runs", "0"], 2, &["--runs", "0 is not in 1.."]);
+    fs::copy(golden, desk.path("taken.wasm")).unwrap();
+    let mut command = desk.command(&["watch", "notes", "--wasm", "taken.wasm", "--runs", "3"]);
+    let mut watch = Running::start(&mut command);
+    let waiting = "waiting for a change in notes or of taken.wasm";
+    watch.says(waiting);
     desk.write("notes/fixtures/one/expect.json", r#"{"kind": "dropped", "value": "never"}"#);
-    let rest: Vec<String> = lines.collect();
-    assert!(rest.iter().any(|line| line.contains("expect.json changed")), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("differs")), "{rest:?}");
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    for words in ["expect.json changed", "differs", waiting] {
+        watch.says(words);
+    }
+    fs::write(desk.path("taken.wasm"), "no component").unwrap();
+    watch.says("taken.wasm changed");
+    assert_eq!(watch.child.wait().unwrap().code(), Some(3));
+}
+
+/// A command that goes on until it is stopped.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let (send, lines) = mpsc::sync_channel(1_000);
+        std::thread::spawn(move || said.map(|line| send.send(line)).find(Result::is_err));
+        Running { child, lines }
+    }
+
+    /// Waits for a line with these words; one that never comes ends the test.
+    #[track_caller]
+    fn says(&mut self, words: &str) {
+        let mut said = Vec::new();
+        while !said.last().is_some_and(|line: &String| line.contains(words)) {
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => said.push(line),
+                Err(error) => panic!("`{words}` is missing in {said:?}: {error}"),
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]
