@@ -117,8 +117,12 @@ async fn each_refusal_is_one_message_with_an_exit_code() {
     }
     let large = format!("{{\"a\": \"{}\"}}", "x".repeat(20_000));
     known.run(&[&PUSH[..], &["--settings", &large]].concat(), 1, &["--settings must have at most 16384 bytes"]).await;
+    // Each of these has two bytes, and six on the way.
+    let longer_there = format!("{{\"a\": \"{}\"}}", "\u{fc}".repeat(4_000));
+    let push = [&PUSH[..], &["--settings", &longer_there]].concat();
+    known.run(&push, 1, &["--settings must have at most 16384 bytes"]).await;
     known.put("plugin.toml", b"[plugin]\nname = 1\n");
     known.run(&PUSH, 6, &["plugin.toml", "line 2"]).await;
     std::fs::remove_file(known.folder.path().join("plugin.toml")).unwrap();
-    known.run(&PUSH, 1, &["plugin.toml must say"]).await;
+    known.run(&PUSH, 6, &["there is no plugin.toml in ."]).await;
 }

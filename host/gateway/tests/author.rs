@@ -6,8 +6,10 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
     thread::JoinHandle,
+    time::Duration,
 };
 
 /// A folder to work in.
@@ -94,6 +96,9 @@ fn a_new_project_builds_and_passes_its_tests_at_once() {
     desk.check(&["new", "My Mapper", "--kind", "mapper"], 6, &["`My Mapper` can't be a plugin's name", "lower-case"]);
     desk.check(&["new", "other"], 2, &["--kind"]);
     desk.check(&["new", "other", "--kind", "mapper", "--lang", "cobol"], 2, &["cobol", "rust"]);
+    let words = ["./no/such", "--sdk", "there is no such folder", "a version such as 0.1"];
+    desk.check(&["new", "other", "--kind", "mapper", "--sdk", "./no/such"], 2, &words);
+    assert!(!desk.path("other").exists());
 
     // An author's mistake is shown in the compiler's words.
     desk.write("my-mapper/src/lib.rs", "fn broken( {");
@@ -110,12 +115,13 @@ fn a_fixture_that_differs_is_shown_place_by_place_and_can_be_accepted() {
     desk.write("notes/fixtures/one/input.json", r#"{"eventType": "a.b", "name": "Ada"}"#);
     let test = ["test", "notes", "--wasm", &golden];
     desk.check(&test, 6, &["notes/fixtures/one/expect.json is missing", "--update"]);
-    desk.check(&[&test[..], &["--update"]].concat(), 0, &["updated", "one"]);
+    let said = desk.check(&[&test[..], &["--update"]].concat(), 0, &["updated", "one", "before (nothing)"]);
+    assert!(said.contains(r#"now    {"kind":"replaced","value":{"#), "what is accepted is shown: {said}");
     let expected = fs::read_to_string(desk.path("notes/fixtures/one/expect.json")).unwrap();
     desk.check(&test, 0, &["ok: 1 fixtures"]);
     desk.write("notes/fixtures/one/expect.json", r#"{"kind": "replaced", "value": {"never": 1}}"#);
     desk.check(&test, 9, &["differs", "one", "expected", "got", "failed: 1 of 1 fixtures"]);
-    desk.check(&[&test[..], &["--update"]].concat(), 0, &["updated"]);
+    desk.check(&[&test[..], &["--update"]].concat(), 0, &["updated", "/body/never", "before 1", "now    (nothing)"]);
     assert_eq!(fs::read_to_string(desk.path("notes/fixtures/one/expect.json")).unwrap(), expected);
     desk.write("notes/fixtures/one/input.json", "{\n  \"a\": }");
     desk.check(&test, 6, &["notes/fixtures/one/input.json", "line 2"]);
@@ -127,10 +133,21 @@ fn a_budget_fails_the_test_with_what_was_used_and_allowed() {
     let golden = desk.golden("notes", "reshaper", "[budget]\nfuel = 100\nmemory_bytes = 65_536\n");
     desk.write("notes/fixtures/one/input.json", "{}");
     let test = ["test", "notes", "--wasm", &golden, "--update"];
-    desk.check(&test, 9, &["too much", "units of fuel, and plugin.toml allows 100", "bytes of memory"]);
+    let words = ["too much", "units of fuel, and plugin.toml allows 100", "bytes of memory", "before (nothing)"];
+    desk.check(&test, 9, &words);
     desk.golden("notes", "reshaper", "[budget]\nfuel = 100_000_000\n");
     desk.check(&test, 0, &["ok: 1 fixtures"]);
-    desk.check(&["bench", "notes", "--wasm", &golden], 0, &["budget: fuel"]);
+    let bench = ["bench", "notes", "--wasm", &golden];
+    let said = desk.check(&bench, 0, &["budget: fuel"]);
+    // The bytes of the answer, as the limit counts them.
+    let expected: serde_json::Value =
+        serde_json::from_slice(&fs::read(desk.path("notes/fixtures/one/expect.json")).unwrap()).unwrap();
+    let bytes = expected["value"].to_string().len().to_string();
+    let row = said.lines().find(|line| line.starts_with("output_bytes_max")).unwrap();
+    assert_eq!(row.split_whitespace().nth(1), Some(bytes.as_str()), "{row}");
+    for seconds in ["0", "61"] {
+        desk.check(&[&bench[..], &["--seconds", seconds]].concat(), 2, &["--seconds", "is not in 1..=60"]);
+    }
 }
 
 #[test]
@@ -276,14 +293,96 @@ fn settings_stand_in_no_address() {
     let golden = desk.golden("notes", "reshaper", "");
     let found = answer("200 OK", "", r#"{"id": "plg_1", "activeVersion": null}"#);
     let (server, asked) = answering(vec![found, answer("502 Bad Gateway", "", "no")]);
-    desk.write("settings.json", "{\n  \"token\": \"h\u{fc}sh\u{7f}\"\n}\n");
+    desk.write("settings.json", "{\n  \"token\": \"h\u{fc}sh \u{1f600}\u{7f}\"\n}\n");
     let push = ["push", "notes", "--wasm", &golden, "--app", "shop", "--server", &server];
     let push = [&push[..], &["--settings", "@settings.json"]].concat();
     let said = check(desk.command(&push).env("HOOKLOOM_TOKEN", "hl_nobody"), 10, &["version answered 502"]);
     assert!(!said.contains("token") && !said.contains("h\u{fc}sh"), "{said}");
     let asked = asked.join().unwrap();
     assert!(asked[1].starts_with("POST /api/v1/app/shop/plugin/plg_1/version HTTP/1.1\r\n"), "{asked:?}");
-    assert!(asked[1].contains("hookloom-settings: {   \"token\": \"h\u{fc}sh\\u007f\" }"), "{asked:?}");
+    assert!(asked[1].contains(r#"hookloom-settings: {   "token": "h\u00fcsh \ud83d\ude00\u007f" }"#), "{asked:?}");
+}
+
+/// What a gateway answers to a push of the golden plugin until its backtest, and then.
+fn pushing(rest: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
+    let begin = [
+        r#"{"id": "plg_1", "activeVersion": "plv_1"}"#.to_owned(),
+        r#"{"id": "plv_2\u001b[2J"}"#.to_owned(),
+        backtest("queued", ""),
+    ];
+    answering(begin.iter().map(|body| answer("200 OK", "", body)).chain(rest).collect())
+}
+
+fn backtest(state: &str, samples: &str) -> String {
+    let counts = r#"{"changed": 1}"#;
+    format!(
+        r#"{{"id": "bkt_1", "state": "{state}", "reason": "b\u001b[2Jc", "done": 7, "skipped": 0, "counts": {counts},
+        "fuel": {{"baseline": null, "candidate": null}}, "samples": [{samples}]}}"#
+    )
+}
+
+fn push(desk: &Desk, server: &str, more: &[&str]) -> Command {
+    let golden = desk.golden("notes", "reshaper", "");
+    let push = ["push", "notes", "--wasm", &golden, "--app", "shop", "--server", server];
+    let mut command = desk.command(&[&push[..], more].concat());
+    command.env("HOOKLOOM_TOKEN", "hl_nobody");
+    command
+}
+
+#[test]
+fn a_backtest_is_waited_for_over_what_fails_in_passing() {
+    let desk = Desk::new();
+    let difference = r#"{"path": "/a\u001b[2J", "before": "1", "after": "\u009b2J"}"#;
+    let sample =
+        format!(r#"{{"input": "evt\u001b[2J", "change": "changed", "differences": [{difference}], "more": 3}}"#);
+    let rest = vec![
+        answer("503 Service Unavailable", "", "<html>"),
+        answer("429 Too Many Requests", "", r#"{"code": "too_many", "detail": "later"}"#),
+        answer("200 OK", "", &backtest("running", "")),
+        answer("200 OK", "", &backtest("finished", &sample)),
+    ];
+    let (server, asked) = pushing(rest);
+    // What a gateway says does not steer the terminal.
+    let words = [
+        "uploaded notes plv_2\\u{1b}[2J",
+        "on 7 recorded inputs",
+        "evt\\u{1b}[2J changed",
+        "/a\\u{1b}[2J",
+        "active 1",
+        "new    \\u{9b}2J",
+        "and 3 more differences",
+        "hookloom plugin activate plv_2\\u{1b}[2J --plugin notes",
+    ];
+    check(&mut push(&desk, &server, &[]), 0, &words);
+    assert!(asked.join().unwrap()[6].starts_with("GET "));
+
+    let (server, _) = pushing(vec![answer("200 OK", "", &backtest("failed", ""))]);
+    let words = ["the backtest is failed: b\\u{1b}[2Jc", "not compared", "makes it live all the same"];
+    check(&mut push(&desk, &server, &["--activate"]), 1, &words);
+}
+
+#[test]
+fn a_backtest_is_not_waited_for_without_end() {
+    let desk = Desk::new();
+    let (server, _) = pushing(Vec::new());
+    let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", "hookloom plugin activate plv_2"];
+    check(&mut push(&desk, &server, &["--backtest-wait", "0"]), 1, &words);
+    // A gateway that has gone for good.
+    let (server, _) = pushing(vec![answer("503 Service Unavailable", "", "<html>")]);
+    check(&mut push(&desk, &server, &[]), 10, &["can't be reached"]);
+    // What does not pass is not asked for again.
+    let forbidden = answer("403 Forbidden", "", r#"{"code": "forbidden", "detail": "no"}"#);
+    let (server, asked) = pushing(vec![forbidden]);
+    check(&mut push(&desk, &server, &[]), 11, &["refused the key: no"]);
+    assert_eq!(asked.join().unwrap().len(), 4);
+}
+
+#[test]
+fn a_push_needs_a_project() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    let mut push = desk.command(&["push", "--wasm", &golden, "--app", "shop", "--server", "http://127.0.0.1:1"]);
+    check(push.env("HOOKLOOM_TOKEN", "hl_nobody"), 6, &["there is no plugin.toml in .", "hookloom plugin new NAME"]);
 }
 
 #[test]
@@ -292,15 +391,55 @@ fn watch_runs_again_after_a_change() {
     let golden = desk.golden("notes", "reshaper", "");
     desk.write("notes/fixtures/one/input.json", "{}");
     desk.check(&["test", "notes", "--wasm", &golden, "--update"], 0, &[]);
-    let mut command = desk.command(&["watch", "notes", "--wasm", &golden, "--runs", "2"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("waiting for a change in notes")));
+    desk.check(&["watch", "notes", "--runs", "0"], 2, &["--runs", "0 is not in 1.."]);
+    fs::copy(golden, desk.path("taken.wasm")).unwrap();
+    let mut command = desk.command(&["watch", "notes", "--wasm", "taken.wasm", "--runs", "3"]);
+    let mut watch = Running::start(&mut command);
+    let waiting = "waiting for a change in notes or of taken.wasm";
+    watch.says(waiting);
     desk.write("notes/fixtures/one/expect.json", r#"{"kind": "dropped", "value": "never"}"#);
-    let rest: Vec<String> = lines.collect();
-    assert!(rest.iter().any(|line| line.contains("expect.json changed")), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("differs")), "{rest:?}");
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    for words in ["expect.json changed", "differs", waiting] {
+        watch.says(words);
+    }
+    fs::write(desk.path("taken.wasm"), "no component").unwrap();
+    watch.says("taken.wasm changed");
+    assert_eq!(watch.child.wait().unwrap().code(), Some(3));
+}
+
+/// A command that goes on until it is stopped.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let (send, lines) = mpsc::sync_channel(1_000);
+        std::thread::spawn(move || said.map(|line| send.send(line)).find(Result::is_err));
+        Running { child, lines }
+    }
+
+    /// Waits for a line with these words; one that never comes ends the test.
+    #[track_caller]
+    fn says(&mut self, words: &str) {
+        let mut said = Vec::new();
+        while !said.last().is_some_and(|line: &String| line.contains(words)) {
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => said.push(line),
+                Err(error) => panic!("`{words}` is missing in {said:?}: {error}"),
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]

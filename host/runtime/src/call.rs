@@ -36,7 +36,6 @@ pub(crate) use self::state::CallState;
 pub use self::trace::{Measured, Profiled, Sample, Share};
 use self::trace::{Trace, Watched};
 pub(crate) use self::unwrapped::Unwrapped;
-use crate::bindings::Returned;
 use crate::plugin::{Form, Prepared, Wrapped};
 use crate::{Failure, FailureCode, Input, Limits, Outcome, Report, Request};
 
@@ -105,13 +104,16 @@ fn attempt(plugin: &Prepared, request: &Request, start: Instant, watched: Watche
         Form::Component(form) => form.adapter.enter(form, &mut store, &request.input),
         Form::Module(form) => form.enter(&mut store, &request.input),
     };
-    let outcome = returned
-        .map_err(|error| classify::failure(&store, &error, &circumstances(plugin, &limits, start)))
-        .and_then(|returned| match returned {
-            Returned::Map(result) => output::mapped(&limits, result),
-            Returned::Reshape(result) => output::reshaped(&limits, result),
-        })
-        .unwrap_or_else(Outcome::Failed);
+    let outcome = match returned {
+        Ok(returned) => {
+            if let Some(trace) = &mut store.data_mut().trace {
+                trace.output_bytes = output::bytes_len(&returned) as u64;
+            }
+            output::outcome(&limits, returned)
+        }
+        Err(error) => Err(classify::failure(&store, &error, &circumstances(plugin, &limits, start))),
+    };
+    let outcome = outcome.unwrap_or_else(Outcome::Failed);
     let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0).min(limits.fuel);
     let memory_peak_bytes = store.data().meter.memory.peak();
     let CallState { log, trace, meter, .. } = store.into_data();

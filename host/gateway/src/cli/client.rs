@@ -1,6 +1,6 @@
 //! A small client of the management API, for the demo and for what an author does with a gateway.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use reqwest::{
     Method, RequestBuilder, StatusCode,
@@ -151,9 +151,7 @@ impl Client {
     ///
     /// They go into a header: an address is written into the logs of all that it passes.
     pub async fn upload(&self, path: &str, component: Vec<u8>, settings: &str) -> Result<Value, ClientError> {
-        // A header holds neither. In JSON a line break is never part of a value, and a deletion character always is.
-        let settings = settings.replace(['\r', '\n'], " ").replace('\u{7f}', "\\u007f");
-        let request = self.request(Method::POST, path).header(SETTINGS, settings);
+        let request = self.request(Method::POST, path).header(SETTINGS, in_a_header(settings));
         self.send(Method::POST, path, request.header(CONTENT_TYPE, "application/wasm").body(component)).await
     }
 
@@ -213,6 +211,37 @@ impl ClientError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, ClientError::Refused { status: StatusCode::NOT_FOUND, .. })
     }
+
+    /// Whether the same may go well in a moment.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            ClientError::Unreachable { .. } | ClientError::OutOfOrder { .. } => true,
+            ClientError::Refused { status, .. } => *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error(),
+            ClientError::Redirected { .. }
+            | ClientError::TooLong { .. }
+            | ClientError::NoGateway { .. }
+            | ClientError::Key { .. } => false,
+        }
+    }
+}
+
+/// JSON that means the same, in one line of ASCII: a proxy may refuse any other header.
+pub fn in_a_header(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            // Between values only: within a string they are escaped already.
+            '\r' | '\n' | '\t' => text.push(' '),
+            ' '..='~' => text.push(character),
+            other => {
+                for unit in other.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string can't fail.
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    text
 }
 
 /// Whether an address is this machine's own.
@@ -286,6 +315,15 @@ mod tests {
         assert_eq!(detail(&answer), "`body.name` is missing; `query.settings` must be a JSON object");
         assert_eq!(detail(&json!({"code": "conflict", "detail": "taken"})), "taken");
         assert_eq!(detail(&json!({"detail": "\u{1b}[2Jgone"})), "\\u{1b}[2Jgone");
+    }
+
+    #[test]
+    fn settings_mean_the_same_in_a_header() {
+        let settings = "{\r\n\t\"h\u{fc}\u{7f}\": \"\u{1f600} \\u00e9 ~\"\n}";
+        let header = in_a_header(settings);
+        assert_eq!(header, r#"{   "h\u00fc\u007f": "\ud83d\ude00 \u00e9 ~" }"#);
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(parsed(&header), parsed(settings));
     }
 
     #[test]

@@ -155,19 +155,21 @@ impl Fixture {
         Ok(expected.deviation(outcome, &self.input))
     }
 
-    /// Writes an outcome as what is expected from now on. A file that says the same already stays as it is.
+    /// Writes an outcome as what is expected from now on, and answers how it differs from what was: all of it where there was
+    /// nothing. A file that says the same already stays as it is, and the answer is none.
     ///
     /// # Errors
     /// [`FixtureError::Write`].
-    pub fn update(&self, outcome: &Outcome) -> Result<bool, FixtureError> {
-        if let Some(expected) = &self.expected
-            && expected.deviation(outcome, &self.input).is_none()
-        {
-            return Ok(false);
+    pub fn update(&self, outcome: &Outcome) -> Result<Option<Deviation>, FixtureError> {
+        let deviation = match &self.expected {
+            Some(expected) => expected.deviation(outcome, &self.input),
+            None => Some(expected::all(outcome)),
+        };
+        if deviation.is_some() {
+            let path = self.dir.join("expect.json");
+            fs::write(&path, expected::write(outcome)).map_err(|source| FixtureError::Write { path, source })?;
         }
-        let path = self.dir.join("expect.json");
-        fs::write(&path, expected::write(outcome)).map_err(|source| FixtureError::Write { path, source })?;
-        Ok(true)
+        Ok(deviation)
     }
 }
 
@@ -248,11 +250,14 @@ mod tests {
         let outcome = Outcome::Replaced(r#"{"n":123456789012345678901234567890}"#.into());
         let error = first.check(&outcome).unwrap_err().to_string();
         assert!(error.contains("expect.json is missing") && error.contains("--update"), "{error}");
-        assert!(first.update(&outcome).unwrap());
+        let all = first.update(&outcome).unwrap().unwrap().differences.remove(0);
+        assert_eq!((all.path.as_str(), all.before), ("", None));
+        assert!(all.after.unwrap().contains("123456789012345678901234567890"));
         let again = Fixture::all(project.path(), Kind::Reshaper).unwrap().remove(0);
         assert_eq!(again.check(&outcome).unwrap(), None);
-        assert!(!again.update(&outcome).unwrap(), "what says the same stays as it is");
+        assert_eq!(again.update(&outcome).unwrap(), None, "what says the same stays as it is");
         assert!(again.check(&Outcome::Unchanged).unwrap().is_some());
-        assert!(again.update(&Outcome::Unchanged).unwrap());
+        let instead = again.update(&Outcome::Unchanged).unwrap().unwrap();
+        assert!(instead.differences.iter().any(|difference| difference.before.is_some()), "{instead:?}");
     }
 }

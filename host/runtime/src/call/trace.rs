@@ -30,6 +30,8 @@ pub(crate) struct Trace {
     offset: u64,
     /// The most elements of all tables together.
     pub(crate) table_elements: u64,
+    /// Bytes of the texts that were returned.
+    pub(crate) output_bytes: u64,
 }
 
 /// A call, and where its time and its fuel went.
@@ -49,6 +51,8 @@ pub struct Measured {
     pub host_calls: u32,
     /// The most elements that its tables had together.
     pub table_elements: u64,
+    /// Bytes of the texts that it returned, as [`crate::Limits::output_bytes_max`] counts them; 0 where it returned nothing.
+    pub output_bytes: u64,
 }
 
 /// A part of a call.
@@ -103,7 +107,7 @@ struct Stay {
 
 impl Trace {
     pub(crate) fn new(start: Instant, offset: u64) -> Trace {
-        Trace { start, crossings: Vec::new(), samples: Vec::new(), offset, table_elements: 0 }
+        Trace { start, crossings: Vec::new(), samples: Vec::new(), offset, table_elements: 0, output_bytes: 0 }
     }
 
     /// Notes a crossing, after what every call does at it.
@@ -134,14 +138,15 @@ impl Trace {
         let whole = Share { duration: report.duration, fuel: report.fuel_used };
         // Beside the plugin's function there are small ones, which make room for arguments and give room back.
         let main = stays(&self.crossings).into_iter().max_by_key(|stay| stay.begin.fuel - stay.end.fuel);
+        let Trace { table_elements, output_bytes, .. } = self;
         let Some(Stay { begin, end, host, host_calls }) = main else {
-            return Measured { enter: whole, table_elements: self.table_elements, ..Measured::not_run(report) };
+            return Measured { enter: whole, table_elements, output_bytes, ..Measured::not_run(report) };
         };
         let enter = Share { duration: begin.at, fuel: fuel_allowed.saturating_sub(begin.fuel) };
         let stay = Share { duration: end.at.saturating_sub(begin.at), fuel: begin.fuel - end.fuel };
         let guest = stay.without(host);
         let leave = whole.without(enter).without(stay);
-        Measured { report, enter, guest, host, leave, host_calls, table_elements: self.table_elements }
+        Measured { report, enter, guest, host, leave, host_calls, table_elements, output_bytes }
     }
 }
 
@@ -149,7 +154,16 @@ impl Measured {
     /// What a call that never began came to.
     pub(crate) fn not_run(report: Report) -> Measured {
         let none = Share::default();
-        Measured { report, enter: none, guest: none, host: none, leave: none, host_calls: 0, table_elements: 0 }
+        Measured {
+            report,
+            enter: none,
+            guest: none,
+            host: none,
+            leave: none,
+            host_calls: 0,
+            table_elements: 0,
+            output_bytes: 0,
+        }
     }
 }
 

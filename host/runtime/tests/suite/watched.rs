@@ -17,7 +17,7 @@ const BODY: &str = "(call $log (i32.const 1) (i32.const 1024) (i32.const 5)) (ca
 fn a_measured_call_is_a_call_and_its_parts_make_the_whole() {
     let plugin = compile(&reshaper(MODULE, BODY));
     let plain = reshape(&plugin, Limits::default());
-    let Measured { report, enter, guest, host, leave, host_calls, table_elements } =
+    let Measured { report, enter, guest, host, leave, host_calls, table_elements, output_bytes } =
         plugin.measure(&request(message(), Limits::default()));
     assert_eq!((&report.outcome, report.fuel_used, &report.logs), (&plain.outcome, plain.fuel_used, &plain.logs));
     let parts = [enter, guest, host, leave];
@@ -27,6 +27,7 @@ fn a_measured_call_is_a_call_and_its_parts_make_the_whole() {
     assert!(guest.fuel > 200_000 && enter.fuel > 0 && host_calls == 1, "{parts:?}");
     assert!(host.fuel >= 5, "a byte of a log line costs a unit: {host:?}");
     assert!(table_elements > 0, "the shim of the host's functions has a table");
+    assert_eq!(output_bytes, 0, "an unchanged message is no text");
 }
 
 #[test]
@@ -35,6 +36,12 @@ fn a_call_that_fails_or_never_begins_is_measured_too() {
     let failed = plugin.measure(&request(message(), Limits::default()));
     assert_eq!(failed.report.outcome.code(), "trap");
     assert!(failed.report.duration > Duration::ZERO);
+    // A reason is cut where it is kept, and counts as it was returned.
+    let module = r#"(memory (export "memory") 2)"#;
+    let dropping =
+        compile(&reshaper(module, "(call $return (i32.const 0) (i32.const 2) (i32.const 8192) (i32.const 20000))"));
+    let dropped = dropping.measure(&request(message(), Limits::default()));
+    assert_eq!((dropped.report.outcome.code(), dropped.output_bytes), ("dropped", 20_000));
     let refused = plugin.measure(&request(message(), Limits { input_bytes_max: 1, ..Limits::default() }));
     assert_eq!((refused.report.outcome.code(), refused.guest.fuel), ("input_too_large", 0));
 }

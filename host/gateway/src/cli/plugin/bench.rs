@@ -43,8 +43,8 @@ pub struct BenchArguments {
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// How many seconds the profile is taken for.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    seconds: u32,
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
     #[command(flatten)]
     config: ConfigArguments,
 }
@@ -159,7 +159,7 @@ fn uses(costs: &[(&Request, Cost)], limits: &Limits, project: Option<&Project>) 
             "memory_bytes_max" => most(&|_, cost| cost.last.report.memory_peak_bytes),
             "table_elements_max" => most(&|_, cost| cost.last.table_elements),
             "input_bytes_max" => most(&|request, _| request.input.bytes_len() as u64),
-            "output_bytes_max" => most(&|_, cost| output_bytes(&cost.last.report)),
+            "output_bytes_max" => most(&|_, cost| cost.last.output_bytes),
             "matches_max" if is_map(costs) => most(&|_, cost| matches(&cost.last.report)),
             "log_lines_max" => most(&|_, cost| cost.last.report.logs.lines.len() as u64),
             "log_bytes_max" => most(&|_, cost| line_bytes(&cost.last.report).sum()),
@@ -194,24 +194,6 @@ fn millis(duration: Duration) -> u64 {
 
 fn is_map(costs: &[(&Request, Cost)]) -> bool {
     costs.iter().any(|(request, _)| matches!(request.input, Input::Map(_)))
-}
-
-fn output_bytes(report: &Report) -> u64 {
-    let bytes: usize = match &report.outcome {
-        Outcome::Mapped(matches) => {
-            let contact = |found: &hookloom_runtime::Contact| {
-                [&found.id, &found.name, &found.phone, &found.email]
-                    .into_iter()
-                    .flatten()
-                    .map(String::len)
-                    .sum::<usize>()
-            };
-            matches.iter().map(|found| found.rule.len() + found.variables.len() + contact(&found.contact)).sum()
-        }
-        Outcome::Replaced(text) | Outcome::Dropped(text) | Outcome::InvalidPayload(text) => text.len(),
-        Outcome::Unchanged | Outcome::Failed(_) => 0,
-    };
-    bytes as u64
 }
 
 fn matches(report: &Report) -> u64 {
@@ -257,7 +239,7 @@ fn profile(
     let runtime = hookloom_runtime::Runtime::new(settings)?;
     let plugin = component.compile(&runtime, config)?;
     let mut profile = Profile::new(SAMPLE_EVERY);
-    let end = Instant::now() + Duration::from_secs(u64::from(arguments.seconds));
+    let end = Instant::now() + Duration::from_secs(arguments.seconds);
     while Instant::now() < end {
         for (_, request) in requests {
             profile.add(plugin.profile(request).samples);

@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::{
     remote::{PluginName, Remote, ServerArguments},
-    report::grouped,
+    report::{failure_text, grouped},
 };
-use crate::cli::style::{DIM, ERROR, GOOD, RESET};
+use crate::cli::style::{DIM, ERROR, GOOD, RESET, visible};
 
 /// How often new calls are asked for.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -94,21 +94,18 @@ fn tell(call: &Call) {
     let (fuel, memory) = (grouped(call.fuel_used), call.memory_peak_bytes / 1024);
     anstream::println!(
         "{} {style}{}{RESET} {DIM}{} · fuel {fuel} · {:.1} ms · memory {memory} KiB{RESET}",
-        call.created_at,
-        call.outcome,
-        call.id,
+        visible(&call.created_at),
+        visible(&call.outcome),
+        visible(&call.id),
         call.duration_us as f64 / 1e3,
     );
     if let Some(detail) = &call.detail {
-        anstream::println!("  {detail}");
+        anstream::println!("  {}", visible(detail));
     }
     if let Some(failure) = &call.failure {
-        anstream::println!("  [{}] {}", failure.code, failure.detail);
-        for frame in &failure.backtrace {
-            anstream::println!("{DIM}    {frame}{RESET}");
-        }
+        anstream::print!("{}", failure_text(failure, "  "));
     }
     for line in &call.logs.lines {
-        anstream::println!("  {DIM}{}{RESET} {}", line.level, line.message);
+        anstream::println!("  {DIM}{}{RESET} {}", line.level, visible(&line.message));
     }
 }

@@ -22,7 +22,7 @@ pub struct NewArguments {
     dir: Option<PathBuf>,
     /// The SDK to build with: a folder, or a version from the language's registry. Without it this program's own is copied into the
     /// project.
-    #[arg(long, value_name = "PATH_OR_VERSION", value_parser = |text: &str| Ok::<_, std::convert::Infallible>(Sdk::parse(text)))]
+    #[arg(long, value_name = "PATH_OR_VERSION", value_parser = Sdk::parse)]
     sdk: Option<Sdk>,
 }
 

@@ -1,6 +1,9 @@
 //! `hookloom plugin push` and `activate`: a version on a gateway, what it would change there, and making it live.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -9,20 +12,25 @@ use serde_json::{Value, json};
 use super::{
     component::{self, ProjectArguments},
     remote::{PluginName, Remote, ServerArguments},
-    report::grouped,
+    report::{grouped, print_differences},
     run::read_settings,
 };
 use crate::{
     cli::{
         ConfigArguments,
+        client::ClientError,
         exit::Exit,
-        style::{DIM, ERROR, GOOD, HEADING, RESET},
+        style::{DIM, ERROR, GOOD, HEADING, RESET, visible},
     },
-    comparison::{Change, Comparison, Counts, Difference},
+    comparison::{Change, Comparison, Counts},
+    project::Project,
 };
 
 /// How often a running backtest is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(300);
+
+/// How often in a row asking may fail. The pause doubles each time, so that a gateway has some nine seconds to start again.
+const FAILURES_MAX: u32 = 4;
 
 #[derive(Debug, clap::Args)]
 pub struct PushArguments {
@@ -36,6 +44,9 @@ pub struct PushArguments {
     /// How many of the newest recorded inputs the backtest looks at.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     inputs: usize,
+    /// How many seconds to wait for the backtest; the gateway goes on with it after that.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    backtest_wait: u64,
     /// Make the version the one that runs, unless it fails where the active one does not.
     #[arg(long)]
     activate: bool,
@@ -90,7 +101,8 @@ pub async fn push(arguments: PushArguments) -> anyhow::Result<ExitCode> {
     let remote = arguments.server.remote()?;
     let config = arguments.config.load()?;
     let settings = read_settings(&arguments.settings)?;
-    let project = arguments.project.project()?.context("a plugin.toml must say what the plugin is called")?;
+    let project =
+        Project::load(&arguments.project.dir).context("push takes the plugin's name and kind from its project")?;
     let component = arguments.project.component()?;
     // What would be refused there is told here, without the upload.
     let plugin = component.compile(&component::runtime(&config)?, &config)?;
@@ -100,14 +112,20 @@ pub async fn push(arguments: PushArguments) -> anyhow::Result<ExitCode> {
     let (plugin_id, active) = (text(&plugin, "id")?, plugin["activeVersion"].as_str());
     let version = remote.upload(&plugin_id, component.bytes, &settings).await?;
     let version_id = text(&version, "id")?;
-    anstream::println!("{GOOD}uploaded{RESET} {} {version_id}", project.name);
+    anstream::println!("{GOOD}uploaded{RESET} {} {}", project.name, visible(&version_id));
+    let by_hand = format!("hookloom plugin activate {} --plugin {}", visible(&version_id), project.name);
     let fails = match active {
         Some(active) if active == version_id => {
             anstream::println!("this version is active already");
             return Ok(ExitCode::SUCCESS);
         }
         Some(_) => {
-            let backtest = backtest(&remote, &plugin_id, &version_id, arguments.inputs).await?;
+            let path = format!("plugin/{plugin_id}/version/{version_id}/backtest");
+            let patience = Duration::from_secs(arguments.backtest_wait);
+            let backtest = backtest(&remote, &path, arguments.inputs, patience).await;
+            let backtest = backtest.with_context(|| {
+                format!("the version is uploaded but was not compared (`{by_hand}` makes it live all the same)")
+            })?;
             tell(&backtest);
             backtest.counts.newly_failing > 0
         }
@@ -116,7 +134,6 @@ pub async fn push(arguments: PushArguments) -> anyhow::Result<ExitCode> {
             false
         }
     };
-    let by_hand = format!("hookloom plugin activate {version_id} --plugin {}", project.name);
     if !arguments.activate {
         anstream::println!("{DIM}to make it live:{RESET} {by_hand}");
         return Ok(ExitCode::SUCCESS);
@@ -137,23 +154,44 @@ pub async fn activate(arguments: ActivateArguments) -> anyhow::Result<ExitCode> 
 
 async fn make_live(remote: &Remote, plugin: &str, version: &str) -> anyhow::Result<ExitCode> {
     remote.post(&format!("plugin/{plugin}/version/{version}/activate"), &json!({})).await?;
-    anstream::println!("{GOOD}active{RESET} {version}");
+    anstream::println!("{GOOD}active{RESET} {}", visible(version));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Has the gateway compare the version with the active one on what it recorded, and waits for the end.
-async fn backtest(remote: &Remote, plugin: &str, version: &str, inputs: usize) -> anyhow::Result<Backtest> {
-    let path = format!("plugin/{plugin}/version/{version}/backtest");
-    let mut answer = remote.post(&path, &json!({ "limit": inputs })).await?;
+async fn backtest(remote: &Remote, path: &str, inputs: usize, patience: Duration) -> anyhow::Result<Backtest> {
+    let begin = Instant::now();
+    let mut answer = remote.post(path, &json!({ "limit": inputs })).await?;
     loop {
         let backtest: Backtest = serde_json::from_value(answer).context("the backtest is not as it was expected")?;
+        let (id, done) = (visible(&backtest.id), backtest.done);
         match backtest.state.as_str() {
             "queued" | "running" => {}
             "finished" => return Ok(backtest),
-            state => anyhow::bail!("the backtest {state}: {}", backtest.reason.unwrap_or_default()),
+            state => {
+                anyhow::bail!("the backtest is {}: {}", visible(state), visible(&backtest.reason.unwrap_or_default()))
+            }
         }
-        tokio::time::sleep(ASK_EVERY).await;
-        answer = remote.get(&format!("{path}/{}", backtest.id)).await?;
+        let waited = begin.elapsed();
+        if waited >= patience {
+            anyhow::bail!(
+                "the backtest {id} has looked at {done} inputs after {} s and goes on at the gateway: wait longer with --backtest-wait, or look at fewer with --inputs",
+                waited.as_secs()
+            );
+        }
+        answer = ask(remote, &format!("{path}/{}", backtest.id)).await?;
+    }
+}
+
+/// Asks for a backtest a little later; what fails in passing is asked again.
+async fn ask(remote: &Remote, path: &str) -> Result<Value, ClientError> {
+    let mut failures = 0;
+    loop {
+        tokio::time::sleep(ASK_EVERY * 2_u32.pow(failures)).await;
+        match remote.get(path).await {
+            Err(error) if error.is_transient() && failures < FAILURES_MAX => failures += 1,
+            answer => return answer,
+        }
     }
 }
 
@@ -185,16 +223,8 @@ fn tell(backtest: &Backtest) {
 }
 
 fn tell_sample(Sample { input, comparison }: &Sample) {
-    anstream::println!("  {HEADING}{input}{RESET} {}", word(comparison.change));
-    for Difference { path, before, after } in &comparison.differences {
-        let none = "(nothing)".to_owned();
-        anstream::println!("    {}", if path.is_empty() { "(all of it)" } else { path });
-        anstream::println!("      {DIM}active{RESET} {}", before.as_ref().unwrap_or(&none));
-        anstream::println!("      {DIM}new   {RESET} {}", after.as_ref().unwrap_or(&none));
-    }
-    if comparison.more > 0 {
-        anstream::println!("    and {} more differences", comparison.more);
-    }
+    anstream::println!("  {HEADING}{}{RESET} {}", visible(input), word(comparison.change));
+    print_differences(&comparison.differences, comparison.more, ["active", "new"], "    ");
 }
 
 fn word(change: Change) -> &'static str {

@@ -13,8 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use hookloom_runtime::{
-    Comparison, Failure, Limits, Mismatch, MismatchKind, Outcome, Plugin, Replay, Report, Runtime, RuntimeConfig,
-    Sameness,
+    Comparison, Limits, Mismatch, MismatchKind, Outcome, Plugin, Replay, Report, Runtime, RuntimeConfig, Sameness,
 };
 use serde::Serialize;
 
@@ -22,7 +21,7 @@ use super::{component::Component, report};
 use crate::{
     cli::{
         exit::Exit,
-        style::{DIM, ERROR, GOOD, HEADING, RESET, visible},
+        style::{DIM, ERROR, GOOD, RESET, visible},
     },
     comparison::{Bounds, Change, Difference, compare},
     limits::FIELDS,
@@ -236,10 +235,10 @@ fn print(verdict: &Verdict<'_>) {
     let lines = |count: usize| format!("{count} lines");
     row("logs", comparison.logs, &lines(replayed.logs.lines.len()), &lines(recorded.logs.lines.len()));
     for line in &replayed.logs.lines {
-        anstream::println!("{DIM}  {} {}{RESET}", line.level, line.message);
+        anstream::println!("{DIM}  {} {}{RESET}", line.level, visible(&line.message));
     }
     if let Outcome::Failed(failure) = &replayed.outcome {
-        print_failure(failure);
+        anstream::print!("{}", report::failure_text(failure, ""));
     }
     print_differences(verdict);
     match verdict.verdict {
@@ -257,21 +256,7 @@ fn print_differences(verdict: &Verdict<'_>) {
         anstream::println!("the recorded output is not in the file, only its digest; this one is:");
         anstream::println!("{}", serde_json::to_string_pretty(&verdict.replayed.outcome).unwrap_or_default());
     }
-    for Difference { path, before, after } in &verdict.differences {
-        anstream::println!("{HEADING}{}{RESET}", if path.is_empty() { "(all of it)".into() } else { visible(path) });
-        anstream::println!("  {DIM}recorded{RESET} {}", visible(before.as_deref().unwrap_or("(nothing)")));
-        anstream::println!("  {DIM}replayed{RESET} {}", visible(after.as_deref().unwrap_or("(nothing)")));
-    }
-    if verdict.more > 0 {
-        anstream::println!("and {} more differences", verdict.more);
-    }
-}
-
-fn print_failure(failure: &Failure) {
-    anstream::println!("{ERROR}failed{RESET} [{}]: {}", failure.code, failure.detail);
-    for frame in &failure.backtrace {
-        anstream::println!("{DIM}  {frame}{RESET}");
-    }
+    report::print_differences(&verdict.differences, verdict.more, ["recorded", "replayed"], "");
 }
 
 fn row(what: &str, sameness: Sameness, here: &str, recorded: &str) {

@@ -1,9 +1,14 @@
 //! A call's report for people; and figures in the form that people read.
 
+use std::fmt::Write as _;
+
 use hookloom_runtime::{Failure, Logs, Outcome, Report, Runtime};
 
 use super::component::Component;
-use crate::cli::style::{DIM, ERROR, RESET};
+use crate::{
+    cli::style::{DIM, ERROR, HEADING, RESET, visible},
+    comparison::Difference,
+};
 
 /// Writes places in the author's sources into a failure, where the component has debug information.
 pub fn symbolicate(runtime: &Runtime, component: &Component, report: &mut Report) {
@@ -22,14 +27,9 @@ pub fn print(report: &Report) {
         }
         Outcome::Unchanged => anstream::println!("unchanged"),
         Outcome::Replaced(text) => anstream::println!("{text}"),
-        Outcome::Dropped(reason) => anstream::println!("dropped: {reason}"),
-        Outcome::InvalidPayload(detail) => anstream::eprintln!("{ERROR}invalid payload{RESET}: {detail}"),
-        Outcome::Failed(failure) => {
-            anstream::eprintln!("{ERROR}failed{RESET} [{}]: {}", failure.code, failure.detail);
-            for frame in &failure.backtrace {
-                anstream::eprintln!("{DIM}  {frame}{RESET}");
-            }
-        }
+        Outcome::Dropped(reason) => anstream::println!("dropped: {}", visible(reason)),
+        Outcome::InvalidPayload(detail) => anstream::eprintln!("{ERROR}invalid payload{RESET}: {}", visible(detail)),
+        Outcome::Failed(failure) => anstream::eprint!("{}", failure_text(failure, "")),
     }
     anstream::eprintln!("{DIM}{}{RESET}", figures(report));
 }
@@ -37,15 +37,34 @@ pub fn print(report: &Report) {
 /// What a plugin wrote, to standard error.
 fn print_logs(logs: &Logs) {
     for line in &logs.lines {
-        anstream::eprintln!("{DIM}log {}: {}{RESET}", line.level, line.message);
+        anstream::eprintln!("{DIM}log {}: {}{RESET}", line.level, visible(&line.message));
     }
 }
 
-/// A failure with its backtrace, indented below what it belongs to.
-pub fn print_failure(failure: &Failure) {
-    anstream::println!("  {ERROR}failed{RESET} [{}]: {}", failure.code, failure.detail);
+/// A failure and its backtrace in lines, each after `indent`.
+pub fn failure_text(failure: &Failure, indent: &str) -> String {
+    let mut text = format!("{indent}{ERROR}failed{RESET} [{}]: {}\n", failure.code, visible(&failure.detail));
     for frame in &failure.backtrace {
-        anstream::println!("{DIM}    {frame}{RESET}");
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{indent}{DIM}  {}{RESET}", visible(frame));
+    }
+    text
+}
+
+/// Prints where two answers differ, each line after `indent`; `sides` says what the first and the second one are, `more` how many
+/// differences there are beyond those.
+pub fn print_differences(differences: &[Difference], more: usize, sides: [&str; 2], indent: &str) {
+    let width = sides.map(str::len).into_iter().max().unwrap_or_default();
+    for Difference { path, before, after } in differences {
+        let place = if path.is_empty() { "(all of it)".to_owned() } else { visible(path) };
+        anstream::println!("{indent}{HEADING}{place}{RESET}");
+        for (side, value) in sides.into_iter().zip([before, after]) {
+            let value = value.as_deref().map_or("(nothing)".to_owned(), visible);
+            anstream::println!("{indent}  {DIM}{side:<width$}{RESET} {value}");
+        }
+    }
+    if more > 0 {
+        anstream::println!("{indent}and {more} more differences");
     }
 }
 

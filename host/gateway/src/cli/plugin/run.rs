@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{component, component::Component, report};
 use crate::{
     api::check_settings,
-    cli::{ConfigArguments, exit::Exit},
+    cli::{ConfigArguments, client::in_a_header, exit::Exit},
     clock::{Clock as _, SystemClock},
     project::Kind,
 };
@@ -84,13 +84,16 @@ fn reshape_input(payload: String, event_type: Option<&str>) -> anyhow::Result<In
     }))
 }
 
-/// The settings of a version: as [`read_argument`], and what a gateway takes.
+/// The settings of a version: as [`read_argument`], and what a gateway takes, also in the form in which `push` sends it.
 pub fn read_settings(text: &str) -> anyhow::Result<String> {
     let settings = read_argument(text).context("--settings")?;
-    match check_settings(&settings) {
-        Ok(()) => Ok(settings),
-        Err(problem) => bail!("--settings {problem}"),
+    if let Err(problem) = check_settings(&settings) {
+        bail!("--settings {problem}");
     }
+    if let Err(problem) = check_settings(&in_a_header(&settings)) {
+        bail!("--settings {problem}, with each character beyond ASCII as it is sent: `\\u00fc`");
+    }
+    Ok(settings)
 }
 
 /// JSON as it stands, `@FILE`, or `-`.

@@ -12,9 +12,8 @@ use crate::{
     cli::{
         ConfigArguments,
         exit::Exit,
-        style::{DIM, ERROR, GOOD, HEADING, RESET},
+        style::{DIM, ERROR, GOOD, HEADING, RESET, visible},
     },
-    comparison::Difference,
     config::Config,
     project::{
         Budget,
@@ -34,15 +33,20 @@ pub struct TestArguments {
 }
 
 /// What a fixture came to.
-enum Verdict {
-    /// As expected, and within the budget.
-    Passed,
-    /// What came is what is expected from now on.
-    Updated,
-    /// Something else came.
-    Differs(Deviation),
-    /// It used more than the project allows: what, how much, and how much it may.
-    OverBudget(Vec<(&'static str, u64, u64)>),
+struct Verdict {
+    answer: Answer,
+    /// What it used more of than the project allows: what, how much, and how much it may.
+    over_budget: Vec<(&'static str, u64, u64)>,
+}
+
+/// What the call ended in.
+enum Answer {
+    /// What is expected.
+    Expected,
+    /// Something else, which is expected from now on.
+    Accepted(Deviation),
+    /// Something else.
+    Other(Deviation),
 }
 
 pub fn run(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
@@ -75,69 +79,51 @@ fn test(arguments: &TestArguments, config: &Config, component: &Component) -> an
 }
 
 fn judge(fixture: &Fixture, report: &Report, budget: Budget, update: bool) -> anyhow::Result<Verdict> {
-    let updated = update && fixture.update(&report.outcome)?;
-    if !update && let Some(deviation) = fixture.check(&report.outcome)? {
-        return Ok(Verdict::Differs(deviation));
-    }
+    let answer = match update {
+        true => fixture.update(&report.outcome)?.map(Answer::Accepted),
+        false => fixture.check(&report.outcome)?.map(Answer::Other),
+    };
     let used = [
         ("units of fuel", report.fuel_used, budget.fuel),
         ("bytes of memory", report.memory_peak_bytes, budget.memory_bytes),
     ];
-    let over = used.into_iter().filter_map(|(what, used, allowed)| {
+    let over_budget = used.into_iter().filter_map(|(what, used, allowed)| {
         let allowed = allowed?;
         (used > allowed).then_some((what, used, allowed))
     });
-    let over: Vec<_> = over.collect();
-    Ok(match (over.is_empty(), updated) {
-        (false, _) => Verdict::OverBudget(over),
-        (true, true) => Verdict::Updated,
-        (true, false) => Verdict::Passed,
-    })
+    Ok(Verdict { answer: answer.unwrap_or(Answer::Expected), over_budget: over_budget.collect() })
 }
 
 impl Verdict {
     fn is_good(&self) -> bool {
-        matches!(self, Verdict::Passed | Verdict::Updated)
+        self.over_budget.is_empty() && !matches!(self.answer, Answer::Other(_))
     }
 }
 
 fn tell(fixture: &Fixture, verdict: Verdict, mut report: Report, runtime: &Runtime, component: &Component) {
-    let figures = report::figures(&report);
-    let line = |style: &str, word: &str| {
-        anstream::println!("{style}{word:<9}{RESET} {HEADING}{}{RESET} {DIM}{figures}{RESET}", fixture.name);
+    let (style, word) = match (&verdict.answer, verdict.over_budget.is_empty()) {
+        (Answer::Other(_), _) => (ERROR, "differs"),
+        (_, false) => (ERROR, "too much"),
+        (Answer::Accepted(_), true) => (GOOD, "updated"),
+        (Answer::Expected, true) => (GOOD, "ok"),
     };
-    match verdict {
-        Verdict::Passed => line(GOOD, "ok"),
-        Verdict::Updated => line(GOOD, "updated"),
-        Verdict::OverBudget(over) => {
-            line(ERROR, "too much");
-            for (what, used, allowed) in over {
-                let (used, allowed) = (grouped(used), grouped(allowed));
-                anstream::println!("  {used} {what}, and plugin.toml allows {allowed}");
-            }
-        }
-        Verdict::Differs(deviation) => {
-            line(ERROR, "differs");
-            report::symbolicate(runtime, component, &mut report);
-            if let Outcome::Failed(failure) = &report.outcome {
-                report::print_failure(failure);
-            }
-            for difference in &deviation.differences {
-                tell_difference(difference);
-            }
-            if deviation.more > 0 {
-                anstream::println!("  and {} more differences", deviation.more);
-            }
-            for line in &report.logs.lines {
-                anstream::println!("  {DIM}log {}: {}{RESET}", line.level, line.message);
-            }
-        }
+    let figures = report::figures(&report);
+    anstream::println!("{style}{word:<9}{RESET} {HEADING}{}{RESET} {DIM}{figures}{RESET}", visible(&fixture.name));
+    for (what, used, allowed) in verdict.over_budget {
+        let (used, allowed) = (grouped(used), grouped(allowed));
+        anstream::println!("  {used} {what}, and plugin.toml allows {allowed}");
     }
-}
-
-fn tell_difference(Difference { path, before, after }: &Difference) {
-    let none = "(nothing)".to_owned();
-    anstream::println!("  {HEADING}{}{RESET}", if path.is_empty() { "(all of it)" } else { path });
-    anstream::println!("    {DIM}expected{RESET} {}", before.as_ref().unwrap_or(&none));
-    anstream::println!("    {DIM}got     {RESET} {}", after.as_ref().unwrap_or(&none));
+    let (Deviation { differences, more }, sides) = match verdict.answer {
+        Answer::Expected => return,
+        Answer::Accepted(deviation) => (deviation, ["before", "now"]),
+        Answer::Other(deviation) => (deviation, ["expected", "got"]),
+    };
+    report::symbolicate(runtime, component, &mut report);
+    if let Outcome::Failed(failure) = &report.outcome {
+        anstream::print!("{}", report::failure_text(failure, "  "));
+    }
+    report::print_differences(&differences, more, sides, "  ");
+    for line in &report.logs.lines {
+        anstream::println!("  {DIM}log {}: {}{RESET}", line.level, visible(&line.message));
+    }
 }

@@ -7,13 +7,16 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     thread,
     time::{Duration, SystemTime},
 };
 
-use super::test::{self, TestArguments};
+use super::{
+    component::ProjectArguments,
+    test::{self, TestArguments},
+};
 use crate::cli::{
     exit::Exit,
     style::{DIM, ERROR, RESET},
@@ -33,17 +36,19 @@ pub struct WatchArguments {
     #[command(flatten)]
     test: TestArguments,
     /// End after so many runs, instead of with Ctrl-C.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
 }
 
 /// When each file was changed last, and its length.
-type Look = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+type Look = BTreeMap<PathBuf, Seen>;
+type Seen = (Option<SystemTime>, u64);
 
 pub fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
+    let project = &arguments.test.project;
     let mut runs = 0;
     loop {
-        let before = look(&arguments.test.project.dir);
+        let before = look(project);
         let code = match test::run(&arguments.test) {
             Ok(code) => code,
             Err(error) => {
@@ -55,18 +60,19 @@ pub fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
         if arguments.runs == Some(runs) {
             return Ok(code);
         }
-        anstream::println!("{DIM}waiting for a change in {}; Ctrl-C ends{RESET}", arguments.test.project.dir.display());
-        let changed = next_change(&arguments.test.project.dir, &before);
+        let beside = project.wasm.as_ref().map(|file| format!(" or of {}", file.display())).unwrap_or_default();
+        anstream::println!("{DIM}waiting for a change in {}{beside}; Ctrl-C ends{RESET}", project.dir.display());
+        let changed = next_change(project, &before);
         anstream::println!("{DIM}{} changed{RESET}", changed.display());
     }
 }
 
 /// Waits until a file is not as it was, and no file changes any more.
-fn next_change(dir: &Path, before: &Look) -> PathBuf {
-    let mut last = look(dir);
+fn next_change(project: &ProjectArguments, before: &Look) -> PathBuf {
+    let mut last = look(project);
     loop {
         thread::sleep(LOOK_EVERY);
-        let now = look(dir);
+        let now = look(project);
         if now == last
             && let Some(changed) = first_difference(before, &now)
         {
@@ -82,22 +88,32 @@ fn first_difference(before: &Look, now: &Look) -> Option<PathBuf> {
     changed.map(|(path, _)| path).or_else(gone).cloned()
 }
 
-/// Looks at all files of the project. What can't be read counts as missing.
-fn look(dir: &Path) -> Look {
+/// Looks at all files of the project, and at the component that is taken instead of a build, wherever that lies. What can't be read
+/// counts as missing.
+fn look(ProjectArguments { dir, wasm }: &ProjectArguments) -> Look {
     let mut files = Look::new();
-    let mut folders = vec![dir.to_owned()];
+    if let Some(file) = wasm
+        && let Ok(metadata) = fs::metadata(file)
+    {
+        files.insert(file.clone(), seen(&metadata));
+    }
+    let mut folders = vec![dir.clone()];
     while let Some(folder) = folders.pop() {
-        let is_top = folder == dir;
+        let is_top = folder == *dir;
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| !is_ignored(&entry.file_name(), is_top)) {
             let Ok(metadata) = entry.metadata() else { continue };
             match metadata.is_dir() {
                 true => folders.push(entry.path()),
-                false => drop(files.insert(entry.path(), (metadata.modified().ok(), metadata.len()))),
+                false => drop(files.insert(entry.path(), seen(&metadata))),
             }
         }
     }
     files
+}
+
+fn seen(metadata: &fs::Metadata) -> Seen {
+    (metadata.modified().ok(), metadata.len())
 }
 
 fn is_ignored(name: &OsStr, is_top: bool) -> bool {
@@ -118,9 +134,11 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let changed = |before: &Look| first_difference(before, &look(dir));
+        let project = ProjectArguments { dir: dir.to_owned(), wasm: Some(dir.join("target/plugin.wasm")) };
+        let look = || look(&project);
+        let changed = |before: &Look| first_difference(before, &look());
         write("src/lib.rs", "a");
-        let before = look(dir);
+        let before = look();
         for path in
             ["target/x", "build/y", "node_modules/y", "src/__pycache__/z", ".git/z", "Cargo.lock", "src/.lib.rs.swp"]
         {
@@ -129,14 +147,17 @@ mod tests {
         assert_eq!(changed(&before), None);
         write("src/build/mod.rs", "a");
         assert_eq!(changed(&before), Some(dir.join("src/build/mod.rs")));
-        let before = look(dir);
+        let before = look();
         write("src/lib.rs", "ab");
         assert_eq!(changed(&before), Some(dir.join("src/lib.rs")));
-        let before = look(dir);
+        let before = look();
         write("fixtures/a/input.json", "{}");
         assert_eq!(changed(&before), Some(dir.join("fixtures/a/input.json")));
-        let before = look(dir);
+        let before = look();
         fs::remove_file(dir.join("src/lib.rs")).unwrap();
         assert_eq!(changed(&before), Some(dir.join("src/lib.rs")));
+        let before = look();
+        write("target/plugin.wasm", "a");
+        assert_eq!(changed(&before), Some(dir.join("target/plugin.wasm")), "it is what is tested");
     }
 }
