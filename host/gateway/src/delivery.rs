@@ -6,6 +6,7 @@ pub mod attempt;
 pub mod breaker;
 pub mod drain;
 pub mod egress;
+pub mod opened;
 pub mod operational;
 pub mod policy;
 pub mod schedule;

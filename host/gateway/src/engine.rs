@@ -122,15 +122,17 @@ impl Engine {
     /// Sets what the endpoint of a lane allows.
     pub fn configure(&self, lane: Lane, limits: GateLimits) {
         let desk = self.desk(WorkKind::Deliver);
-        desk.fair().configure(lane, limits, Instant::now());
-        desk.begin.notify_one();
+        if desk.fair().configure(lane, limits, Instant::now()) {
+            desk.begin.notify_one();
+        }
     }
 
     /// Sets what a tenant's deliveries may take.
     pub fn configure_tenant(&self, app: &AppId, bounds: TenantBounds) {
         let desk = self.desk(WorkKind::Deliver);
-        desk.fair().configure_tenant(key(app), bounds, Instant::now());
-        desk.begin.notify_one();
+        if desk.fair().configure_tenant(key(app), bounds, Instant::now()) {
+            desk.begin.notify_one();
+        }
     }
 
     /// A tenant's deliveries that are in flight.
@@ -189,9 +191,15 @@ impl Desk {
             return self.give_back(piece.claim, now);
         }
         let (lane, tenant, bytes) = (piece.claim.lane, key(&piece.claim.app), piece.bytes());
-        self.fair().offer(lane, tenant, piece, bytes, Instant::now());
+        let is_hungry = {
+            let mut fair = self.fair();
+            fair.offer(lane, tenant, piece, bytes, Instant::now());
+            fair.is_hungry()
+        };
         self.begin.notify_one();
-        self.feed.notify_one();
+        if is_hungry {
+            self.feed.notify_one();
+        }
     }
 
     fn give_back(&self, claim: Claim, due: Timestamp) {

@@ -4,8 +4,15 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use arrayvec::ArrayString;
+use serde::{Deserialize, Serialize, Serializer};
 use ulid::{ULID_LEN, Ulid};
+
+/// An id's text, in place: ids are copied at every step of a message, and a block of memory for each costs more than the step.
+type Text = ArrayString<{ PREFIX_BYTES_MAX + ULID_LEN }>;
+
+/// The longest prefix.
+const PREFIX_BYTES_MAX: usize = 7;
 
 /// A text that is not an id of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,9 +37,10 @@ pub trait TypedId: Sized {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, utoipa::ToSchema)]
+        #[serde(try_from = "String")]
+        #[schema(value_type = String)]
+        pub struct $name(Text);
 
         impl $name {
             /// The id as it stands in paths, answers and the store.
@@ -45,8 +53,7 @@ macro_rules! ids {
             const PREFIX: &'static str = $prefix;
 
             fn from_ulid(ulid: Ulid) -> Self {
-                let mut buffer = [0; ULID_LEN];
-                Self(format!("{}{}", $prefix, ulid.array_to_str(&mut buffer)))
+                Self(text($prefix, ulid.array_to_str(&mut [0; ULID_LEN])))
             }
 
             fn ulid(&self) -> Ulid {
@@ -62,6 +69,12 @@ macro_rules! ids {
             }
         }
 
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = IdError;
 
@@ -72,7 +85,7 @@ macro_rules! ids {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.0.as_str().to_owned()
             }
         }
 
@@ -127,13 +140,20 @@ ids! {
     DeadLetterId = "dead_";
 }
 
-fn parse(text: &str, prefix: &'static str) -> Result<String, IdError> {
-    let error = || IdError { prefix, found: text.chars().take(64).collect() };
-    let rest = text.strip_prefix(prefix).ok_or_else(error)?;
+fn text(prefix: &str, ulid: &str) -> Text {
+    let mut text = Text::new();
+    text.push_str(prefix);
+    text.push_str(ulid);
+    text
+}
+
+fn parse(found: &str, prefix: &'static str) -> Result<Text, IdError> {
+    let error = || IdError { prefix, found: found.chars().take(64).collect() };
+    let rest = found.strip_prefix(prefix).ok_or_else(error)?;
     let ulid = Ulid::from_string(rest).map_err(|_| error())?;
     // One id, one text: the decoder also takes small letters and numbers that don't fit.
     let mut buffer = [0; ULID_LEN];
-    if ulid.array_to_str(&mut buffer) == rest { Ok(text.to_owned()) } else { Err(error()) }
+    if ulid.array_to_str(&mut buffer) == rest { Ok(text(prefix, rest)) } else { Err(error()) }
 }
 
 #[cfg(test)]
@@ -154,6 +174,13 @@ mod tests {
         assert!(message.as_str().parse::<EndpointId>().is_err());
         assert!("msg_not-a-ulid".parse::<MessageId>().is_err());
         assert!(message.as_str().parse::<MessageId>().is_ok_and(|id| MessageId::from_ulid(id.ulid()) == message));
+    }
+
+    #[test]
+    fn an_id_with_the_longest_prefix_has_its_place() {
+        let id = ReplayId::from_ulid(Ulid::from_parts(1, 1));
+        assert_eq!(serde_json::to_value(&id).unwrap(), "replay_00000000010000000000000001");
+        assert_eq!((id.as_str().parse(), id.as_str().len()), (Ok(id.clone()), PREFIX_BYTES_MAX + ULID_LEN));
     }
 
     #[test]

@@ -129,8 +129,8 @@ impl Plugins {
         let runtime = Runtime::new(RuntimeConfig {
             component_bytes_max: config.component_bytes_max,
             limits_max: config.limits.clone(),
-            // Each worker has one instance at a time, and so has each upload that is being tested.
-            instances_max: u32::try_from(config.workers + config.compile_slots).unwrap_or(u32::MAX),
+            // Each worker has one instance at a time, that of slow tenants too, and so has each upload that is being tested.
+            instances_max: u32::try_from(config.workers + 1 + config.compile_slots).unwrap_or(u32::MAX),
             compile_limits: config.compile_limits.clone(),
             compiler,
             cache: Some(cache),

@@ -26,6 +26,7 @@ use crate::{
     delivery::{
         drain::Drain,
         egress::{self, proxy::Relay},
+        opened::OpenedEndpoints,
         operational::Restraint,
         worker::Deliver,
     },
@@ -144,6 +145,7 @@ impl Server {
             client,
             relay,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
+            opened: OpenedEndpoints::default(),
             put_off: PutOff::default(),
             timings: Timings::default(),
             directory: Directory::default(),

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 const PREFIX: &str = "sha256:";
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// SHA-256 of a component's bytes; printed and read as `sha256:` and 64 lower-case hexadecimal digits.
 ///
@@ -37,11 +38,14 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
+        // At once: it is written for each call, and a formatted byte costs as much as the hashing of one.
+        let mut text = [0; PREFIX.len() + 64];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
-        Ok(())
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -4,6 +4,10 @@
 //! fit is refused at once and never charged to the plugin. Workers are shared fairly across tenants by the time that their calls
 //! take (`queue.rs`). Whatever happens to a worker, each ticket ends.
 //!
+//! Tenants that have had very long calls of late have one worker of their own, all of them together, and it stands back behind
+//! everything else: beside a busy thread it gets a quarter of a processor ([`STEPS_BACK`]), and whoever wakes up goes before it.
+//! So endless calls take that much from the others and no more. What they had before they were known is over after one call each.
+//!
 //! The flow: `submit` → the tenant's line → a worker takes it when its tenant's turn comes → `Plugin::call` → the ticket.
 
 mod queue;
@@ -19,11 +23,18 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use self::queue::{FairQueue, Refusal};
+use self::queue::{FairQueue, Pace, Refusal};
 use crate::{Failure, FailureCode, Plugin, Report, Request};
 
 /// The stack of a worker: the guest's part (at most [`crate::STACK_BYTES_MAX`]) and ours.
 const WORKER_STACK_BYTES: usize = 4 << 20;
+
+/// How much the worker of slow tenants stands back, in steps of `nice`: its weight is 335 where others have 1,024. More would
+/// keep calls that are long and honest from ending before their deadline on a busy machine. Linux alone has this for a thread.
+///
+/// Source: `sched_prio_to_weight` in Linux's `kernel/sched/core.c`.
+#[cfg(target_os = "linux")]
+const STEPS_BACK: i32 = 5;
 
 /// How many workers there are and how much may wait for them.
 #[derive(Clone, Debug)]
@@ -31,6 +42,7 @@ pub struct ExecutorConfig {
     /// Threads; at least one. Default: one a core, and two on a single core.
     ///
     /// Long calls of one tenant hold all of them but one, so that others wait for none of its calls. With a single worker they do.
+    /// One thread more serves the tenants whose calls have been very long (50 ms) of late, and none of these does.
     pub workers: usize,
     /// Calls that wait, of all tenants. Default 1,024. Beyond it: [`BusyReason::QueueFull`].
     pub queue_max: usize,
@@ -90,17 +102,25 @@ struct Handle {
 
 struct Shared {
     state: Mutex<State>,
-    /// Signaled when a job is queued and when the executor stops.
+    /// Signaled when a job is queued and when the executor stops; for ordinary workers,
     wake: Condvar,
+    /// and for that of slow tenants.
+    wake_slow: Condvar,
 }
 
 struct State {
     queue: FairQueue<Job>,
-    /// Workers that wait for `wake`.
-    idle: usize,
+    ordinary: Idle,
+    slow: Idle,
+    stopping: bool,
+}
+
+/// Workers of a pace that wait to be woken.
+#[derive(Default)]
+struct Idle {
+    waiting: usize,
     /// How many of them were called and have not yet come.
     called: usize,
-    stopping: bool,
 }
 
 struct Job {
@@ -112,14 +132,16 @@ impl Executor {
     /// Starts the workers.
     ///
     /// # Panics
-    /// When the operating system starts not even one thread.
+    /// When the operating system starts not even two threads.
     pub fn new(config: ExecutorConfig) -> Executor {
         let queue = FairQueue::new(config.workers.max(1), config.queue_max, config.tenant_in_flight_max);
-        let state = Mutex::new(State { queue, idle: 0, called: 0, stopping: false });
-        let shared = Arc::new(Shared { state, wake: Condvar::new() });
-        let workers: Vec<JoinHandle<()>> =
-            (0..config.workers.max(1)).map_while(|number| start_worker(number, &shared)).collect();
-        assert!(!workers.is_empty(), "no thread could be started for plugin calls");
+        let state = Mutex::new(State { queue, ordinary: Idle::default(), slow: Idle::default(), stopping: false });
+        let shared = Arc::new(Shared { state, wake: Condvar::new(), wake_slow: Condvar::new() });
+        let slow = start_worker("plugin-call-slow".to_owned(), Pace::Slow, &shared);
+        let ordinary = (0..config.workers.max(1))
+            .map_while(|number| start_worker(format!("plugin-call-{number}"), Pace::Ordinary, &shared));
+        let workers: Vec<JoinHandle<()>> = slow.into_iter().chain(ordinary).collect();
+        assert!(workers.len() > 1, "not enough threads could be started for plugin calls");
         Executor { handle: Arc::new(Handle { shared, config, workers: Mutex::new(workers) }) }
     }
 
@@ -149,14 +171,12 @@ impl Executor {
         if state.stopping {
             return Err(Busy { reason: BusyReason::ShuttingDown });
         }
-        let refused = state.queue.push(tenant, job).err();
+        let pushed = state.queue.push(tenant, job);
         // Calling a worker costs a system call, also where none waits.
-        let call_worker = refused.is_none() && state.call_idle_worker();
+        let called = pushed.as_ref().ok().and_then(|pace| state.call_idle_worker(*pace));
         drop(state);
-        if call_worker {
-            shared.wake.notify_one();
-        }
-        let Some((refusal, _job)) = refused else { return Ok(Ticket { receiver }) };
+        shared.wake_one(called);
+        let Err((refusal, _job)) = pushed else { return Ok(Ticket { receiver }) };
         let reason = match refusal {
             Refusal::Full => BusyReason::QueueFull { max: config.queue_max },
             Refusal::Tenant => BusyReason::TenantInFlight { max: config.tenant_in_flight_max },
@@ -216,52 +236,93 @@ impl Shared {
 
     fn stop(&self) {
         self.lock().stopping = true;
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         self.wake.notify_all();
+        self.wake_slow.notify_all();
+    }
+
+    fn wake_one(&self, called: Option<Pace>) {
+        if let Some(pace) = called {
+            self.signal(pace).notify_one();
+        }
+    }
+
+    fn signal(&self, pace: Pace) -> &Condvar {
+        match pace {
+            Pace::Ordinary => &self.wake,
+            Pace::Slow => &self.wake_slow,
+        }
     }
 }
 
 impl State {
-    /// Whether there is a worker to call, which then counts as called.
-    fn call_idle_worker(&mut self) -> bool {
-        let waits = self.idle > self.called;
-        self.called += usize::from(waits);
-        waits
+    /// The pace, if there is a worker of it to call, which then counts as called.
+    fn call_idle_worker(&mut self, pace: Pace) -> Option<Pace> {
+        let idle = self.idle(pace);
+        let waits = idle.waiting > idle.called;
+        idle.called += usize::from(waits);
+        waits.then_some(pace)
+    }
+
+    fn idle(&mut self, pace: Pace) -> &mut Idle {
+        match pace {
+            Pace::Ordinary => &mut self.ordinary,
+            Pace::Slow => &mut self.slow,
+        }
     }
 }
 
-fn start_worker(number: usize, shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
+fn start_worker(name: String, pace: Pace, shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
     let shared = Arc::clone(shared);
-    let builder = thread::Builder::new().name(format!("plugin-call-{number}")).stack_size(WORKER_STACK_BYTES);
-    builder.spawn(move || work(&shared)).ok()
+    let builder = thread::Builder::new().name(name).stack_size(WORKER_STACK_BYTES);
+    builder.spawn(move || work(&shared, pace)).ok()
 }
 
 /// The life of a worker: one job after the other, until the executor stops and nothing is queued.
-fn work(shared: &Shared) {
+fn work(shared: &Shared, pace: Pace) {
+    if pace == Pace::Slow {
+        stand_back();
+    }
     let mut state = shared.lock();
     loop {
-        let Some(started) = state.queue.pop() else {
-            if state.stopping {
-                return;
+        let Some(started) = state.queue.pop(pace) else {
+            // What waits for others may still become this one's.
+            if state.stopping && state.queue.waiting() == 0 {
+                return shared.wake_all();
             }
-            state.idle += 1;
-            state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
-            state.called = state.called.saturating_sub(1);
+            state.idle(pace).waiting += 1;
+            state = shared.signal(pace).wait(state).unwrap_or_else(PoisonError::into_inner);
+            let idle = state.idle(pace);
+            (idle.waiting, idle.called) = (idle.waiting - 1, idle.called.saturating_sub(1));
             continue;
         };
         // What was held back for its tenant's sake may have become free for more than one.
-        let call_worker = state.queue.waiting() > 0 && state.call_idle_worker();
+        let called = if state.queue.waiting_for(pace) > 0 { state.call_idle_worker(pace) } else { None };
         drop(state);
-        if call_worker {
-            shared.wake.notify_one();
-        }
+        shared.wake_one(called);
         let (job, tenant, paid) = started.into_parts();
         let start = Instant::now();
         run(job);
         let cost = i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX);
         state = shared.lock();
-        state.queue.finish(&tenant, paid, cost);
+        // What waits of this tenant may have become another's.
+        let other = state.queue.finish(&tenant, paid, cost).and_then(|now| state.call_idle_worker(now));
+        if state.stopping {
+            shared.wake_all();
+        } else {
+            shared.wake_one(other);
+        }
     }
+}
+
+/// Makes this thread stand back behind all others, for good: only a privileged one could come forward again.
+fn stand_back() {
+    // Where it can't be done, the share of slow tenants is that of any thread.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(STEPS_BACK);
 }
 
 /// Runs one job and answers its ticket, whatever happens. A ticket that nobody holds any more is not answered.
@@ -278,6 +339,9 @@ fn lost() -> Report {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
     use crate::Outcome;
 
@@ -290,5 +354,35 @@ mod tests {
         let Outcome::Failed(failure) = panicking.wait().outcome else { panic!("it should have failed") };
         assert_eq!(failure.code, FailureCode::Internal);
         assert_eq!(fine.wait().outcome, Outcome::Unchanged);
+    }
+
+    #[test]
+    fn who_has_had_a_very_long_call_gets_a_worker_that_stands_back() {
+        // One of its calls at a time until it is known: the second waits for what the first has shown.
+        let executor = Executor::new(ExecutorConfig { workers: 2, queue_max: 10, tenant_in_flight_max: 10 });
+        let (sender, receiver) = mpsc::sync_channel(3);
+        let submit = |tenant, takes_ms| {
+            let sender = sender.clone();
+            let call = move || {
+                thread::sleep(Duration::from_millis(takes_ms));
+                let _ = sender.send((thread::current().name().map(str::to_owned), priority()));
+                Report { outcome: Outcome::Unchanged, ..lost() }
+            };
+            executor.submit_call(tenant, Box::new(call)).unwrap();
+        };
+        submit("slow", 60);
+        submit("slow", 0);
+        let (first, second) = (receiver.recv().unwrap(), receiver.recv().unwrap());
+        assert!(first.0.is_some_and(|name| name.ends_with(['0', '1'])) && first.1 == priority());
+        assert_eq!(second.0.as_deref(), Some("plugin-call-slow"));
+        #[cfg(target_os = "linux")]
+        assert_eq!(second.1, (priority() + STEPS_BACK).min(19));
+        submit("quick", 0);
+        assert_eq!(receiver.recv().unwrap().1, priority(), "the others' calls stay where they were");
+    }
+
+    /// The calling thread's `nice`.
+    fn priority() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
     }
 }

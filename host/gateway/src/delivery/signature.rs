@@ -172,8 +172,8 @@ impl fmt::Debug for SigningSecret {
 
 /// The value of `webhook-signature`: a signature by each key, separated by spaces, the newest key first. While a key is
 /// rotated, receivers that know the old or the new one accept both; also from one kind of key to the other.
-pub fn sign_all(keys: &[SigningKey], signed: &Signed<'_>) -> String {
-    keys.iter().map(|key| key.sign(signed)).collect::<Vec<_>>().join(" ")
+pub fn sign_all<'a>(keys: impl IntoIterator<Item = &'a SigningKey>, signed: &Signed<'_>) -> String {
+    keys.into_iter().map(|key| key.sign(signed)).collect::<Vec<_>>().join(" ")
 }
 
 /// HMAC-SHA256 of the body alone, for profiles that sign like that. `key` is the key's bytes; where a profile's keys are text,

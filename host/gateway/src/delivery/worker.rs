@@ -14,7 +14,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
     attempt::{self, AttemptOutcome, AttemptResult, Outgoing},
-    drain, operational,
+    drain,
+    opened::{Opened, secret_error},
+    operational,
     policy::{Ordered, Policy},
     signature::{self, Signed, SigningKey},
 };
@@ -29,7 +31,6 @@ use crate::{
     id::{AppId, EndpointId},
     pipeline::WorkError,
     profile::{KeyEncoding, Outbound, ecmascript::CanonicalError},
-    sealing::{self, Place},
     store::{
         AttemptFilter, PageRequest, StoreError, Write,
         flow::{
@@ -89,7 +90,8 @@ impl Worker for Deliver {
         };
         let policy = gateway.policy(profile, endpoint);
         gateway.engine.configure(claim.lane, gate_limits(&policy, endpoint));
-        let way = Way { endpoint, outbound, policy: &policy };
+        let opened = gateway.opened.of(&gateway.keyring, &found, gateway.clock.now())?;
+        let way = Way { endpoint, opened: &opened, outbound, policy: &policy };
         let (attempt, mut end, verdict) = attempt_once(gateway, &job, &way).await?;
         piece.verdict = verdict;
         if !job.operational {
@@ -107,6 +109,7 @@ impl Worker for Deliver {
 /// Where a delivery goes, and how.
 struct Way<'a> {
     endpoint: &'a Endpoint,
+    opened: &'a Opened,
     outbound: &'a Outbound,
     policy: &'a Policy,
 }
@@ -290,23 +293,16 @@ fn verdict(policy: &Policy, outcome: &AttemptOutcome) -> Verdict {
 
 /// The request: the bytes, signed at this moment as the endpoint's profile says.
 fn outgoing(gateway: &Gateway, job: &DeliveryJob, way: &Way<'_>, now: Timestamp) -> Result<Outgoing, WorkError> {
-    let endpoint = way.endpoint;
     let mut headers = vec![(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    headers.extend(signed(gateway, job, way, now)?);
-    for (name, sealed) in &endpoint.headers {
-        let opened = sealing::open(&gateway.keyring, Place::EndpointHeader(&endpoint.id, name), sealed)
-            .map_err(|error| secret_error(endpoint, &error))?;
-        let name = HeaderName::try_from(name.as_str()).map_err(|error| secret_error(endpoint, &error))?;
+    headers.extend(signed(job, way, now)?);
+    for (name, value) in &way.opened.headers {
         // A header of the signature is the profile's, whatever the endpoint wants.
-        if headers.iter().any(|(known, _)| *known == name) {
-            continue;
+        if headers.iter().all(|(known, _)| known != name) {
+            headers.push((name.clone(), value.clone()));
         }
-        let mut value = value(endpoint, opened.expose())?;
-        value.set_sensitive(true);
-        headers.push((name, value));
     }
     Ok(Outgoing {
-        url: endpoint.url.parse().map_err(|error: url::ParseError| secret_error(endpoint, &error))?,
+        url: way.opened.url.clone(),
         headers,
         body: job.body.clone(),
         deadline: way.policy.timeout,
@@ -316,19 +312,14 @@ fn outgoing(gateway: &Gateway, job: &DeliveryJob, way: &Way<'_>, now: Timestamp)
 
 /// The headers of the signature: the profile's own, by the newest secret alone, and those of Standard Webhooks, by every key
 /// that is still in use.
-fn signed(
-    gateway: &Gateway,
-    job: &DeliveryJob,
-    way: &Way<'_>,
-    now: Timestamp,
-) -> Result<Vec<(HeaderName, HeaderValue)>, WorkError> {
+fn signed(job: &DeliveryJob, way: &Way<'_>, now: Timestamp) -> Result<Vec<(HeaderName, HeaderValue)>, WorkError> {
     let endpoint = way.endpoint;
-    let keys = keys(gateway, endpoint, now)?;
+    let keys = way.opened.keys(now);
     let signature = &way.outbound.signature;
     let mut headers = Vec::new();
     if let Some(legacy) = &signature.legacy {
         let name = HeaderName::try_from(legacy.header.as_str()).map_err(|error| secret_error(endpoint, &error))?;
-        let secret = keys.iter().find_map(|key| match key {
+        let secret = keys.clone().find_map(|key| match key {
             SigningKey::Secret(secret) => Some(secret),
             SigningKey::Pair(_) => None,
         });
@@ -348,7 +339,7 @@ fn signed(
     if signature.legacy.is_none() || signature.standard_webhooks && !endpoint.profile.plain {
         let message_id = job.delivery.message.as_str();
         let signed = Signed { message_id, timestamp_s: now.as_secs(), body: &job.body };
-        let signatures = signature::sign_all(&keys, &signed);
+        let signatures = signature::sign_all(keys, &signed);
         headers.push((HeaderName::from_static("webhook-id"), value(endpoint, message_id)?));
         headers.push((HeaderName::from_static("webhook-timestamp"), HeaderValue::from(signed.timestamp_s)));
         headers.push((HeaderName::from_static("webhook-signature"), value(endpoint, &signatures)?));
@@ -356,23 +347,8 @@ fn signed(
     Ok(headers)
 }
 
-fn keys(gateway: &Gateway, endpoint: &Endpoint, now: Timestamp) -> Result<Vec<SigningKey>, WorkError> {
-    let in_use = endpoint.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|at| at > now));
-    in_use
-        .map(|secret| {
-            let text = sealing::open(&gateway.keyring, Place::EndpointSecret(&endpoint.id), &secret.sealed)
-                .map_err(|error| secret_error(endpoint, &error))?;
-            SigningKey::parse(text.expose()).map_err(|error| secret_error(endpoint, &error))
-        })
-        .collect()
-}
-
 fn value(endpoint: &Endpoint, text: &str) -> Result<HeaderValue, WorkError> {
     HeaderValue::from_str(text).map_err(|error| secret_error(endpoint, &error))
-}
-
-fn secret_error(endpoint: &Endpoint, error: &dyn std::error::Error) -> WorkError {
-    WorkError::Secret { owner: endpoint.id.to_string(), detail: error.to_string() }
 }
 
 /// What becomes of the delivery.

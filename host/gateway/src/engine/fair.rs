@@ -109,7 +109,7 @@ pub struct Ended {
     pub took: Duration,
     /// What it says of its endpoint.
     pub verdict: Verdict,
-    /// From 0.0 to 1.0.
+    /// From 0.0 to 1.0; looked at after failures only.
     pub jitter: f64,
 }
 
@@ -128,8 +128,8 @@ struct Tenant {
     wishes: BTreeSet<(Instant, Lane)>,
     /// Replay lanes that wait for another replay's end.
     replays: BTreeSet<Lane>,
+    bounds: TenantBounds,
     throttle: Option<Throttle>,
-    in_flight_max: Option<usize>,
     /// Where it stands in the ring.
     in_ring: Option<u64>,
     resting: Option<Instant>,
@@ -236,29 +236,36 @@ impl<J> Fair<J> {
         self.unknown.iter().filter_map(tenant).take(max).collect()
     }
 
-    /// Sets what an endpoint allows.
-    pub fn configure(&mut self, lane: Lane, limits: GateLimits, now: Instant) {
+    /// Sets what an endpoint allows. Answers whether that is something else than before: each attempt comes by here, and
+    /// nearly none brings news.
+    pub fn configure(&mut self, lane: Lane, limits: GateLimits, now: Instant) -> bool {
         let state = self.gates.entry(endpoint(lane)).or_default();
-        match &mut state.gate {
+        let changed = match &mut state.gate {
             Some(gate) => gate.set_limits(limits, now),
-            None => state.gate = Some(Gate::new(limits, now)),
+            None => {
+                state.gate = Some(Gate::new(limits, now));
+                true
+            }
+        };
+        if changed {
+            self.place_endpoint(lane, now);
         }
-        self.place_endpoint(lane, now);
+        changed
     }
 
-    /// Sets what a tenant may have of its own.
-    pub fn configure_tenant(&mut self, tenant: Key, bounds: TenantBounds, now: Instant) {
-        let TenantBounds { per_second, in_flight_max } = bounds;
-        if bounds == TenantBounds::default() && !self.tenants.contains_key(&tenant) {
-            return;
+    /// Sets what a tenant may have of its own. Answers whether that is something else than before.
+    pub fn configure_tenant(&mut self, tenant: Key, bounds: TenantBounds, now: Instant) -> bool {
+        if self.tenants.get(&tenant).map_or(TenantBounds::default(), |of| of.bounds) == bounds {
+            return false;
         }
         let of = self.tenants.entry(tenant).or_default();
-        of.in_flight_max = in_flight_max.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
-        match (&mut of.throttle, per_second) {
+        of.bounds = bounds;
+        match (&mut of.throttle, bounds.per_second) {
             (Some(throttle), Some(rate)) => throttle.set_rate(rate.into(), now),
             (throttle, rate) => *throttle = rate.map(|rate| Throttle::new(rate.into(), now)),
         }
         self.place_tenant(tenant, now);
+        true
     }
 
     /// Forgets what was learnt of an endpoint, because it was changed: its limits are asked for anew.

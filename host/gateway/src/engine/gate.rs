@@ -66,8 +66,11 @@ impl Gate {
         }
     }
 
-    /// Takes other limits; what it has learnt stays.
-    pub fn set_limits(&mut self, limits: GateLimits, now: Instant) {
+    /// Takes other limits; what it has learnt stays. Answers whether they are others.
+    pub fn set_limits(&mut self, limits: GateLimits, now: Instant) -> bool {
+        if limits == self.limits {
+            return false;
+        }
         match (&mut self.throttle, limits.per_second) {
             (Some(throttle), Some(rate)) => throttle.set_rate(rate.into(), now),
             (throttle, rate) => *throttle = rate.map(|rate| Throttle::new(rate.into(), now)),
@@ -76,6 +79,7 @@ impl Gate {
             self.window = limits.in_flight_max;
         }
         self.limits = limits;
+        true
     }
 
     /// Whether one more attempt may begin beside those in flight.

@@ -134,8 +134,14 @@ impl Drop for InHand {
     fn drop(&mut self) {
         let desk = self.gateway.engine.desk(self.claim.kind);
         let (now, due) = (Instant::now(), self.gateway.due_clock.now());
-        let ended = Ended { took: now.duration_since(self.begun), verdict: self.verdict, jitter: jitter() };
-        let not_begun = desk.fair().done(self.claim.lane, ended, now);
+        // Chance costs a system call, and only failures need it.
+        let failed = matches!(self.verdict, Verdict::Failed | Verdict::Slow { .. });
+        let jitter = if failed { jitter() } else { 0.0 };
+        let ended = Ended { took: now.duration_since(self.begun), verdict: self.verdict, jitter };
+        let (not_begun, is_hungry) = {
+            let mut fair = desk.fair();
+            (fair.done(self.claim.lane, ended, now), fair.is_hungry())
+        };
         not_begun.into_iter().for_each(|piece| desk.give_back(piece.claim, due));
         if let Some(wait) = self.back {
             desk.give_back(self.claim.clone(), due.after(wait));
@@ -143,7 +149,10 @@ impl Drop for InHand {
             desk.held().remove(&self.claim.held());
         }
         desk.begin.notify_one();
-        desk.feed.notify_one();
+        // What goes back wakes it by itself.
+        if is_hungry {
+            desk.feed.notify_one();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a binding to the version that runs, and to what it answers.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use hookloom_runtime::{Failure, Input, Limits, Report};
 
@@ -12,7 +12,7 @@ use crate::{
     rollout::{SUSPENDED_CODE, tally::Counted},
     store::{
         StoreError,
-        resource::{App, Endpoint, Plugin, PluginBinding, Source, Version},
+        resource::{App, Endpoint, Plugin, PluginBinding, Source, Stored, Version},
     },
 };
 
@@ -68,7 +68,7 @@ pub enum Target {
     /// This version.
     Version {
         /// It.
-        version: Box<Version>,
+        version: Arc<Stored<Version>>,
         /// Where its call is counted, beside its health.
         counted: Option<Counted>,
     },
@@ -119,7 +119,7 @@ async fn choose(gateway: &Gateway, app: &AppId, plugin: &Plugin, subject: &str) 
     {
         let window_calls = canary.policy.window_calls;
         let counted = Some(Counted { id: canary.id.clone(), window_calls, calls_max: None });
-        return Ok(bound(Target::Version { version: Box::new(version.value.clone()), counted }, None));
+        return Ok(bound(Target::Version { version, counted }, None));
     }
     let Some(active) = &plugin.active_version else {
         return Ok(missing(None, format!("plugin `{}` has no active version", plugin.name)));
@@ -141,7 +141,7 @@ async fn choose(gateway: &Gateway, app: &AppId, plugin: &Plugin, subject: &str) 
         window_calls: watch.policy.window_calls,
         calls_max: Some(watch.policy.watch_calls),
     });
-    Ok(bound(Target::Version { version: Box::new(version.value.clone()), counted }, shadow))
+    Ok(bound(Target::Version { version, counted }, shadow))
 }
 
 fn missing(version: Option<VersionId>, why: String) -> Bound {

@@ -88,7 +88,7 @@ pub async fn invoke(
         Target::Missing { version, failed } => {
             Invoked { version, call: None, observed: None, shadow: None, seen: None, outcome: Err(failed) }
         }
-        Target::Version { version, counted } => run(gateway, app, &version, counted, subject, input).await?,
+        Target::Version { version, counted } => run(gateway, app, &version.value, counted, subject, input).await?,
     };
     invoked.seen = bound.revision.map(|revision| (plugin.clone(), revision));
     invoked.shadow = shown.map(|(shadow, input)| job(app, shadow, subject, input, &invoked));

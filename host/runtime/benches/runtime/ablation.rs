@@ -28,8 +28,7 @@ dropped
   the engine's pagemap scan: misses pages that are swapped out or being moved, so state could reach the next tenant
   no guards for guests of the SDK: dynamic 6.7 → 7.7, typed 4.6 → 5.0; no signal traps: Spectre mitigations would have to be off
   copy on write for small guests: 5 % less with one plugin, two system calls at each change of plugin in a slot
-  all guests of one page: 0.4 µs less, but 31 KB of constants leave a stack too small for nested JSON (a plugin may ask for it)
-  no float tables among the constants: 0.1 µs less, but each number with a fraction takes 0.1 µs more";
+  all guests of one page: 0.4 µs less, but 31 KB of constants leave a stack too small for nested JSON (a plugin may ask for it)";
 
 impl Bench {
     /// What each setting of the engine brings, by hand on wasmtime and its own pool; and the runtime, whose memory is its own.

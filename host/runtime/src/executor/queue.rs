@@ -8,9 +8,9 @@
 //! A call can't be interrupted, so time alone is not enough: as many long calls as there are workers would keep everybody else
 //! waiting for their whole length. Therefore one worker is kept from each tenant that has not shown that its calls are short:
 //! such a tenant runs on all workers but one. Trust is earned by short calls and lost by long ones, and outlives idleness.
-//! Several such tenants could together still hold every worker: those that have had very long calls of late share all workers but
-//! one, however many they are (with two workers: one, half of what there is). Where there is only one worker, a neighbor may wait for one call of each other
-//! tenant; `ExecutorConfig` starts two also on a single core, which the system then shares.
+//! Several such tenants could together still hold every worker: those that have had very long calls of late ([`Pace::Slow`]) share one
+//! worker of their own, however many they are, and none of the others'. Where there is only one of those, a neighbor may wait for
+//! the first long call of each other tenant; `ExecutorConfig` starts two also on a single core, which the system then shares.
 //!
 //! Source: M. Shreedhar, G. Varghese, "Efficient Fair Queuing using Deficit Round Robin", 1995.
 
@@ -33,7 +33,7 @@ const LONG_PENALTY: i64 = 200;
 /// The least trust, in microseconds: ten minutes of short calls make up for anything.
 const TRUST_MIN: i64 = -600_000_000;
 
-/// A tenant that has had calls of more than this many microseconds of late shares all workers but one with its like.
+/// A tenant that has had calls of more than this many microseconds of late shares a worker with its like.
 const SLOW: i64 = 50_000;
 
 /// What a tenant's longest call counts for shrinks by one part in so many with each call.
@@ -49,14 +49,23 @@ pub(crate) struct FairQueue<J> {
     /// Tenants in the order of their turns: all that have jobs waiting, and idle ones that are in debt.
     turns: VecDeque<Arc<str>>,
     waiting: usize,
+    /// Of these, those of slow tenants.
+    waiting_slow: usize,
     waiting_max: usize,
     in_flight_max: usize,
     /// What is known of tenants that are idle.
     remembered: HashMap<Arc<str>, Known>,
-    /// Calls of slow tenants that are running.
-    slow_running: usize,
     /// Workers that a tenant with long or unknown calls may hold at once.
     long_max: usize,
+}
+
+/// Whose jobs a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Those of tenants that are not slow.
+    Ordinary,
+    /// Those of tenants that have had very long calls of late.
+    Slow,
 }
 
 /// One job, and what its end must be reported with.
@@ -109,10 +118,10 @@ impl<J> FairQueue<J> {
             tenants: HashMap::new(),
             turns: VecDeque::new(),
             waiting: 0,
+            waiting_slow: 0,
             waiting_max,
             in_flight_max,
             remembered: HashMap::new(),
-            slow_running: 0,
             long_max,
         }
     }
@@ -122,11 +131,19 @@ impl<J> FairQueue<J> {
         self.waiting
     }
 
-    /// Adds a job at the end of its tenant's line.
+    /// Jobs that wait for workers of a pace.
+    pub(crate) fn waiting_for(&self, pace: Pace) -> usize {
+        match pace {
+            Pace::Ordinary => self.waiting - self.waiting_slow,
+            Pace::Slow => self.waiting_slow,
+        }
+    }
+
+    /// Adds a job at the end of its tenant's line. Answers which workers will take it.
     ///
     /// # Errors
     /// [`Refusal`] when the queue or the tenant's share of it is full; the job is given back.
-    pub(crate) fn push(&mut self, tenant: &str, job: J) -> Result<(), (Refusal, J)> {
+    pub(crate) fn push(&mut self, tenant: &str, job: J) -> Result<Pace, (Refusal, J)> {
         if self.waiting >= self.waiting_max {
             return Err((Refusal::Full, job));
         }
@@ -144,57 +161,63 @@ impl<J> FairQueue<J> {
         }
         entry.jobs.push_back(job);
         self.waiting += 1;
+        self.waiting_slow += usize::from(entry.pace() == Pace::Slow);
         if !entry.in_turn {
             entry.in_turn = true;
             self.turns.push_back(Arc::clone(&entry.name));
         }
-        Ok(())
+        Ok(entry.pace())
     }
 
-    /// Takes the next job; `None` when none waits, or only jobs of tenants that hold as many workers as they may.
-    pub(crate) fn pop(&mut self) -> Option<Started<J>> {
+    /// Takes the next job for a worker of a pace; `None` when none waits, or only jobs of tenants that hold as many workers as they
+    /// may.
+    pub(crate) fn pop(&mut self, pace: Pace) -> Option<Started<J>> {
         if self.waiting == 0 {
             self.forgive_idle();
+        }
+        if self.waiting_for(pace) == 0 {
             return None;
         }
         // Whoever has credit keeps its turn until the credit is used up. A whole round without one raises all credits at once by
         // as many quanta as the best placed tenant needs, so that the second round finds it.
         for _ in 0..2 {
             for _ in 0..self.turns.len() {
-                if let Some(started) = self.take_turn() {
+                if let Some(started) = self.take_turn(pace) {
                     return Some(started);
                 }
             }
-            self.raise_credits();
+            self.raise_credits(pace);
         }
-        (0..self.turns.len()).find_map(|_| self.take_turn())
+        (0..self.turns.len()).find_map(|_| self.take_turn(pace))
     }
 
-    /// Settles a job that [`FairQueue::pop`] handed out: `cost` is the time that it took, in microseconds.
-    pub(crate) fn finish(&mut self, tenant: &Arc<str>, paid: i64, cost: i64) {
-        let Some(entry) = self.tenants.get_mut(tenant) else { return };
+    /// Settles a job that [`FairQueue::pop`] handed out: `cost` is the time that it took, in microseconds. Answers which workers
+    /// take the tenant's jobs now, if those are others than before.
+    pub(crate) fn finish(&mut self, tenant: &Arc<str>, paid: i64, cost: i64) -> Option<Pace> {
+        let entry = self.tenants.get_mut(tenant)?;
         let cost = cost.max(1);
         entry.running -= 1;
         entry.credit += paid - cost;
         entry.estimate = (3 * entry.estimate + cost) / 4;
-        let was_slow = entry.known.is_slow();
+        let before = entry.pace();
         entry.known.learn(cost);
-        match (was_slow, entry.known.is_slow()) {
-            (true, true) => self.slow_running -= 1,
-            (true, false) => self.slow_running -= entry.running + 1,
-            (false, true) => self.slow_running += entry.running,
-            (false, false) => {}
+        let now = entry.pace();
+        match (before, now) {
+            (Pace::Ordinary, Pace::Slow) => self.waiting_slow += entry.jobs.len(),
+            (Pace::Slow, Pace::Ordinary) => self.waiting_slow -= entry.jobs.len(),
+            (Pace::Ordinary, Pace::Ordinary) | (Pace::Slow, Pace::Slow) => {}
         }
         if !entry.in_turn && entry.running == 0 {
             self.rest(tenant);
         }
+        (now != before).then_some(now)
     }
 
     /// The tenant at the front starts a job if it can; else it gets a quantum and goes to the back.
-    fn take_turn(&mut self) -> Option<Started<J>> {
+    fn take_turn(&mut self, pace: Pace) -> Option<Started<J>> {
         let name = self.turns.pop_front()?;
         let tenant = self.tenants.get_mut(&name)?;
-        if tenant.is_held(self.long_max, self.slow_running) {
+        if !tenant.jobs.is_empty() && !tenant.may_start(pace, self.long_max) {
             self.turns.push_back(name);
             return None;
         }
@@ -212,10 +235,10 @@ impl<J> FairQueue<J> {
             return None;
         };
         self.waiting -= 1;
+        self.waiting_slow -= usize::from(pace == Pace::Slow);
         let paid = tenant.estimate;
         tenant.credit -= paid;
         tenant.running += 1;
-        self.slow_running += usize::from(tenant.known.is_slow());
         if tenant.jobs.is_empty() {
             // An idle tenant saves no credit up.
             tenant.credit = tenant.credit.min(0);
@@ -227,9 +250,8 @@ impl<J> FairQueue<J> {
     }
 
     /// Gives every tenant in line the same number of quanta, enough that one of those with jobs has credit.
-    fn raise_credits(&mut self) {
-        let can_start =
-            |tenant: &&Tenant<J>| !tenant.jobs.is_empty() && !tenant.is_held(self.long_max, self.slow_running);
+    fn raise_credits(&mut self, pace: Pace) {
+        let can_start = |tenant: &&Tenant<J>| !tenant.jobs.is_empty() && tenant.may_start(pace, self.long_max);
         let waiting = self.tenants.values().filter(can_start);
         let Some(best) = waiting.map(|tenant| tenant.credit).max() else { return };
         let rounds = if best > 0 { 0 } else { -best / QUANTUM + 1 };
@@ -303,10 +325,15 @@ impl<J> Tenant<J> {
         Tenant { name, jobs: VecDeque::new(), running: 0, credit: 0, estimate: QUANTUM / 10, known, in_turn: false }
     }
 
-    /// Whether it may start nothing now: its calls may be long, and `long_max` of them are running; or they are known to be
-    /// very long, and so many of all slow tenants are.
-    fn is_held(&self, long_max: usize, slow_running: usize) -> bool {
-        self.running >= long_max && self.known.trust < TRUSTED || self.known.is_slow() && slow_running >= long_max
+    /// Whether a worker of this pace may start something of it: if that is its own, and not so many of its calls are running of
+    /// which nobody knows that they are short.
+    fn may_start(&self, pace: Pace, long_max: usize) -> bool {
+        self.pace() == pace && (pace == Pace::Slow || self.running < long_max || self.known.trust >= TRUSTED)
+    }
+
+    /// Which workers take its jobs.
+    fn pace(&self) -> Pace {
+        if self.known.is_slow() { Pace::Slow } else { Pace::Ordinary }
     }
 
     fn in_flight(&self) -> usize {
@@ -317,6 +344,11 @@ impl<J> Tenant<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The next job that a worker of either pace would take.
+    fn pop<J>(queue: &mut FairQueue<J>) -> Option<Started<J>> {
+        queue.pop(Pace::Ordinary).or_else(|| queue.pop(Pace::Slow))
+    }
 
     /// Runs jobs of (tenant, cost in µs) one after the other for `time` µs, each tenant always having `depth` jobs waiting.
     fn simulate(tenants: &[(&str, i64)], depth: usize, time: i64) -> HashMap<String, i64> {
@@ -329,7 +361,7 @@ mod tests {
         }
         let mut now = 0;
         while now < time {
-            let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+            let (cost, tenant, paid) = pop(&mut queue).unwrap().into_parts();
             now += cost;
             *used.entry(tenant.to_string()).or_default() += cost;
             queue.finish(&tenant, paid, cost);
@@ -362,7 +394,7 @@ mod tests {
         queue.push("slow", 1_000_000).unwrap();
         let mut order = Vec::new();
         // The slow tenant comes back as soon as its call is done; all the quick ones are still served first.
-        while let Some(started) = queue.pop() {
+        while let Some(started) = pop(&mut queue) {
             let (cost, tenant, paid) = started.into_parts();
             queue.finish(&tenant, paid, cost);
             order.push(tenant.to_string());
@@ -383,10 +415,10 @@ mod tests {
         queue.push("b", 4).unwrap();
         assert_eq!(queue.push("c", 5), Err((Refusal::Full, 5)));
         // What runs still counts for its tenant, but no longer for the queue.
-        let (_, tenant, paid) = queue.pop().unwrap().into_parts();
+        let (_, tenant, paid) = pop(&mut queue).unwrap().into_parts();
         assert_eq!(queue.push(&tenant, 6).is_err(), &*tenant == "a");
         queue.finish(&tenant, paid, 1);
-        assert_eq!(queue.push(&tenant, 7), Ok(()));
+        assert_eq!(queue.push(&tenant, 7), Ok(Pace::Ordinary));
     }
 
     #[test]
@@ -396,7 +428,7 @@ mod tests {
             queue.push(if job % 3 == 0 { "a" } else { "b" }, job).unwrap();
         }
         let mut seen = Vec::new();
-        while let Some(started) = queue.pop() {
+        while let Some(started) = pop(&mut queue) {
             let (job, tenant, paid) = started.into_parts();
             queue.finish(&tenant, paid, 10 + job);
             seen.push(job);
@@ -409,8 +441,8 @@ mod tests {
     }
 
     /// Starts whatever can be started and says whose.
-    fn start_all(queue: &mut FairQueue<i64>) -> Vec<Started<i64>> {
-        std::iter::from_fn(|| queue.pop()).collect()
+    fn start_all(queue: &mut FairQueue<i64>, pace: Pace) -> Vec<Started<i64>> {
+        std::iter::from_fn(|| queue.pop(pace)).collect()
     }
 
     fn names(started: &[Started<i64>]) -> Vec<&str> {
@@ -421,13 +453,13 @@ mod tests {
     fn long_calls_of_a_tenant_leave_a_worker_to_the_others() {
         let mut queue = FairQueue::new(4, 1024, 64);
         for _ in 0..8 {
-            queue.push("long", 100_000).unwrap();
+            queue.push("long", SLOW).unwrap();
         }
         for _ in 0..10 {
-            let running = start_all(&mut queue);
+            let running = start_all(&mut queue, Pace::Ordinary);
             assert_eq!(names(&running), ["long"; 3], "not the fourth, at no time");
             queue.push("quick", 10).unwrap();
-            let quick = start_all(&mut queue);
+            let quick = start_all(&mut queue, Pace::Ordinary);
             assert_eq!(names(&quick), ["quick"], "at once");
             for started in running.into_iter().chain(quick) {
                 let (cost, tenant, paid) = started.into_parts();
@@ -440,44 +472,54 @@ mod tests {
     }
 
     #[test]
-    fn however_many_tenants_have_endless_calls_one_worker_is_left_to_the_others() {
-        for workers in [2, 4] {
+    fn however_many_tenants_have_endless_calls_they_share_a_worker_of_their_own() {
+        for workers in [1, 2, 4] {
             let mut queue = FairQueue::new(workers, 1024, 64);
             let hostile = ["a", "b", "c", "d", "e", "f"];
             // Each has had one call that ran until its fuel was used up.
             for tenant in hostile {
-                queue.push(tenant, 300_000).unwrap();
-                let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+                assert_eq!(queue.push(tenant, 300_000), Ok(Pace::Ordinary), "nothing is known of it");
+                let (cost, tenant, paid) = queue.pop(Pace::Ordinary).unwrap().into_parts();
                 queue.finish(&tenant, paid, cost);
             }
             for tenant in hostile.into_iter().cycle().take(60) {
-                queue.push(tenant, 300_000).unwrap();
+                assert_eq!(queue.push(tenant, 300_000), Ok(Pace::Slow));
             }
-            for _ in 0..50 {
-                let mut running = start_all(&mut queue);
-                assert_eq!(running.len(), workers - 1, "all but one, at no time more: {:?}", names(&running));
-                queue.push("quick", 10).unwrap();
-                let quick = start_all(&mut queue);
-                assert_eq!(names(&quick), ["quick"], "at once");
-                running.extend(quick);
-                for started in running {
-                    let (cost, tenant, paid) = started.into_parts();
-                    queue.finish(&tenant, paid, cost);
-                    if &*tenant != "quick" {
-                        queue.push(&tenant, cost).unwrap();
-                    }
-                }
-            }
-            // Nobody among them is left out.
-            let mut seen: Vec<Arc<str>> = Vec::new();
-            while let Some(started) = queue.pop() {
-                let (cost, tenant, paid) = started.into_parts();
+            let mut served: HashMap<String, usize> = HashMap::new();
+            for _ in 0..60 {
+                assert_eq!(names(&start_all(&mut queue, Pace::Ordinary)), [""; 0], "none of the others' workers");
+                assert_eq!(queue.push("quick", 10), Ok(Pace::Ordinary));
+                let quick = queue.pop(Pace::Ordinary).unwrap();
+                let (cost, tenant, paid) = queue.pop(Pace::Slow).unwrap().into_parts();
                 queue.finish(&tenant, paid, cost);
-                seen.push(tenant);
+                *served.entry(tenant.to_string()).or_default() += 1;
+                let (cost, tenant, paid) = quick.into_parts();
+                queue.finish(&tenant, paid, cost);
             }
-            assert!(hostile.iter().all(|name| seen.iter().any(|tenant| &**tenant == *name)), "{seen:?}");
-            assert_eq!(queue.slow_running, 0);
+            assert_eq!(served.values().copied().collect::<Vec<_>>(), [10; 6], "in turns");
+            assert_eq!((queue.waiting(), queue.waiting_for(Pace::Slow)), (0, 0));
         }
+    }
+
+    #[test]
+    fn what_waits_changes_workers_with_what_is_learnt_of_its_tenant() {
+        let mut queue = FairQueue::new(2, 10_000, 10_000);
+        for _ in 0..5_000 {
+            queue.push("tenant", 10).unwrap();
+        }
+        let waiting = |queue: &FairQueue<i64>| [Pace::Ordinary, Pace::Slow].map(|pace| queue.waiting_for(pace));
+        let (_, tenant, paid) = queue.pop(Pace::Ordinary).unwrap().into_parts();
+        assert_eq!(waiting(&queue), [4_999, 0]);
+        queue.finish(&tenant, paid, 1_000_000);
+        assert_eq!(waiting(&queue), [0, 4_999]);
+        assert!(queue.pop(Pace::Ordinary).is_none());
+        while let Some(started) = queue.pop(Pace::Slow) {
+            let (cost, tenant, paid) = started.into_parts();
+            queue.finish(&tenant, paid, cost);
+        }
+        let [ordinary, slow] = waiting(&queue);
+        assert!(ordinary > 3_000 && slow == 0, "it has come back: {ordinary} and {slow} wait");
+        assert!(queue.pop(Pace::Ordinary).is_some());
     }
 
     #[test]
@@ -498,20 +540,20 @@ mod tests {
         let mut queue = FairQueue::new(4, 1024, 64);
         let run = |queue: &mut FairQueue<i64>, cost| {
             queue.push("tenant", cost).unwrap();
-            let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+            let (cost, tenant, paid) = pop(queue).unwrap().into_parts();
             queue.finish(&tenant, paid, cost);
         };
         let at_once = |queue: &mut FairQueue<i64>| {
             for _ in 0..8 {
                 queue.push("tenant", 10).unwrap();
             }
-            let running = start_all(queue);
+            let running = start_all(queue, Pace::Ordinary);
             let count = running.len();
             let mut all = running;
             while let Some(started) = all.pop() {
                 let (cost, tenant, paid) = started.into_parts();
                 queue.finish(&tenant, paid, cost);
-                all.extend(queue.pop());
+                all.extend(pop(queue));
             }
             count
         };
@@ -520,7 +562,7 @@ mod tests {
             run(&mut queue, 100);
         }
         assert_eq!(at_once(&mut queue), 8, "and being idle in between does no harm");
-        run(&mut queue, 100_000);
+        run(&mut queue, SLOW);
         // A short call or a thousand between long ones buy nothing.
         for _ in 0..1_000 {
             run(&mut queue, 100);
@@ -534,7 +576,7 @@ mod tests {
         queue.push("long", 100_000).unwrap();
         queue.push("other", 10).unwrap();
         for _ in 0..2 {
-            let (cost, tenant, paid) = queue.pop().unwrap().into_parts();
+            let (cost, tenant, paid) = pop(&mut queue).unwrap().into_parts();
             queue.finish(&tenant, paid, cost);
         }
         assert_eq!(queue.waiting(), 0);
@@ -545,11 +587,11 @@ mod tests {
         let mut queue = FairQueue::new(2, 1024, 64);
         queue.push("long", 1).unwrap();
         queue.push("long", 2).unwrap();
-        let first = queue.pop().unwrap();
-        assert!(queue.pop().is_none(), "the second is held");
+        let first = pop(&mut queue).unwrap();
+        assert!(queue.pop(Pace::Ordinary).is_none(), "the second is held");
         assert_eq!(queue.waiting(), 1);
         let (_, tenant, paid) = first.into_parts();
-        queue.finish(&tenant, paid, 500_000);
-        assert_eq!(queue.pop().unwrap().into_parts().0, 2);
+        queue.finish(&tenant, paid, SLOW);
+        assert_eq!(pop(&mut queue).unwrap().into_parts().0, 2);
     }
 }

@@ -102,6 +102,30 @@ async fn a_secret_rotates_with_an_overlap() {
 }
 
 #[tokio::test]
+async fn what_an_endpoint_is_opened_to_is_made_once_and_follows_its_changes() {
+    let api = Api::start().await;
+    let app = api.app("acme").await.parse().unwrap();
+    api.put("/app/acme/endpoint/main", json!({"url": "https://example.com/one"})).await.ok(201);
+    let opened = async || {
+        let found = api.gateway.find::<Endpoint>(&app, "main").await.unwrap().unwrap();
+        api.gateway.opened.of(&api.gateway.keyring, &found, api.now()).unwrap()
+    };
+    let first = opened().await;
+    assert_eq!((first.url.as_str(), first.headers.len()), ("https://example.com/one", 0));
+    assert!(Arc::ptr_eq(&first, &opened().await), "it is not opened again");
+
+    api.patch("/app/acme/endpoint/main", json!({"url": "https://example.com/two"})).await.ok(200);
+    api.put("/app/acme/endpoint/main/headers", json!({"headers": {"x-tenant": "7"}})).await.ok(204);
+    api.post("/app/acme/endpoint/main/secret/rotate", json!({"gracePeriodSeconds": 60})).await.ok(200);
+    let second = opened().await;
+    assert_eq!(second.url.as_str(), "https://example.com/two");
+    assert_eq!((second.headers[0].1.as_bytes(), second.headers[0].1.is_sensitive()), (&b"7"[..], true));
+    let keys = |seconds| second.keys(api.now().after(Duration::from_secs(seconds))).cloned().collect::<Vec<_>>();
+    assert_eq!((keys(59).len(), keys(60).len()), (2, 1), "the one before signs until it expires");
+    assert_eq!(first.keys(api.now()).next(), keys(59).last());
+}
+
+#[tokio::test]
 async fn a_key_pair_shows_its_public_key_and_never_the_private_one() {
     let api = Api::start().await;
     let app = api.app("acme").await.parse().unwrap();

@@ -93,7 +93,8 @@ impl<J> Fair<J> {
             of.in_wanting = Some(*due);
             self.wanting.insert((*due, tenant));
         }
-        let most = of.in_flight_max.map_or(self.caps.per_tenant, |max| max.min(self.caps.per_tenant));
+        let own = of.bounds.in_flight_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        let most = own.min(self.caps.per_tenant);
         if of.ready.is_empty() || of.in_flight >= most {
             return;
         }

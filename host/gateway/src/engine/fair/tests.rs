@@ -279,6 +279,33 @@ fn nothing_begins_before_the_limits_are_known() {
 }
 
 #[test]
+fn limits_that_are_no_news_are_told_apart_from_others() {
+    let now = Instant::now();
+    let mut fair: Fair<u8> = Fair::new(caps());
+    let slower = GateLimits { per_second: Some(1), ..limits() };
+    let news = [limits(), limits(), slower, slower, limits()].map(|limits| fair.configure(lane(1, 1), limits, now));
+    assert_eq!(news, [true, false, true, false, true]);
+    let throttled = TenantBounds { per_second: Some(1), in_flight_max: None };
+    let bounds = [TenantBounds::default(), throttled, throttled, TenantBounds::default()];
+    assert_eq!(bounds.map(|bounds| fair.configure_tenant(tenant(1), bounds, now)), [false, true, false, true]);
+}
+
+#[test]
+fn only_what_the_store_has_or_limits_that_are_unknown_are_worth_a_look() {
+    let now = Instant::now();
+    let mut fair = Fair::new(caps());
+    fair.configure(lane(1, 1), limits(), now);
+    fair.offer(lane(1, 1), tenant(1), 1, 0, now);
+    assert!(!fair.is_hungry(), "it has all that it needs");
+    fair.offer(lane(1, 2), tenant(1), 2, 0, now);
+    assert!(fair.is_hungry(), "its limits are to be found");
+    fair.configure(lane(1, 2), limits(), now);
+    assert!(!fair.is_hungry());
+    fair.note(lane(1, 2), tenant(1), now + MS(50), now);
+    assert!(fair.is_hungry(), "something is to be claimed, if later");
+}
+
+#[test]
 fn work_is_asked_for_when_it_is_due_and_no_sooner() {
     let now = Instant::now();
     let mut fair: Fair<()> = Fair::new(Caps { gated: false, ..caps() });

@@ -58,6 +58,11 @@ impl<J> Fair<J> {
         self.wanting_after(Some((now, [u8::MAX; 16]))).map(|(at, _)| at)
     }
 
+    /// Whether there is something to claim or to configure, now or later.
+    pub fn is_hungry(&self) -> bool {
+        !self.wanting.is_empty() || !self.unknown.is_empty()
+    }
+
     /// The tenant that wants work after this one, by when the first of it is due.
     fn wanting_after(&self, passed: Option<(Instant, Key)>) -> Option<(Instant, Key)> {
         let from = passed.map_or(Bound::Unbounded, Bound::Excluded);

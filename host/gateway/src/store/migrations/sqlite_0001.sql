@@ -1,5 +1,8 @@
 -- Times are milliseconds since 1970. Ids of what is configured are texts with a prefix; of what flows, the 16 bytes of
 -- their ULID, which sort by time. States and kinds are numbers that are never given to another one (`store/flow.rs`).
+--
+-- What is long (events, messages, bodies, calls) stands in the order of its coming, beside an index of its key: within the
+-- tree of its key, whose inner pages hold whole rows, a few of them would fill a page, and each new one move others.
 
 -- What is configured: applications, endpoints, sources, rules, plugins, versions, event types, keys.
 CREATE TABLE resource (
@@ -71,7 +74,7 @@ CREATE TABLE event (
     version_id  BLOB,
     body        BLOB NOT NULL,
     PRIMARY KEY (app_id, id)
-) WITHOUT ROWID;
+);
 CREATE UNIQUE INDEX event_dedupe ON event (source_id, dedupe_key) WHERE dedupe_key IS NOT NULL;
 
 CREATE TABLE match (
@@ -105,7 +108,7 @@ CREATE TABLE message (
     cancelled     INTEGER NOT NULL,      -- 1: nothing of it is sent
     payload       BLOB NOT NULL,
     PRIMARY KEY (app_id, id)
-) WITHOUT ROWID;
+);
 CREATE UNIQUE INDEX message_uid ON message (app_id, uid) WHERE uid IS NOT NULL;
 CREATE INDEX message_content ON message (app_id, content_until_ms) WHERE content_until_ms IS NOT NULL;
 
@@ -165,7 +168,7 @@ CREATE TABLE call (
     exact      TEXT,                     -- JSON: digests of input and output, matches without their variables
     created_ms INTEGER NOT NULL,
     PRIMARY KEY (app_id, id)
-) WITHOUT ROWID;
+);
 CREATE INDEX call_plugin ON call (plugin_id, id);
 CREATE INDEX call_subject ON call (subject);
 

@@ -182,33 +182,39 @@ pub fn attempt(
     now: Timestamp,
 ) -> Result<AttemptDone> {
     let Subject::Delivery(message, endpoint) = &claim.subject else { return Err(wrong(claim)) };
-    let (message_key, endpoint_key) = (key(message), key(endpoint));
-    if let Some(attempt) = attempt {
-        insert_attempt(turn, attempt)?;
-    }
     let released = match end.next {
         Some(due) => queue::postpone(turn, claim, due),
         None => queue::done(turn, claim),
     };
-    match released {
-        Err(StoreError::LeaseLost { .. }) if attempt.is_some() => {
+    match (released, attempt) {
+        (Err(StoreError::LeaseLost { .. }), Some(attempt)) => {
+            // It was made, whoever goes on.
+            if is_delivery(turn, message, endpoint)? {
+                insert_attempt(turn, attempt)?;
+            }
             return Ok(AttemptDone { health: health(turn, endpoint)?, freed: None });
         }
-        other => other?,
+        (released, _) => released?,
     }
-    turn.prepare_cached(
-        "UPDATE delivery SET state = ?, reason = ?, attempts = attempts + ?, next_attempt_ms = ?, manual = 0, updated_ms = ?
-         WHERE message_id = ? AND endpoint_id = ?",
-    )?
-    .execute(params![
-        end.state.code(),
-        end.reason,
-        i64::from(attempt.is_some()),
-        end.next.map(Timestamp::as_millis),
-        now.as_millis(),
-        message_key,
-        endpoint_key,
-    ])?;
+    let updated = turn
+        .prepare_cached(
+            "UPDATE delivery SET state = ?, reason = ?, attempts = attempts + ?, next_attempt_ms = ?, manual = 0, updated_ms = ?
+             WHERE message_id = ? AND endpoint_id = ?",
+        )?
+        .execute(params![
+            end.state.code(),
+            end.reason,
+            i64::from(attempt.is_some()),
+            end.next.map(Timestamp::as_millis),
+            now.as_millis(),
+            key(message),
+            key(endpoint),
+        ])?;
+    if let Some(attempt) = attempt
+        && updated == 1
+    {
+        insert_attempt(turn, attempt)?;
+    }
     for told in &end.tell {
         insert_message(turn, told, false)?;
     }
@@ -282,13 +288,19 @@ fn insert_match(c: &Connection, event: Key, position: usize, row: &MatchRow) -> 
     Ok(())
 }
 
-/// Adds an attempt of a delivery that is still there.
+/// Whether a delivery is still there.
+fn is_delivery(c: &Connection, message: &MessageId, endpoint: &EndpointId) -> rusqlite::Result<bool> {
+    c.prepare_cached("SELECT 1 FROM delivery WHERE message_id = ? AND endpoint_id = ?")?
+        .exists([key(message), key(endpoint)])
+}
+
+/// Adds an attempt of a delivery that is still there. `INSERT … SELECT … WHERE EXISTS` would save the look, and make a copy of
+/// each page that it writes to, against a second row that might fail.
 fn insert_attempt(c: &Connection, attempt: &Attempt) -> Result<()> {
     c.prepare_cached(
         "INSERT INTO attempt (id, app_id, message_id, endpoint_id, url, succeeded, status_code, response, duration_ms,
                               trigger, created_ms)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
-         WHERE EXISTS (SELECT 1 FROM delivery WHERE message_id = ?3 AND endpoint_id = ?4)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         key(&attempt.id),

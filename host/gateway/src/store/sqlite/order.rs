@@ -89,12 +89,18 @@ pub fn delivery_ends(
 /// Takes a subject out of its line. Answers whether it stood there, and who is the first now, if that is somebody else than
 /// before.
 fn leave(turn: &Turn<'_>, scope: &impl TypedId, subject: &Subject) -> Result<(bool, Option<Vec<u8>>)> {
-    let scope = key(scope);
+    let (scope, subject) = (key(scope), subject.to_bytes());
+    // Nearly none stands in a line, and to look costs a fraction of what `DELETE … RETURNING` prepares.
     let left: Option<(String, i64)> = turn
-        .prepare_cached("DELETE FROM queue_order WHERE scope = ? AND subject = ? RETURNING key, seq")?
-        .query_row(params![scope, subject.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached("SELECT key, seq FROM queue_order WHERE scope = ? AND subject = ?")?
+        .query_row(params![scope, subject], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((ordering_key, left)) = left else { return Ok((false, None)) };
+    turn.prepare_cached("DELETE FROM queue_order WHERE scope = ? AND key = ? AND seq = ?")?.execute(params![
+        scope,
+        ordering_key,
+        left
+    ])?;
     let first: Option<(Vec<u8>, i64)> = turn
         .prepare_cached("SELECT subject, seq FROM queue_order WHERE scope = ? AND key = ? ORDER BY seq LIMIT 1")?
         .query_row(params![scope, ordering_key], |row| Ok((row.get(0)?, row.get(1)?)))
