@@ -1,10 +1,14 @@
 //! The wasmtime engine, its pool and its clock: once a process.
 //!
-//! Called once at start-up; afterwards [`Runtime::compile`] is the only door. All plugins share one engine. Everything that
-//! makes a call deterministic (within one version and architecture), bounded and isolated is switched on here and nowhere else.
+//! Called once at start-up; afterwards [`Runtime::compile`] is the only door. All plugins of a class share one engine.
+//!
+//! In reading order: `config` (what an embedder chooses), `settings` (what the engines are set to, and their classes), `memory` (where
+//! a guest's memory comes from), `code` (where its machine code lies).
 
 pub(crate) mod code;
+mod config;
 mod memory;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,112 +16,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wasmtime::component::Linker;
-use wasmtime::{
-    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OperatorCost, OptLevel, PoolingAllocationConfig,
-    Strategy, WasmBacktraceDetails,
-};
+use wasmtime::{Engine, EngineWeak};
 
 use self::code::CodeSpace;
+pub use self::config::{RuntimeConfig, STACK_BYTES_MAX};
 pub(crate) use self::memory::CLEARED_BYTES_MAX;
-use self::memory::{Bounds, Memories};
-use crate::cache::{Cache, CacheConfig, CacheCounters, CacheError, Found};
+pub(crate) use self::settings::{
+    BACKTRACE_FRAMES_MAX, CORE_INSTANCES_MAX, Class, MEMORIES_MAX, SNAPSHOT_BYTES_MIN, TABLES_MAX, compile_only,
+    fingerprint,
+};
+use crate::cache::{Cache, CacheCounters, CacheError, Found};
 use crate::call::CallState;
-use crate::compile::{Attempt, ChildCompiler, CompileLimits, Compiler};
-use crate::{CompileError, Digest, Failure, Frame, Limits, ObserverHandle, Plugin, bindings, compile};
-
-/// The largest [`RuntimeConfig::stack_bytes`]: a call runs on the caller's thread, whose stack must hold it.
-pub const STACK_BYTES_MAX: usize = 1 << 20;
-
-/// Core modules that one component may instantiate. Guests that are linked from libraries (Python) need a dozen or two.
-pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
-
-/// Linear memories of one component. JavaScript guests have up to three; a slot reserves 4 GiB of address space.
-pub(crate) const MEMORIES_MAX: u32 = 4;
-
-/// Tables of one component: one a core module that has functions to call through.
-pub(crate) const TABLES_MAX: u32 = 24;
-
-/// Frames of a backtrace: enough to find a place, bounded since each is looked up in the guest's debug information.
-pub(crate) const BACKTRACE_FRAMES_MAX: std::num::NonZeroUsize =
-    std::num::NonZeroUsize::new(16).expect("16 is not zero");
-
-/// Frames of a sample of a profile: interpreters nest deeply.
-const PROFILE_FRAMES_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).expect("256 is not zero");
-
-/// Fuel for `memory.grow`, and for each page that it asks for: the most that the engine can be told. A page costs the host a
-/// system call, a page fault or more, and clearing 64 KiB afterwards.
-const MEMORY_GROW_FUEL: u8 = u8::MAX;
-
-/// Which engine runs a component: they differ in how an instance's memory comes to be and is cleared, and in nothing that a guest
-/// could notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Class {
-    /// A compiled program that starts with little memory. Its constants are copied into each instance, in memory that serves one plugin
-    /// after the other (`engine/memory.rs`), without a system call as long as it makes do with what it starts with.
-    Program,
-    /// A compiled program that starts with more, as ordinary toolchains make them: with a stack of a mebibyte and an allocator that asks for
-    /// memory at the first chance. Its memory comes from the same place, but its code compares addresses with the memory's size, which takes
-    /// a sixth more time in the guest and spares the two changes of protection that growing and starting afresh cost else: they
-    /// take longer, and hold up all threads of the process.
-    Roomy,
-    /// It starts from a snapshot of a running program, as interpreters do, and touches much of it on each call. The image is mapped into
-    /// a slot of the engine's pool, and what a call touched is copied back in place, which costs less than taking the pages away and
-    /// faulting them in again.
-    Snapshot,
-}
-
-/// Bytes of a memory of a snapshot that are copied back in place after a call instead of being given back to the system: QuickJS's is
-/// 1.4 MiB, of which a call touches some sixty pages. The engine's `pagemap_scan`, which would make a large value pay for more, is off:
-/// it misses pages that are swapped out, so the next tenant would see them.
-///
-/// Source: wasmtime pull request 14357.
-const SNAPSHOT_KEEP_RESIDENT_BYTES: usize = 2 << 20;
-
-/// Bytes of constants from which on a guest counts as a snapshot; the tables of a compiled program are some 10 KiB.
-pub(crate) const SNAPSHOT_BYTES_MIN: u64 = 128 << 10;
-
-/// Bytes of a page of WebAssembly.
-const WASM_PAGE_BYTES: usize = 64 << 10;
-
-const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
-
-/// How the runtime is set up; fixed for the life of the process.
-#[derive(Clone, Debug)]
-pub struct RuntimeConfig {
-    /// Bytes of a component. Default 24 MiB. Beyond it: [`CompileError::TooLarge`].
-    pub component_bytes_max: usize,
-    /// Calls that can run at once, of small programs, of large ones and of interpreters each. Default 64. Beyond it a call ends as
-    /// [`crate::FailureCode::Busy`].
-    ///
-    /// Each reserves some 20 GiB of address space (not memory), so 1,000 need 20 TiB of the 128 TiB that there are.
-    pub instances_max: u32,
-    /// The most that any call may be given: its memory and table figures are what the pool is built for, and no call gets more of
-    /// these, whatever its own limits say. Default: 256 MiB and 100,000 elements.
-    pub limits_max: Limits,
-    /// How often deadlines are looked at: the precision of [`Limits::deadline`]. Default 5 ms.
-    pub epoch_tick: Duration,
-    /// Bytes of the guest's call stack, at most [`STACK_BYTES_MAX`]. Default 512 KiB. Beyond it: `stack_overflow`.
-    ///
-    /// A thread that calls [`Plugin::call`] needs this and some 200 KiB of stack of its own.
-    pub stack_bytes: usize,
-    /// Who is told of calls and compilations. Default: nobody.
-    pub observer: ObserverHandle,
-    /// Bounds of what is compiled at all.
-    pub compile_limits: CompileLimits,
-    /// Where it is compiled. Default: in this process, which is for components that you trust.
-    pub compiler: Compiler,
-    /// Where compiled components are kept. Default: nowhere.
-    pub cache: Option<CacheConfig>,
-    /// Whether backtraces have up to 256 frames instead of 16, for [`Plugin::profile`]. Default: false.
-    pub profiling: bool,
-    /// Runs every plugin as the component that it is, also where its core module alone would do. Default: false. Nothing but the time of
-    /// a call depends on it, and tests hold that against it.
-    #[doc(hidden)]
-    pub keep_wrapped: bool,
-}
+use crate::compile::{Attempt, ChildCompiler};
+use crate::{CompileError, Digest, Failure, Frame, Plugin, bindings, compile};
 
 /// The plugin runtime of a process: compiles components, which then can be called.
 ///
@@ -203,7 +116,7 @@ impl Shared {
 
 impl Host {
     fn new(config: &RuntimeConfig, class: Class, code_space: &Arc<CodeSpace>) -> Result<Host, RuntimeError> {
-        let mut settings = engine_config(config, class);
+        let mut settings = settings::engine_config(config, class);
         if CodeSpace::is_supported() {
             settings.with_custom_code_memory(Some(Arc::<CodeSpace>::clone(code_space)));
         }
@@ -371,50 +284,6 @@ pub enum LoadError<E> {
     Compile(#[source] CompileError),
 }
 
-impl Default for RuntimeConfig {
-    fn default() -> RuntimeConfig {
-        RuntimeConfig {
-            component_bytes_max: 24 << 20,
-            instances_max: 64,
-            limits_max: Limits { memory_bytes_max: 256 << 20, table_elements_max: 100_000, ..Limits::default() },
-            epoch_tick: Duration::from_millis(5),
-            stack_bytes: 512 << 10,
-            observer: ObserverHandle::default(),
-            compile_limits: CompileLimits::default(),
-            compiler: Compiler::default(),
-            cache: None,
-            profiling: false,
-            keep_wrapped: false,
-        }
-    }
-}
-
-impl RuntimeConfig {
-    fn check(&self) -> Result<(), RuntimeError> {
-        let memory = self.limits_max.memory_bytes_max;
-        let tables = self.limits_max.table_elements_max;
-        let problem = if self.instances_max == 0 {
-            "instances_max must be at least 1".to_owned()
-        } else if !(64 << 10..=1 << 32).contains(&memory) {
-            format!("limits_max.memory_bytes_max must be 64 KiB to 4 GiB, not {memory}")
-        } else if tables > 10_000_000 {
-            format!("limits_max.table_elements_max must be at most 10,000,000, not {tables}")
-        } else if self.epoch_tick < Duration::from_millis(1) {
-            "epoch_tick must be at least 1 ms".to_owned()
-        } else if !(64 << 10..=STACK_BYTES_MAX).contains(&self.stack_bytes) {
-            format!("stack_bytes must be 64 KiB to 1 MiB, not {}", self.stack_bytes)
-        } else if matches!(&self.compiler, Compiler::Child(ChildCompiler { program: None, .. }))
-            && !compile::is_entered()
-        {
-            // The child would be this program, and would do all that the program does.
-            "compiler: call `hookloom_runtime::run_if_compile_child()` first in `main`".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(RuntimeError::Config(problem))
-    }
-}
-
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("config", &self.shared.config).finish_non_exhaustive()
@@ -424,104 +293,6 @@ impl fmt::Debug for Runtime {
 /// Whether an error of the engine is the machine's: no memory, or a system call that failed.
 pub(crate) fn is_of_the_machine(error: &wasmtime::Error) -> bool {
     error.is::<std::io::Error>() || error.is::<rustix::io::Errno>() || error.is::<wasmtime::error::OutOfMemory>()
-}
-
-/// An engine that only compiles, for the engines of [`engine_config`]: no pool, no threads.
-pub(crate) fn compile_only(class: Class) -> wasmtime::Result<Engine> {
-    let mut engine = code_config(class);
-    engine.parallel_compilation(false);
-    Engine::new(&engine)
-}
-
-/// What machine code for this engine must have been made with: the engine's version, the settings that matter to code, the target and
-/// the processor's features. Equal for engines that differ only in their pool.
-pub(crate) fn fingerprint(engine: &Engine) -> [u8; 32] {
-    /// The standard hashers promise nothing between processes.
-    struct Stable(blake3::Hasher);
-    impl std::hash::Hasher for Stable {
-        fn write(&mut self, bytes: &[u8]) {
-            self.0.update(bytes);
-        }
-        fn finish(&self) -> u64 {
-            0
-        }
-    }
-    let mut hasher = Stable(blake3::Hasher::new());
-    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
-    hasher.0.finalize().into()
-}
-
-/// The settings of the engine that runs plugins: those of code, and where the memory comes from.
-fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
-    let mut engine = code_config(class);
-    engine.max_wasm_stack(config.stack_bytes);
-    if config.profiling {
-        engine.wasm_backtrace_max_frames(Some(PROFILE_FRAMES_MAX));
-    }
-    match class {
-        Class::Program => engine.with_host_memory(Arc::new(Memories::new(config.instances_max, Bounds::Pages))),
-        Class::Roomy => {
-            let bytes_max = usize::try_from(config.limits_max.memory_bytes_max).unwrap_or(usize::MAX);
-            let bounds = Bounds::Code { bytes_max: bytes_max.next_multiple_of(WASM_PAGE_BYTES) };
-            engine.with_host_memory(Arc::new(Memories::new(config.instances_max, bounds)))
-        }
-        Class::Snapshot => engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config))),
-    };
-    engine
-}
-
-/// The settings that decide about machine code, the same in every process and for every pool. Spectre mitigations, signal-based
-/// traps and bounds checks by guard pages are the engine's defaults.
-fn code_config(class: Class) -> Config {
-    let mut engine = Config::new();
-    engine.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed).memory_init_cow(class == Class::Snapshot);
-    // Budget and backstop.
-    engine.consume_fuel(true).operator_cost(operator_cost()).epoch_interruption(true);
-    // The same result and the same fuel on every run. (Threads and garbage collection are not even compiled in.)
-    engine.cranelift_nan_canonicalization(true).wasm_relaxed_simd(false).shared_memory(false);
-    // Features that no guest of ours needs, and that cost each instance something.
-    engine.gc_support(false).concurrency_support(false).wasm_memory64(false).wasm_custom_page_sizes(false);
-    // Backtraces follow frame pointers, and nothing unwinds through guests: a panic of a host function ends before them.
-    engine.native_unwind_info(false);
-    // JavaScript engines are linked with a memory of their own.
-    engine.wasm_multi_memory(true);
-    if class == Class::Roomy {
-        // Without a reservation, a guard and a place that stays, no access is taken for one that the pages would stop.
-        engine.memory_reservation(0).memory_guard_size(0).memory_may_move(true);
-    }
-    // What the author reads when a guest traps: the names of its functions. The guest's debug information is a stranger's
-    // input too, and reading it on the calling thread is bounded by none of our limits.
-    engine.wasm_backtrace_details(WasmBacktraceDetails::Disable).wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES_MAX));
-    engine
-}
-
-fn pool_config(config: &RuntimeConfig) -> PoolingAllocationConfig {
-    let slots = config.instances_max;
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(slots)
-        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_MAX))
-        .max_core_instances_per_component(CORE_INSTANCES_MAX)
-        .total_memories(slots.saturating_mul(MEMORIES_MAX))
-        .max_memories_per_component(MEMORIES_MAX)
-        .max_memories_per_module(MEMORIES_MAX)
-        .total_tables(slots.saturating_mul(TABLES_MAX))
-        .max_tables_per_component(TABLES_MAX)
-        .max_tables_per_module(TABLES_MAX)
-        .max_memory_size(usize::try_from(config.limits_max.memory_bytes_max).unwrap_or(usize::MAX))
-        .table_elements(usize::try_from(config.limits_max.table_elements_max).unwrap_or(usize::MAX))
-        .max_unused_warm_slots(slots)
-        .linear_memory_keep_resident(SNAPSHOT_KEEP_RESIDENT_BYTES)
-        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
-        .pagemap_scan(Enabled::No);
-    pool
-}
-
-/// One unit of fuel an operator and a byte of a bulk operation, as by default; `memory.grow` is dearer.
-fn operator_cost() -> OperatorCost {
-    let mut cost = OperatorCost::new();
-    cost.MemoryGrow = MEMORY_GROW_FUEL;
-    cost.variable.memory_grow_per_page = MEMORY_GROW_FUEL;
-    cost
 }
 
 /// Advances the engines' epochs once a tick until nobody holds them any more: neither the runtime nor a plugin.
@@ -552,19 +323,6 @@ fn engine_error(error: wasmtime::Error) -> RuntimeError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_out_of_range_are_named() {
-        let cases = [
-            (RuntimeConfig { instances_max: 0, ..RuntimeConfig::default() }, "instances_max"),
-            (RuntimeConfig { epoch_tick: Duration::ZERO, ..RuntimeConfig::default() }, "epoch_tick"),
-            (RuntimeConfig { stack_bytes: 2 << 20, ..RuntimeConfig::default() }, "stack_bytes"),
-        ];
-        for (config, field) in cases {
-            let error = Runtime::new(config).unwrap_err().to_string();
-            assert!(error.contains(field), "{error}");
-        }
-    }
 
     #[test]
     fn the_engine_is_freed_and_its_ticker_ends_when_nobody_holds_it() {
