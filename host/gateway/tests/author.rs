@@ -163,6 +163,23 @@ fn a_component_is_told_all_that_is_wrong_with_it_at_once() {
 }
 
 #[test]
+fn a_machine_that_can_keep_nothing_says_so_and_works() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    let check_with = |cache: &str, words: &[&str]| {
+        let mut command = desk.command(&["check", &golden]);
+        check(command.env("XDG_CACHE_HOME", desk.path(cache)), 0, &[&["ok: mapper and reshaper"], words].concat())
+    };
+    assert!(!check_with("good", &[]).contains("not kept"));
+    desk.write("file", "");
+    check_with("file", &["what is compiled here is not kept: could not make", "file/hookloom"]);
+    desk.write("key/hookloom/compiled.key", "short");
+    check_with("key", &["is not kept", "key/hookloom/compiled.key", "it must have 32 bytes: remove it"]);
+    desk.write("folder/hookloom/compiled", "");
+    check_with("folder", &["is not kept: open the cache folder", "folder/hookloom/compiled"]);
+}
+
+#[test]
 fn a_component_that_does_both_is_accepted_and_a_call_of_it_is_asked_for_its_kind() {
     let desk = Desk::new();
     let golden = desk.golden("notes", "reshaper", "");
