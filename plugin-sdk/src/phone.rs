@@ -37,24 +37,25 @@ struct Facts {
     trunk: &'static str,
     /// What callers dial before a calling code; empty where that differs by carrier.
     abroad: &'static str,
-    /// Digits that fixed and mobile numbers have within the country.
-    min: usize,
-    max: usize,
+    /// Digits that fixed and mobile numbers have within the country, the fewest and the most.
+    digits_min: usize,
+    digits_max: usize,
 }
 
-/// The most and the fewest digits of an international number.
+/// The fewest and the most digits of an international number, with its calling code.
 ///
-/// Source: ITU-T E.164 §6.2.1 for the most; the shortest numbers in use have 8 with the calling code.
-const DIGITS_MAX: usize = 15;
-const DIGITS_MIN: usize = 7;
+/// Source: the shortest numbers in use are Austria's, `43` and four digits; ITU-T E.164 §6.2.1 for the most.
+const INTERNATIONAL_DIGITS_MIN: usize = 6;
+const INTERNATIONAL_DIGITS_MAX: usize = 15;
 
 macro_rules! regions {
-    ($($id:ident $name:literal $code:literal $trunk:literal $abroad:literal $min:literal $max:literal;)*) => {
+    ($($id:ident $name:literal $code:literal $trunk:literal $abroad:literal $digits_min:literal $digits_max:literal;)*) => {
         impl Region {
             $(
                 #[doc = $name]
                 pub const $id: Region = Region(&Facts {
-                    id: stringify!($id), code: $code, trunk: $trunk, abroad: $abroad, min: $min, max: $max,
+                    id: stringify!($id), code: $code, trunk: $trunk, abroad: $abroad,
+                    digits_min: $digits_min, digits_max: $digits_max,
                 });
             )*
 
@@ -144,7 +145,8 @@ impl Region {
             false => digits.strip_prefix(abroad).filter(|_| !abroad.is_empty()),
         };
         if let Some(digits) = international {
-            let is_possible = (DIGITS_MIN..=DIGITS_MAX).contains(&digits.len()) && !digits.starts_with('0');
+            let possible = INTERNATIONAL_DIGITS_MIN..=INTERNATIONAL_DIGITS_MAX;
+            let is_possible = possible.contains(&digits.len()) && !digits.starts_with('0');
             return is_possible.then(|| format!("+{digits}"));
         }
         let without_trunk = digits.strip_prefix(trunk).filter(|_| !trunk.is_empty());
@@ -153,7 +155,7 @@ impl Region {
     }
 
     fn has_length(self, national: &str) -> bool {
-        (self.0.min..=self.0.max).contains(&national.len())
+        (self.0.digits_min..=self.0.digits_max).contains(&national.len())
     }
 }
 
@@ -198,6 +200,16 @@ mod tests {
     fn what_can_not_be_a_number_is_none() {
         for written in ["none", "", "12345", "+1234567890123456", "+0123456789", "888 321 321", "1-800-FLOWERS"] {
             check(Region::US, written, None);
+        }
+    }
+
+    #[test]
+    fn every_length_that_a_region_has_is_also_read_as_an_international_number() {
+        for &region in Region::ALL {
+            for digits in region.0.digits_min..=region.0.digits_max {
+                let number = region.e164(&"2".repeat(digits)).unwrap();
+                check(Region::US, &number, Some(&number));
+            }
         }
     }
 

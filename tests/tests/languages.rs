@@ -102,6 +102,23 @@ fn the_sdk_in_python_passes_its_own_tests() {
 }
 
 #[test]
+fn an_environment_of_python_that_was_moved_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = ["before", "after"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&before).unwrap();
+    std::fs::write(before.join("requirements.txt"), "").unwrap();
+    let is_made = |dir: &Path| {
+        let mut steps = 0;
+        let (environment, requirements) = (dir.join(".venv"), dir.join("requirements.txt"));
+        toolchain::install_python_packages(&environment, &requirements, &mut |_| steps += 1).unwrap();
+        steps > 0
+    };
+    assert!(is_made(&before) && !is_made(&before));
+    std::fs::rename(&before, &after).unwrap();
+    assert!(is_made(&after) && !is_made(&after));
+}
+
+#[test]
 fn the_packages_carry_the_published_contract() {
     let read = |path: &str| std::fs::read_to_string(plugins::root().join(path)).unwrap();
     for copy in ["plugin-sdk/js/wit/plugin.wit", "plugin-sdk/python/hookloom_plugin/wit/plugin.wit"] {
@@ -175,6 +192,7 @@ const FINDER: &str = r#"
 
 static const char *pointers[] = {
   "", "/list/0", "/list/1/deep", "/list/2", "/list/3", "/list/x", "/list/", "/a~1b/~0", "/twice", "/text/0", "/none", "/\303\251", "/",
+  "/list/00", "/list/4294967296", "/list/18446744073709551616",
 };
 
 hookloom_result hookloom_reshape(const hookloom_message *message) {
@@ -213,7 +231,7 @@ fn the_sdk_in_c_finds_values_and_undoes_escapes() {
     std::fs::write(dir.join("src/plugin.c"), FINDER).unwrap();
     let payload = r#"{"list": [ 10 , {"deep":[1,"]}"]}, -2.5e3], "a/b":{"~":true}, "twice":1, "text":"\u0041\ud83d\ude00\ud83d \"\\\/\b\f\n\r\t\u001f", "\u00e9":"é", "tw\u0069ce":{ }, "":""}"#;
     let found: Value = serde_json::from_str(&reshaped(&plugins::project(&dir), payload)).unwrap();
-    let values = json!([10, [1, "]}"], -2500.0, null, null, null, true, {}, null, null, "é", ""]);
+    let values = json!([10, [1, "]}"], -2500.0, null, null, null, true, {}, null, null, "é", "", null, null, null]);
     let expected = json!({ "found": values, "text": "A\u{1F600}\u{FFFD} \"\\/\u{8}\u{c}\n\r\t\u{1f}" });
     assert_eq!(found, expected);
 }

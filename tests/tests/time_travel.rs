@@ -7,6 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use hookloom::project::{Kind, Language, sdk::Sdk, template::NewProject};
 use hookloom_tests::{
     client::text,
     gateway::{TestGateway, TestTenant},
@@ -89,6 +90,45 @@ async fn call(tenant: &TestTenant, subject: &str) -> Value {
     let list = tenant.client.get(&tenant.path(&format!("call?{subject}"))).await.expect(200);
     assert_eq!(list["data"].as_array().unwrap().len(), 1, "{list}");
     list["data"][0].clone()
+}
+
+/// Traps in its fourth line.
+const TRAPS: &str = "#include <hookloom.h>
+
+static void fall(void) {
+  __builtin_trap();
+}
+
+hookloom_result hookloom_reshape(const hookloom_message *message) {
+  fall();
+  return hookloom_unchanged();
+}
+";
+
+#[tokio::test]
+async fn a_trap_of_then_is_told_with_the_authors_own_file_and_line() {
+    let gateway = TestGateway::start_with(UNHURRIED).await;
+    let tenant = gateway.tenant("acme").await;
+    let desk = Desk::new();
+    let dir = desk.0.path().join("falls");
+    let new = NewProject { name: "falls", language: Language::C, kind: Kind::Reshaper, sdk: Sdk::Copied };
+    new.write(&dir).unwrap();
+    std::fs::write(dir.join("src/plugin.c"), TRAPS).unwrap();
+    let component = tokio::task::spawn_blocking(move || plugins::project(&dir)).await.unwrap();
+    let plugin = tenant.plugin("falls", component, &json!({})).await;
+    let (endpoint, _) = tenant.endpoint("http://127.0.0.1:9/hook", &["*"]).await;
+    tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
+    let message = tenant.publish("message.inbound", &json!({ "text": "Hi" })).await;
+    tenant.delivered(&message, "held").await;
+
+    let recorded = call(&tenant, &format!("message={message}")).await;
+    assert_eq!(recorded["failure"]["code"], "trap", "{recorded}");
+    let file = export(&tenant, recorded["id"].as_str().unwrap(), "?component=true").await;
+    let path = desk.put("falls.json", file.to_string());
+    replay(&path, &[])
+        .expect(0, &["same", "failed [trap]", "fall at ./src/plugin.c:4", "hookloom_reshape at ./src/plugin.c:8"]);
+    let said = replay(&path, &["--json"]).expect(0, &[]).json();
+    assert_eq!(said["replayed"]["outcome"]["value"]["backtrace"][0], "fall at ./src/plugin.c:4");
 }
 
 /// A tenant whose source is mapped by the hostile plugin in this mode; answers the call of one event.

@@ -176,6 +176,13 @@ fn lock(path: &Path) -> Result<File, ToolchainError> {
     locked.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
 }
 
+/// Where this user's programs keep what they can make again: `hookloom` in `$XDG_CACHE_HOME` or `~/.cache`; none where neither is set.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("hookloom"))
+}
+
 /// The path with links resolved, as cargo prints paths; one that does not exist yet is only made absolute.
 fn absolute(path: &Path) -> Result<PathBuf, ToolchainError> {
     let resolved = path.canonicalize().or_else(|_| std::path::absolute(path));

@@ -163,6 +163,23 @@ fn a_component_is_told_all_that_is_wrong_with_it_at_once() {
 }
 
 #[test]
+fn a_machine_that_can_keep_nothing_says_so_and_works() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    let check_with = |cache: &str, words: &[&str]| {
+        let mut command = desk.command(&["check", &golden]);
+        check(command.env("XDG_CACHE_HOME", desk.path(cache)), 0, &[&["ok: mapper and reshaper"], words].concat())
+    };
+    assert!(!check_with("good", &[]).contains("not kept"));
+    desk.write("file", "");
+    check_with("file", &["what is compiled here is not kept: could not make", "file/hookloom"]);
+    desk.write("key/hookloom/compiled.key", "short");
+    check_with("key", &["is not kept", "key/hookloom/compiled.key", "it must have 32 bytes: remove it"]);
+    desk.write("folder/hookloom/compiled", "");
+    check_with("folder", &["is not kept: open the cache folder", "folder/hookloom/compiled"]);
+}
+
+#[test]
 fn a_component_that_does_both_is_accepted_and_a_call_of_it_is_asked_for_its_kind() {
     let desk = Desk::new();
     let golden = desk.golden("notes", "reshaper", "");
@@ -375,6 +392,44 @@ fn a_backtest_is_not_waited_for_without_end() {
     let (server, asked) = pushing(vec![forbidden]);
     check(&mut push(&desk, &server, &[]), 11, &["refused the key: no"]);
     assert_eq!(asked.join().unwrap().len(), 4);
+}
+
+/// A call as a gateway lists it.
+fn call(id: &str) -> String {
+    format!(
+        r#"{{"id": "{id}", "createdAt": "2026-06-30T17:40:00.000Z", "outcome": "dropped", "detail": "of {id}\u001b[2J", "failure": null,
+        "fuelUsed": 7, "durationUs": 1, "memoryPeakBytes": 1024,
+        "logs": {{"lines": [{{"level": "info", "message": "log\u001b[2J of {id}", "cut": false}}], "cut": false}}}}"#
+    )
+}
+
+#[test]
+fn logs_go_on_with_each_new_call_until_they_are_stopped() {
+    let desk = Desk::new();
+    let page = |calls: &[&str], done: bool| {
+        let calls: Vec<String> = calls.iter().map(|id| call(id)).collect();
+        answer("200 OK", "", &format!(r#"{{"data": [{}], "done": {done}}}"#, calls.join(", ")))
+    };
+    let (server, asked) = answering(vec![
+        page(&["call_2", "call_1"], false),
+        answer("503 Service Unavailable", "", "<html>"),
+        page(&["call_3"], false),
+        page(&["call_4"], true),
+        page(&[], true),
+        page(&["call_5"], true),
+    ]);
+    let mut command = desk.command(&["logs", "--plugin", "notes", "--app", "shop", "--follow", "--server", &server]);
+    let mut logs = Running::start(command.env("HOOKLOOM_TOKEN", "hl_nobody"));
+    for id in ["call_1", "call_2", "call_3", "call_4", "call_5"] {
+        logs.says(&format!("{id} · fuel 7"));
+        logs.says(&format!("of {id}\\u{{1b}}[2J"));
+        logs.says(&format!("info log\\u{{1b}}[2J of {id}"));
+    }
+    let asked = asked.join().unwrap();
+    let after = asked.iter().map(|asked| asked.split_once("&iterator=").and_then(|(_, id)| id.split(' ').next()));
+    let expected = [None, Some("call_2"), Some("call_2"), Some("call_3"), Some("call_4"), Some("call_4")];
+    assert_eq!(after.collect::<Vec<_>>(), expected, "{asked:?}");
+    assert!(asked[1].contains("order=ascending"), "{asked:?}");
 }
 
 #[test]

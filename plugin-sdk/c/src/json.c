@@ -239,7 +239,12 @@ static bool find_member(hookloom_text object, hookloom_text name, hookloom_text 
   return found;
 }
 
+// An index has no leading zeros (RFC 6901 §4). No input has so many elements that theirs needs more than nine digits, and with them
+// a position could wrap around.
 static bool find_element(reader json, hookloom_text index, hookloom_text *value) {
+  if (index.len == 0 || index.len > 9 || (index.len > 1 && index.ptr[0] == '0')) {
+    return false;
+  }
   size_t position = 0;
   for (size_t at = 0; at < index.len; at++) {
     if (index.ptr[at] < '0' || index.ptr[at] > '9') {
@@ -247,7 +252,7 @@ static bool find_element(reader json, hookloom_text index, hookloom_text *value)
     }
     position = position * 10 + (index.ptr[at] - '0');
   }
-  for (size_t at = 0; index.len > 0; at++) {
+  for (size_t at = 0;; at++) {
     *value = take_value(&json);
     if (value->len == 0) {
       return false;

@@ -54,7 +54,8 @@ pub(super) fn create_if_missing(path: &Path) -> Result<(), SecretError> {
     if path.exists() {
         return Ok(());
     }
-    create(path).map_err(|source| SecretError::Create { path: path.into(), source })
+    make_once(path, line(&new_key()).expose().as_bytes())
+        .map_err(|source| SecretError::Create { path: path.into(), source })
 }
 
 /// What the file holds, and what it is called in errors.
@@ -76,7 +77,10 @@ fn new_key() -> Secret {
 fn replace(path: &Path, text: &Secret) -> Result<Vec<KeyId>, SecretError> {
     let ids = parse_keys(text.expose(), "the changed key file")?.iter().map(|key| key.id).collect();
     let draft = beside(path, ".new");
-    match write_draft(&draft, text).and_then(|()| fs::rename(&draft, path)).and_then(|()| sync_folder_of(path)) {
+    match write_draft(&draft, line(text).expose().as_bytes())
+        .and_then(|()| fs::rename(&draft, path))
+        .and_then(|()| sync_folder_of(path))
+    {
         Ok(()) => Ok(ids),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(SecretError::Busy { path: draft }),
         Err(source) => {
@@ -87,17 +91,25 @@ fn replace(path: &Path, text: &Secret) -> Result<Vec<KeyId>, SecretError> {
     }
 }
 
-/// Writes a new key file beside its place and links it there, which fails when another process was faster; its file is
-/// then the one that counts.
-fn create(path: &Path) -> io::Result<()> {
+/// Makes a file for its owner only, as a whole: it is written beside its place and linked there, which fails when another process
+/// was faster; that one's file is then the one that counts, and stays.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn make_once(path: &Path, content: &[u8]) -> io::Result<()> {
     let draft = beside(path, &format!(".{}", random_token()));
-    let written = write_draft(&draft, &new_key());
-    let linked = written.and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
-    match linked {
+    let made = write_draft(&draft, content).and_then(|()| fs::hard_link(&draft, path));
+    // It may never have been made.
+    let _ = fs::remove_file(&draft);
+    match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => sync_folder_of(path),
     }
+}
+
+/// A key file's content: one line end at its end.
+fn line(text: &Secret) -> Secret {
+    Secret::new(format!("{}\n", text.expose().trim_end()))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -106,9 +118,9 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn write_draft(draft: &Path, text: &Secret) -> io::Result<()> {
+fn write_draft(draft: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    writeln!(file, "{}", text.expose().trim_end()).and_then(|()| file.sync_all())
+    file.write_all(content).and_then(|()| file.sync_all())
 }
 
 /// Makes the file's name as durable as its content.
@@ -136,10 +148,10 @@ mod tests {
     fn a_file_that_another_process_made_meanwhile_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
-        create(&path).unwrap();
-        let first = fs::read_to_string(&path).unwrap();
-        create(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), first);
+        make_once(&path, b"first").unwrap();
+        make_once(&path, b"second").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the draft is gone");
     }
 
     #[test]

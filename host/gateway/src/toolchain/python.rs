@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::inputs::Inputs;
-use super::{Built, ToolchainError, lock, run, run_step, setup_failed};
+use super::{Built, ToolchainError, absolute, lock, run, run_step, setup_failed};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install python3 python3-venv`";
@@ -17,7 +17,7 @@ const INSTALL: &str = "`apt-get install python3 python3-venv`";
 /// The environment, where editors look for one.
 const ENVIRONMENT: &str = ".venv";
 
-/// A copy of what is installed, in the environment, written when the installation is complete.
+/// What is installed and where, in the environment, written when the installation is complete.
 const INSTALLED: &str = "installed.txt";
 
 const REQUIREMENTS: &str = "requirements.txt";
@@ -57,7 +57,8 @@ fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
     Ok(PathBuf::from(folder.trim_end()))
 }
 
-/// Makes the environment with the packages that `requirements` names, in the form of pip, unless it has them already.
+/// Makes the environment with the packages that `requirements` names, in the form of pip, unless it has them already. One that was
+/// moved, with its project, is made anew: it is full of its own path, and packages that lie in the project are found by theirs.
 ///
 /// Paths in there are relative to its folder. Processes that install at the same time wait for each other.
 ///
@@ -68,7 +69,8 @@ pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut
     let unreadable = |source| ToolchainError::File { path: requirements.to_owned(), source };
     let wanted = fs::read_to_string(requirements).map_err(unreadable)?;
     let installed = environment.join(INSTALLED);
-    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+    let before = note(environment, &wanted)?;
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == before) {
         return Ok(());
     }
     progress("pip install");
@@ -86,7 +88,14 @@ pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut
     let folder = requirements.parent().unwrap_or(Path::new(""));
     run_step(command_in(fill, folder), INSTALL)
         .map_err(|error| setup_failed(&format!("what {} names", requirements.display()), error))?;
-    fs::write(&installed, wanted).map_err(|source| ToolchainError::File { path: installed, source })
+    // Not as before: only now it is there, and its path can have its links resolved.
+    fs::write(&installed, note(environment, &wanted)?)
+        .map_err(|source| ToolchainError::File { path: installed, source })
+}
+
+/// What is installed and where.
+fn note(environment: &Path, wanted: &str) -> Result<String, ToolchainError> {
+    Ok(format!("# in {}\n{wanted}", absolute(environment)?.display()))
 }
 
 /// An empty path is the folder that we are in.

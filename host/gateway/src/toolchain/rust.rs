@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use self::artifact::Artifact;
-use super::{Built, ToolchainError, absolute, note, run};
+use super::{Built, ToolchainError, absolute, cache_folder, note, run};
 
 /// What the script's last line begins with when it fails.
 const SETUP_ERROR: &str = "wasm toolchain: error: ";
@@ -98,19 +98,17 @@ pub fn setup(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, Tool
     Err(ToolchainError::Setup { detail })
 }
 
-/// The folder of the toolchain: `$HOOKLOOM_TOOLCHAIN_DIR`, else `hookloom/wasm-toolchain` in `$XDG_CACHE_HOME` or `~/.cache`.
+/// The folder of the toolchain: `$HOOKLOOM_TOOLCHAIN_DIR`, else one of the user's cache.
 fn prefix() -> Result<PathBuf, ToolchainError> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(prefix) = set(PREFIX_VARIABLE) {
-        return absolute(&prefix);
+    if let Some(prefix) = env::var_os(PREFIX_VARIABLE).filter(|value| !value.is_empty()) {
+        return absolute(Path::new(&prefix));
     }
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let Some(cache) = cache else {
+    let Some(cache) = cache_folder() else {
         return Err(ToolchainError::Setup {
             detail: format!("neither HOME nor {PREFIX_VARIABLE} is set: no place for a toolchain"),
         });
     };
-    absolute(&cache.join("hookloom").join("wasm-toolchain"))
+    absolute(&cache.join("wasm-toolchain"))
 }
 
 fn manifest_of(dir: &Path) -> Result<PathBuf, ToolchainError> {

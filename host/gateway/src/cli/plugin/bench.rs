@@ -234,8 +234,7 @@ fn profile(
     file: &std::path::Path,
 ) -> anyhow::Result<usize> {
     // Not from the cache, nor into it: it is compiled in another way.
-    let settings =
-        RuntimeConfig { profiling: true, epoch_tick: SAMPLE_EVERY, cache: None, ..component::runtime_config(config) };
+    let settings = RuntimeConfig { profiling: true, epoch_tick: SAMPLE_EVERY, ..component::runtime_config(config) };
     let runtime = hookloom_runtime::Runtime::new(settings)?;
     let plugin = component.compile(&runtime, config)?;
     let mut profile = Profile::new(SAMPLE_EVERY);

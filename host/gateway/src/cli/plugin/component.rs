@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use hookloom_runtime::{CompileError, Plugin, Runtime, RuntimeConfig};
+use hookloom_runtime::{CompileError, Plugin, Runtime, RuntimeConfig, RuntimeError};
 
+use super::cache;
 use crate::{
     cli::style::{DIM, RESET},
     config::Config,
@@ -12,6 +13,9 @@ use crate::{
     project::{Kind, Project},
     toolchain,
 };
+
+/// What is said where the next command has to compile the same again.
+const NOT_KEPT: &str = "what is compiled here is not kept";
 
 /// A project, or a component in place of what it would be built into.
 #[derive(Clone, Debug, clap::Args)]
@@ -82,6 +86,9 @@ impl Component {
     /// [`Refused`] with the first objection.
     pub fn compile(&self, runtime: &Runtime, config: &Config) -> anyhow::Result<Plugin> {
         let plugin = runtime.compile(&self.bytes).map_err(Refused::from)?;
+        if runtime.cache_counters().write_errors > 0 {
+            anstream::eprintln!("{DIM}{NOT_KEPT}: its folder can't be written, or the disk is full{RESET}");
+        }
         plugin.self_test(&config.limits).map_err(|failure| Refused {
             code: "self_test_failed",
             detail: UploadError::SelfTest(failure).to_string(),
@@ -101,12 +108,21 @@ pub fn project_in(dir: &Path) -> anyhow::Result<Option<Project>> {
     Ok(Project::is_in(dir).then(|| Project::load(dir)).transpose()?)
 }
 
-/// A runtime with the limits of a gateway of this configuration.
+/// A runtime with the limits of a gateway of this configuration, and with what this machine compiled before. Where that can't be
+/// kept, it says so and does without.
 pub fn runtime(config: &Config) -> anyhow::Result<Runtime> {
+    let unusable = match cache::config() {
+        Ok(cache) => match Runtime::new(RuntimeConfig { cache, ..runtime_config(config) }) {
+            Err(RuntimeError::Cache(error)) => error.into(),
+            made => return Ok(made?),
+        },
+        Err(error) => error,
+    };
+    anstream::eprintln!("{DIM}{NOT_KEPT}: {unusable:#}{RESET}");
     Ok(Runtime::new(runtime_config(config))?)
 }
 
-/// How such a runtime is set up.
+/// How a runtime with these limits is set up, without a cache.
 pub fn runtime_config(config: &Config) -> RuntimeConfig {
     RuntimeConfig {
         component_bytes_max: config.component_bytes_max,
@@ -114,7 +130,6 @@ pub fn runtime_config(config: &Config) -> RuntimeConfig {
         stack_bytes: config.stack_bytes,
         compile_limits: config.compile_limits.clone(),
         instances_max: 1,
-        cache: super::cache::config(),
         ..RuntimeConfig::default()
     }
 }

@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use hookloom_runtime::{Failure, Logs};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     remote::{PluginName, Remote, ServerArguments},
@@ -56,7 +57,7 @@ pub async fn run(arguments: LogsArguments) -> anyhow::Result<ExitCode> {
     let (name, remote) = (arguments.plugin.resolve()?, arguments.server.remote()?);
     let failed = if arguments.failed { "&failed=true" } else { "" };
     let query = format!("call?plugin={name}{failed}");
-    let mut newest = page(&remote, &format!("{query}&limit={}", arguments.last)).await?;
+    let mut newest = page(remote.get(&format!("{query}&limit={}", arguments.last)).await?)?;
     newest.data.reverse();
     newest.data.iter().for_each(tell);
     if newest.data.is_empty() && !arguments.follow {
@@ -76,7 +77,7 @@ pub async fn run(arguments: LogsArguments) -> anyhow::Result<ExitCode> {
 async fn follow(remote: &Remote, query: &str, mut last: Option<String>) -> anyhow::Result<Option<String>> {
     loop {
         let after = last.as_ref().map(|id| format!("&iterator={id}")).unwrap_or_default();
-        let page = page(remote, &format!("{query}&order=ascending{after}")).await?;
+        let page = page(remote.get_patiently(&format!("{query}&order=ascending{after}")).await?)?;
         page.data.iter().for_each(tell);
         last = page.data.last().map(|call| call.id.clone()).or(last);
         if page.done {
@@ -85,8 +86,8 @@ async fn follow(remote: &Remote, query: &str, mut last: Option<String>) -> anyho
     }
 }
 
-async fn page(remote: &Remote, path: &str) -> anyhow::Result<Page> {
-    serde_json::from_value(remote.get(path).await?).context("the list of calls is not as it was expected")
+fn page(answer: Value) -> anyhow::Result<Page> {
+    serde_json::from_value(answer).context("the list of calls is not as it was expected")
 }
 
 fn tell(call: &Call) {

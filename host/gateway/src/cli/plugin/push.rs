@@ -18,7 +18,6 @@ use super::{
 use crate::{
     cli::{
         ConfigArguments,
-        client::ClientError,
         exit::Exit,
         style::{DIM, ERROR, GOOD, HEADING, RESET, visible},
     },
@@ -28,9 +27,6 @@ use crate::{
 
 /// How often a running backtest is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(300);
-
-/// How often in a row asking may fail. The pause doubles each time, so that a gateway has some nine seconds to start again.
-const FAILURES_MAX: u32 = 4;
 
 #[derive(Debug, clap::Args)]
 pub struct PushArguments {
@@ -179,19 +175,8 @@ async fn backtest(remote: &Remote, path: &str, inputs: usize, patience: Duration
                 waited.as_secs()
             );
         }
-        answer = ask(remote, &format!("{path}/{}", backtest.id)).await?;
-    }
-}
-
-/// Asks for a backtest a little later; what fails in passing is asked again.
-async fn ask(remote: &Remote, path: &str) -> Result<Value, ClientError> {
-    let mut failures = 0;
-    loop {
-        tokio::time::sleep(ASK_EVERY * 2_u32.pow(failures)).await;
-        match remote.get(path).await {
-            Err(error) if error.is_transient() && failures < FAILURES_MAX => failures += 1,
-            answer => return answer,
-        }
+        tokio::time::sleep(ASK_EVERY).await;
+        answer = remote.get_patiently(&format!("{path}/{}", backtest.id)).await?;
     }
 }
 

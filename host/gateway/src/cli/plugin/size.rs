@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use wasmparser::{Parser, Payload};
 
@@ -23,6 +24,8 @@ impl Size {
     /// Of a component; what can't be read counts as the rest.
     pub fn of(bytes: &[u8]) -> Size {
         let mut size = Size { total: bytes.len() as u64, ..Size::default() };
+        // A section that is cut says how long it was.
+        let length = |range: &Range<usize>| range.end.min(bytes.len()).saturating_sub(range.start) as u64;
         for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
             match payload {
                 Payload::CodeSectionStart { range, .. } => size.code += length(&range),
@@ -44,10 +47,6 @@ impl Size {
     fn rest(&self) -> u64 {
         self.total - self.code - self.data - self.names - self.debug - self.custom.values().sum::<u64>()
     }
-}
-
-fn length(range: &std::ops::Range<usize>) -> u64 {
-    range.len() as u64
 }
 
 impl fmt::Display for Size {
@@ -90,6 +89,13 @@ mod tests {
             (func $long_name) (@custom ".debug_info" "12345") (@custom "producers2" "1234")))"#;
         let size = Size::of(&wat::parse_str(text).unwrap());
         assert!(size.names > 0 && size.debug > 5 && size.custom["producers2"] > 4, "{size:?}");
+    }
+
+    #[test]
+    fn a_section_that_is_cut_counts_as_far_as_it_goes() {
+        let (functions, code) = ([3, 2, 1, 0], [10, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 0]);
+        let size = Size::of(&[b"\0asm\x01\0\0\0", &functions[..], &code[..]].concat());
+        assert_eq!((size.code, size.rest()), (2, 18));
     }
 
     #[test]
