@@ -236,7 +236,9 @@ impl State {
     fn remove(&mut self, owner: &Option<AppId>) {
         if let Some(tenant) = self.tenants.remove(owner) {
             self.bytes -= tenant.bytes;
-            tenant.entries.keys().for_each(|key| drop(self.owners.remove(key)));
+            for key in tenant.entries.keys() {
+                self.owners.remove(key);
+            }
         }
     }
 }

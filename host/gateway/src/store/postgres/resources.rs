@@ -60,7 +60,9 @@ pub async fn write(tx: &Turn, writes: &[Write], now: Timestamp) -> Result<()> {
             Write::Component { digest, bytes } => components::keep(tx, digest, bytes, now).await?,
             Write::Work { kind, app, subject, due } => add_work(tx, *kind, app, subject, *due).await?,
             Write::Audit(entry) => trail::record(tx, entry).await?,
-            Write::Message(message) => drop(insert_message(tx, message, false).await?),
+            Write::Message(message) => {
+                insert_message(tx, message, false).await?;
+            }
             Write::Counting { app, plugin, ids } => rollouts::counting(tx, app, plugin, ids).await?,
             Write::ForgetHealth(version) => rollouts::forget_health(tx, version).await?,
             Write::ForgetEndpointHealth(endpoint) => finish::forget_health(tx, endpoint).await?,

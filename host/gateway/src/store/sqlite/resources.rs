@@ -52,7 +52,9 @@ pub fn write(tx: &Turn<'_>, writes: &[Write], now: Timestamp) -> Result<()> {
             Write::Component { digest, bytes } => components::keep(tx, digest, bytes, now)?,
             Write::Work { kind, app, subject, due } => add_work(tx, *kind, app, subject, *due)?,
             Write::Audit(entry) => trail::record(tx, entry)?,
-            Write::Message(message) => drop(insert_message(tx, message, false)?),
+            Write::Message(message) => {
+                insert_message(tx, message, false)?;
+            }
             Write::Counting { app, plugin, ids } => rollouts::counting(tx, app, plugin, ids)?,
             Write::ForgetHealth(version) => rollouts::forget_health(tx, version)?,
             Write::ForgetEndpointHealth(endpoint) => finish::forget_health(tx, endpoint)?,
