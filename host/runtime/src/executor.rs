@@ -360,7 +360,7 @@ mod tests {
     fn who_has_had_a_very_long_call_gets_a_worker_that_stands_back() {
         // One of its calls at a time until it is known: the second waits for what the first has shown.
         let executor = Executor::new(ExecutorConfig { workers: 2, queue_max: 10, tenant_in_flight_max: 10 });
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(3);
         let submit = |tenant, takes_ms| {
             let sender = sender.clone();
             let call = move || {
