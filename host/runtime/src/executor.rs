@@ -137,7 +137,7 @@ impl Executor {
         let queue = FairQueue::new(config.workers.max(1), config.queue_max, config.tenant_in_flight_max);
         let state = Mutex::new(State { queue, ordinary: Idle::default(), slow: Idle::default(), stopping: false });
         let shared = Arc::new(Shared { state, wake: Condvar::new(), wake_slow: Condvar::new() });
-        let slow = start_worker("plugin-call-slow".to_owned(), Pace::Slow, &shared);
+        let slow = start_worker("plugin-slow".to_owned(), Pace::Slow, &shared);
         let ordinary = (0..config.workers.max(1))
             .map_while(|number| start_worker(format!("plugin-call-{number}"), Pace::Ordinary, &shared));
         let workers: Vec<JoinHandle<()>> = slow.into_iter().chain(ordinary).collect();
@@ -374,7 +374,7 @@ mod tests {
         submit("slow", 0);
         let (first, second) = (receiver.recv().unwrap(), receiver.recv().unwrap());
         assert!(first.0.is_some_and(|name| name.ends_with(['0', '1'])) && first.1 == priority());
-        assert_eq!(second.0.as_deref(), Some("plugin-call-slow"));
+        assert_eq!(second.0.as_deref(), Some("plugin-slow"));
         #[cfg(target_os = "linux")]
         assert_eq!(second.1, (priority() + STEPS_BACK).min(19));
         submit("quick", 0);
