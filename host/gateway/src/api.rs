@@ -32,6 +32,7 @@ mod key;
 mod limits;
 mod message;
 mod page;
+pub mod patience;
 mod plugin;
 mod portal;
 mod profile;

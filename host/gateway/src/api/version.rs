@@ -3,8 +3,10 @@
 //! An upload is the component's bytes as they are. Its settings are a JSON object in the query parameter `settings` or the
 //! header `Hookloom-Settings`. Version and bytes are committed together, or neither is.
 
+use std::time::Duration;
+
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{FromRequest, Path, Request},
     http::{HeaderMap, StatusCode},
@@ -21,6 +23,7 @@ use super::{
     extract::{self, Query},
     message::raw_json,
     page::{self, List},
+    patience::AnswerBy,
     plugin::PluginOut,
     respond::{ApiError, ValidationItem},
     rollout::{self, SuspensionOut},
@@ -40,6 +43,9 @@ use crate::{
 
 /// The header that carries an upload's settings, where the query doesn't.
 const SETTINGS_HEADER: &str = "hookloom-settings";
+/// For a component that has arrived to have its turn, to be compiled and to be kept. Compilations stand back behind calls, and a
+/// language's whole engine takes half a minute on a busy machine.
+const COMPILED_WITHIN: Duration = Duration::from_secs(240);
 /// Longest settings in bytes.
 const SETTINGS_BYTES_MAX: usize = 16_384;
 /// Deepest nesting of settings.
@@ -150,8 +156,12 @@ pub async fn upload(
     Path((_, name)): Path<(String, String)>,
     headers: HeaderMap,
     mut query: Query,
+    answer_by: Option<Extension<AnswerBy>>,
     Component(bytes): Component,
 ) -> Result<(StatusCode, Json<VersionOut>), ApiError> {
+    if let Some(Extension(answer_by)) = answer_by {
+        answer_by.extend(COMPILED_WITHIN);
+    }
     let settings = settings(&mut query, &headers)?;
     query.finish()?;
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
 use self::leftover::Leftover;
-use crate::api::respond::ApiError;
+use crate::api::{patience::AnswerBy, respond::ApiError};
 
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -36,7 +36,7 @@ const HEADERS_BYTES_MAX: usize = 64 * 1024;
 pub struct Patience {
     /// To send the request line and headers.
     pub headers: Duration,
-    /// To send the rest and to be answered.
+    /// To send the rest and to be answered, unless whoever works on it asks for more ([`AnswerBy`]).
     pub request: Duration,
     /// To take a part of the answer.
     pub write: Duration,
@@ -106,18 +106,24 @@ async fn connection(stream: TcpStream, router: Router, patience: Patience, stop:
 
 async fn answer(
     mut router: Router,
-    (request, leftover): (Request, Leftover),
+    (mut request, leftover): (Request, Leftover),
     timeout: Duration,
 ) -> Result<Response, Infallible> {
+    let answer_by = AnswerBy::within(timeout);
+    request.extensions_mut().insert(answer_by.clone());
     let answered = async {
         let service = ServiceExt::<Request>::ready(&mut router).await.unwrap_or_else(|never| match never {});
         service.call(request).await.unwrap_or_else(|never| match never {})
     };
-    let slow = || {
-        let detail = format!("the request did not arrive or could not be answered within {} s", timeout.as_secs());
+    let slow = |time: Duration| {
+        let detail = format!("the request did not arrive or could not be answered within {} s", time.as_secs());
         ApiError::Timeout { detail }.into_response()
     };
-    let mut response = tokio::time::timeout(timeout, answered).await.unwrap_or_else(|_| slow());
+    let mut response = tokio::select! {
+        biased;
+        response = answered => response,
+        time = answer_by.passed() => slow(time),
+    };
     let gives_up = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE].contains(&response.status());
     if gives_up || !leftover.read().await {
         // The rest of the body is not read: the connection can't be used again.
@@ -181,6 +187,34 @@ mod tests {
             stream.write_all(sent.as_bytes()).await.unwrap();
             // Returns only because the other side ends it.
             assert!(!answer(&mut stream).await.contains("200 OK"), "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_asks_for_more_time_gets_it_once_the_request_has_arrived() {
+        use axum::Extension;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let wait = async || tokio::time::sleep(3 * LITTLE).await;
+        let long = async move |Extension(by): Extension<AnswerBy>, _: String| {
+            by.extend(MINUTE);
+            wait().await;
+            "late"
+        };
+        let ordinary = async move |_: String| {
+            wait().await;
+            "late"
+        };
+        let router = Router::new().route("/long", post(long)).route("/", post(ordinary));
+        let patience = Patience { request: LITTLE, ..LONG_ENOUGH };
+        tokio::spawn(serve(listener, router, patience, CancellationToken::new()));
+        for (path, body, expected) in [("/long", "{}", "200"), ("/", "{}", "408"), ("/long", "{", "408")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{body}");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let answer = answer(&mut stream).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{path} {body}: {answer}");
         }
     }
 
