@@ -152,6 +152,10 @@ impl<'a> Recorder<'a> {
                     self.steps.push(Step::SyncBegins { file, number: self.syncs });
                 }
             }
+            // Not when it returns: another thread may have been given the number for a file of the store by then.
+            libc::SYS_close => {
+                self.files.remove(&descriptor);
+            }
             libc::SYS_write | libc::SYS_sendto if !self.files.contains_key(&descriptor) => {
                 let bytes = self.read(address, length);
                 self.answer(&bytes);
@@ -176,9 +180,6 @@ impl<'a> Recorder<'a> {
         match i64::try_from(call.number).unwrap_or(-1) {
             libc::SYS_openat => self.opened(second, done),
             libc::SYS_open => self.opened(first, done),
-            libc::SYS_close => {
-                self.files.remove(&first);
-            }
             libc::SYS_lseek => {
                 self.positions.insert(first, done);
             }

@@ -207,9 +207,13 @@ unsafe impl LinearMemory for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(mut slot) = self.slot.take()
-            && slot.clear(self.size, self.pool.pages.as_ref()).is_ok()
-        {
+        let Some(mut slot) = self.slot.take() else { return };
+        // All that it could write to.
+        let reach = match self.bounds {
+            Bounds::Pages => slot.accessible,
+            Bounds::Code { .. } => self.size,
+        };
+        if slot.clear(reach, self.pool.pages.as_ref()).is_ok() {
             self.pool.give_back(slot);
         }
     }
@@ -293,7 +297,7 @@ impl Slot {
         unsafe { mm::mprotect(self.at(from), to - from, flags) }
     }
 
-    /// Fills the first `size` bytes with zeros, all that the last memory could write to.
+    /// Fills the first `size` bytes with zeros.
     ///
     /// # Errors
     /// The system gives no pages back: the slot is not fit for another memory.
