@@ -233,7 +233,7 @@ impl Runtime {
     /// Writes the places in the author's sources into a failure's backtrace, as far as `component`, the bytes of the plugin that
     /// failed, has debug information. What can't be found stays as it was.
     ///
-    /// Costs some 10 ms and more; not for the path of a call. With [`Compiler::Child`] a child reads the debug information, since that
+    /// Costs some 10 ms and more; not for the path of a call. With [`Compiler::Child`](compile::Compiler::Child) a child reads the debug information, since that
     /// is a stranger's input: then it is as bounded as compiling is.
     ///
     /// # Errors

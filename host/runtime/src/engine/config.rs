@@ -13,7 +13,7 @@ pub const STACK_BYTES_MAX: usize = 1 << 20;
 /// How the runtime is set up; fixed for the life of the process.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// Bytes of a component. Default 24 MiB. Beyond it: [`CompileError::TooLarge`].
+    /// Bytes of a component. Default 24 MiB. Beyond it: [`CompileError::TooLarge`](crate::CompileError::TooLarge).
     pub component_bytes_max: usize,
     /// Calls that can run at once, of small programs, of large ones and of interpreters each. Default 64. Beyond it a call ends as
     /// [`crate::FailureCode::Busy`].
@@ -27,7 +27,7 @@ pub struct RuntimeConfig {
     pub epoch_tick: Duration,
     /// Bytes of the guest's call stack, at most [`STACK_BYTES_MAX`]. Default 512 KiB. Beyond it: `stack_overflow`.
     ///
-    /// A thread that calls [`Plugin::call`] needs this and some 200 KiB of stack of its own.
+    /// A thread that calls [`Plugin::call`](crate::Plugin::call) needs this and some 200 KiB of stack of its own.
     pub stack_bytes: usize,
     /// Who is told of calls and compilations. Default: nobody.
     pub observer: ObserverHandle,
@@ -37,7 +37,7 @@ pub struct RuntimeConfig {
     pub compiler: Compiler,
     /// Where compiled components are kept. Default: nowhere.
     pub cache: Option<CacheConfig>,
-    /// Whether backtraces have up to 256 frames instead of 16, for [`Plugin::profile`]. Default: false.
+    /// Whether backtraces have up to 256 frames instead of 16, for [`Plugin::profile`](crate::Plugin::profile). Default: false.
     pub profiling: bool,
     /// Runs every plugin as the component that it is, also where its core module alone would do. Default: false. Nothing but the time of
     /// a call depends on it, and tests hold that against it.
