@@ -81,6 +81,9 @@ pub(crate) struct Host {
 }
 
 /// Counts the calls that run. The pool counts components and core modules apart, and a plugin may be either.
+///
+/// On cache lines of its own: every call writes to it, which would take what lies beside it from other threads.
+#[repr(align(128))]
 pub(crate) struct Slots {
     running: AtomicU32,
     max: u32,
