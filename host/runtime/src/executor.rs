@@ -6,7 +6,9 @@
 //!
 //! Tenants that have had very long calls of late have one worker of their own, all of them together, and it stands back behind
 //! everything else: beside a busy thread it gets a quarter of a processor ([`STEPS_BACK`]), and whoever wakes up goes before it.
-//! So endless calls take that much from the others and no more. What they had before they were known is over after one call each.
+//! So endless calls take that much from the others and no more, once they are known; before, a tenant may hold all workers but one for
+//! a call each. How long a call was is told by the processor, not by the clock: a thread that waits for a busy machine makes nobody slow,
+//! and what has become slow can come back.
 //!
 //! The flow: `submit` → the tenant's line → a worker takes it when its tenant's turn comes → `Plugin::call` → the ticket.
 
@@ -18,23 +20,28 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use self::queue::{FairQueue, Pace, Refusal};
+use self::queue::{FairQueue, Pace, Refusal, Started};
 use crate::{Failure, FailureCode, Plugin, Report, Request};
 
 /// The stack of a worker: the guest's part (at most [`crate::STACK_BYTES_MAX`]) and ours.
 const WORKER_STACK_BYTES: usize = 4 << 20;
 
-/// How much the worker of slow tenants stands back, in steps of `nice`: its weight is 335 where others have 1,024. More would
-/// keep calls that are long and honest from ending before their deadline on a busy machine. Linux alone has this for a thread.
+/// How much the worker of slow tenants stands back, in steps of `nice`: its weight is 335 where others have 1,024, a quarter of a
+/// processor beside one busy thread. Linux alone has this for a thread.
 ///
 /// Source: `sched_prio_to_weight` in Linux's `kernel/sched/core.c`.
 #[cfg(target_os = "linux")]
 const STEPS_BACK: i32 = 5;
+
+/// How many times its deadline a call has on that worker, which gets no more than a part of a processor: whether a call ends in time
+/// must not depend on what its neighbors do. Its fuel is the same.
+const SLOW_PATIENCE: u32 = 4;
 
 /// How many workers there are and how much may wait for them.
 #[derive(Clone, Debug)]
@@ -42,9 +49,13 @@ pub struct ExecutorConfig {
     /// Threads; at least one. Default: one a core, and two on a single core.
     ///
     /// Long calls of one tenant hold all of them but one, so that others wait for none of its calls. With a single worker they do.
-    /// One thread more serves the tenants whose calls have been very long (50 ms) of late, and none of these does.
+    /// One thread more serves the tenants whose calls have taken more than 50 ms of a processor of late, and none of these does. It
+    /// stands back behind them, so calls on it have four times their [`Limits::deadline`](crate::Limits::deadline).
+    ///
+    /// [`RuntimeConfig::instances_max`](crate::RuntimeConfig::instances_max) must be at least one more than this, or calls end as busy.
     pub workers: usize,
-    /// Calls that wait, of all tenants. Default 1,024. Beyond it: [`BusyReason::QueueFull`].
+    /// Calls that wait, of all tenants. Default 1,024. Beyond it: [`BusyReason::QueueFull`]. A quarter of them may be calls of tenants
+    /// with very long ones; beyond that: [`BusyReason::SlowQueueFull`].
     pub queue_max: usize,
     /// Calls of one tenant, waiting and running together. Default 64. Beyond it: [`BusyReason::TenantInFlight`].
     pub tenant_in_flight_max: usize,
@@ -81,6 +92,12 @@ pub enum BusyReason {
     #[error("{max} plugin calls are waiting already")]
     QueueFull {
         /// Calls that may wait.
+        max: usize,
+    },
+    /// What of it is for tenants whose calls have been very long of late, and this tenant is one.
+    #[error("{max} plugin calls of tenants with very long calls are waiting already")]
+    SlowQueueFull {
+        /// Such calls that may wait.
         max: usize,
     },
     /// The tenant's share of it.
@@ -123,8 +140,11 @@ struct Idle {
     called: usize,
 }
 
+/// A call, for a worker of either pace.
+type Call = Box<dyn FnOnce(Pace) -> Report + Send>;
+
 struct Job {
-    call: Box<dyn FnOnce() -> Report + Send>,
+    call: Call,
     sender: oneshot::Sender<Report>,
 }
 
@@ -132,16 +152,20 @@ impl Executor {
     /// Starts the workers.
     ///
     /// # Panics
-    /// When the operating system starts not even two threads.
+    /// When the operating system starts no thread for ordinary tenants, or none for slow ones.
     pub fn new(config: ExecutorConfig) -> Executor {
         let queue = FairQueue::new(config.workers.max(1), config.queue_max, config.tenant_in_flight_max);
         let state = Mutex::new(State { queue, ordinary: Idle::default(), slow: Idle::default(), stopping: false });
         let shared = Arc::new(Shared { state, wake: Condvar::new(), wake_slow: Condvar::new() });
         let slow = start_worker("plugin-slow".to_owned(), Pace::Slow, &shared);
-        let ordinary = (0..config.workers.max(1))
-            .map_while(|number| start_worker(format!("plugin-call-{number}"), Pace::Ordinary, &shared));
-        let workers: Vec<JoinHandle<()>> = slow.into_iter().chain(ordinary).collect();
-        assert!(workers.len() > 1, "not enough threads could be started for plugin calls");
+        let mut workers: Vec<JoinHandle<()>> = (0..config.workers.max(1))
+            .map_while(|number| start_worker(format!("plugin-call-{number}"), Pace::Ordinary, &shared))
+            .collect();
+        let Some(slow) = slow.filter(|_| !workers.is_empty()) else {
+            shared.stop();
+            panic!("not enough threads could be started for plugin calls");
+        };
+        workers.push(slow);
         Executor { handle: Arc::new(Handle { shared, config, workers: Mutex::new(workers) }) }
     }
 
@@ -152,9 +176,12 @@ impl Executor {
     pub fn submit(&self, tenant: &str, plugin: &Plugin, request: Request) -> Result<Ticket, Busy> {
         let watch = plugin.observer().watch(tenant, plugin.digest());
         let (watched, plugin) = (watch.clone(), plugin.clone());
-        let call = move || match watched {
-            Some(watch) => watch.run(|| plugin.call(&request)),
-            None => plugin.call(&request),
+        let call = move |pace| {
+            let request = at_pace(request, pace);
+            match watched {
+                Some(watch) => watch.run(|| plugin.call(&request)),
+                None => plugin.call(&request),
+            }
         };
         let ticket = self.submit_call(tenant, Box::new(call));
         if let (Err(busy), Some(watch)) = (&ticket, watch) {
@@ -163,7 +190,7 @@ impl Executor {
         ticket
     }
 
-    fn submit_call(&self, tenant: &str, call: Box<dyn FnOnce() -> Report + Send>) -> Result<Ticket, Busy> {
+    fn submit_call(&self, tenant: &str, call: Call) -> Result<Ticket, Busy> {
         let (sender, receiver) = oneshot::channel();
         let job = Job { call, sender };
         let Handle { shared, config, .. } = &*self.handle;
@@ -179,6 +206,7 @@ impl Executor {
         let Err((refusal, _job)) = pushed else { return Ok(Ticket { receiver }) };
         let reason = match refusal {
             Refusal::Full => BusyReason::QueueFull { max: config.queue_max },
+            Refusal::Slow(max) => BusyReason::SlowQueueFull { max },
             Refusal::Tenant => BusyReason::TenantInFlight { max: config.tenant_in_flight_max },
         };
         Err(Busy { reason })
@@ -186,7 +214,7 @@ impl Executor {
 
     /// Takes no further calls, and waits until those that were taken are done. Other clones are stopped with it.
     ///
-    /// Blocks; at most about the deadline of the queued calls, divided among the workers.
+    /// Blocks; at most about the deadlines of the queued calls together, divided among the workers: all of them do whatever waits.
     pub fn shutdown(&self) {
         self.handle.shared.stop();
         let workers = std::mem::take(&mut *self.handle.workers.lock().unwrap_or_else(PoisonError::into_inner));
@@ -259,6 +287,12 @@ impl Shared {
 }
 
 impl State {
+    /// The next job for a worker of this pace; when the executor stops, of any.
+    fn next(&mut self, pace: Pace) -> Option<Started<Job>> {
+        let own = self.queue.pop(pace);
+        if own.is_none() && self.stopping { self.queue.pop(pace.other()) } else { own }
+    }
+
     /// The pace, if there is a worker of it to call, which then counts as called.
     fn call_idle_worker(&mut self, pace: Pace) -> Option<Pace> {
         let idle = self.idle(pace);
@@ -286,10 +320,11 @@ fn work(shared: &Shared, pace: Pace) {
     if pace == Pace::Slow {
         stand_back();
     }
+    let mut used = processor_time();
     let mut state = shared.lock();
     loop {
-        let Some(started) = state.queue.pop(pace) else {
-            // What waits for others may still become this one's.
+        let Some(started) = state.next(pace) else {
+            // What is held for its tenant's sake may still become this one's.
             if state.stopping && state.queue.waiting() == 0 {
                 return shared.wake_all();
             }
@@ -297,6 +332,7 @@ fn work(shared: &Shared, pace: Pace) {
             state = shared.signal(pace).wait(state).unwrap_or_else(PoisonError::into_inner);
             let idle = state.idle(pace);
             (idle.waiting, idle.called) = (idle.waiting - 1, idle.called.saturating_sub(1));
+            used = processor_time();
             continue;
         };
         // What was held back for its tenant's sake may have become free for more than one.
@@ -304,18 +340,39 @@ fn work(shared: &Shared, pace: Pace) {
         drop(state);
         shared.wake_one(called);
         let (job, tenant, paid) = started.into_parts();
-        let start = Instant::now();
-        run(job);
-        let cost = i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX);
+        run(job, pace);
+        // From one call's end to the next one's: the little in between costs less than another look at the clock.
+        let before = std::mem::replace(&mut used, processor_time());
+        let cost = i64::try_from((used - before).as_micros()).unwrap_or(i64::MAX);
         state = shared.lock();
         // What waits of this tenant may have become another's.
-        let other = state.queue.finish(&tenant, paid, cost).and_then(|now| state.call_idle_worker(now));
-        if state.stopping {
-            shared.wake_all();
-        } else {
-            shared.wake_one(other);
+        let called = state.queue.finish(&tenant, paid, cost).and_then(|now| state.call_idle_worker(now));
+        if state.stopping || called.is_some() {
+            let stopping = state.stopping;
+            drop(state);
+            if stopping {
+                shared.wake_all()
+            } else {
+                shared.wake_one(called)
+            }
+            state = shared.lock();
         }
     }
+}
+
+/// What this thread has used of a processor. Not the time by the clock: that is longer where the thread had to wait for one, above all on
+/// the worker that stands back, whose tenants would never come away from it.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// A request as a worker of this pace runs it.
+fn at_pace(mut request: Request, pace: Pace) -> Request {
+    if pace == Pace::Slow {
+        request.limits.deadline = request.limits.deadline.saturating_mul(SLOW_PATIENCE);
+    }
+    request
 }
 
 /// Makes this thread stand back behind all others, for good: only a privileged one could come forward again.
@@ -326,8 +383,8 @@ fn stand_back() {
 }
 
 /// Runs one job and answers its ticket, whatever happens. A ticket that nobody holds any more is not answered.
-fn run(Job { call, sender }: Job) {
-    let report = catch_unwind(AssertUnwindSafe(call))
+fn run(Job { call, sender }: Job, pace: Pace) {
+    let report = catch_unwind(AssertUnwindSafe(|| call(pace)))
         .unwrap_or_else(|_| Report::not_run(Failure::new(FailureCode::Internal, "the worker panicked")));
     let _ = sender.send(report);
 }
@@ -340,7 +397,6 @@ fn lost() -> Report {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
     use crate::Outcome;
@@ -348,37 +404,97 @@ mod tests {
     #[test]
     fn a_panic_in_a_worker_ends_its_ticket_and_not_the_worker() {
         let executor = Executor::new(ExecutorConfig { workers: 1, queue_max: 10, tenant_in_flight_max: 10 });
-        let panicking = executor.submit_call("tenant", Box::new(|| panic!("a bug"))).unwrap();
+        let panicking = executor.submit_call("tenant", Box::new(|_| panic!("a bug"))).unwrap();
         let fine =
-            executor.submit_call("tenant", Box::new(|| Report { outcome: Outcome::Unchanged, ..lost() })).unwrap();
+            executor.submit_call("tenant", Box::new(|_| Report { outcome: Outcome::Unchanged, ..lost() })).unwrap();
         let Outcome::Failed(failure) = panicking.wait().outcome else { panic!("it should have failed") };
         assert_eq!(failure.code, FailureCode::Internal);
         assert_eq!(fine.wait().outcome, Outcome::Unchanged);
     }
 
+    /// Where a call ran: the thread, its `nice`, its pace.
+    type Place = (Option<String>, i32, Pace);
+
+    fn config(workers: usize) -> ExecutorConfig {
+        ExecutorConfig { workers, queue_max: 10, tenant_in_flight_max: 10 }
+    }
+
+    /// A call that works for so long and says where.
+    fn working(takes: Duration, sender: &mpsc::SyncSender<Place>) -> Call {
+        let sender = sender.clone();
+        Box::new(move |pace| {
+            let begun = processor_time();
+            while processor_time() - begun < takes {
+                std::hint::spin_loop();
+            }
+            let _ = sender.send((thread::current().name().map(str::to_owned), priority(), pace));
+            Report { outcome: Outcome::Unchanged, ..lost() }
+        })
+    }
+
+    const VERY_LONG: Duration = Duration::from_millis(60);
+
     #[test]
     fn who_has_had_a_very_long_call_gets_a_worker_that_stands_back() {
         // One of its calls at a time until it is known: the second waits for what the first has shown.
-        let executor = Executor::new(ExecutorConfig { workers: 2, queue_max: 10, tenant_in_flight_max: 10 });
+        let executor = Executor::new(config(2));
         let (sender, receiver) = mpsc::sync_channel(3);
-        let submit = |tenant, takes_ms| {
-            let sender = sender.clone();
-            let call = move || {
-                thread::sleep(Duration::from_millis(takes_ms));
-                let _ = sender.send((thread::current().name().map(str::to_owned), priority()));
-                Report { outcome: Outcome::Unchanged, ..lost() }
-            };
-            executor.submit_call(tenant, Box::new(call)).unwrap();
-        };
-        submit("slow", 60);
-        submit("slow", 0);
+        executor.submit_call("slow", working(VERY_LONG, &sender)).unwrap();
+        executor.submit_call("slow", working(Duration::ZERO, &sender)).unwrap();
         let (first, second) = (receiver.recv().unwrap(), receiver.recv().unwrap());
         assert!(first.0.is_some_and(|name| name.ends_with(['0', '1'])) && first.1 == priority());
-        assert_eq!(second.0.as_deref(), Some("plugin-slow"));
+        assert_eq!((second.0.as_deref(), second.2), (Some("plugin-slow"), Pace::Slow));
         #[cfg(target_os = "linux")]
         assert_eq!(second.1, (priority() + STEPS_BACK).min(19));
-        submit("quick", 0);
+        executor.submit_call("quick", working(Duration::ZERO, &sender)).unwrap();
         assert_eq!(receiver.recv().unwrap().1, priority(), "the others' calls stay where they were");
+    }
+
+    #[test]
+    fn who_only_waited_for_a_processor_is_not_slow() {
+        let executor = Executor::new(config(2));
+        let (sender, receiver) = mpsc::sync_channel(3);
+        let waiting = |_| {
+            thread::sleep(VERY_LONG);
+            Report { outcome: Outcome::Unchanged, ..lost() }
+        };
+        executor.submit_call("tenant", Box::new(waiting)).unwrap().wait();
+        executor.submit_call("tenant", working(Duration::ZERO, &sender)).unwrap();
+        assert_eq!(receiver.recv().unwrap().2, Pace::Ordinary);
+    }
+
+    #[test]
+    fn when_it_stops_all_workers_do_what_slow_tenants_have_left() {
+        let executor = Executor::new(config(2));
+        let (sender, receiver) = mpsc::sync_channel(10);
+        executor.submit_call("slow", working(VERY_LONG, &sender)).unwrap().wait();
+        let tickets: Vec<Ticket> =
+            (0..3).map(|_| executor.submit_call("slow", working(VERY_LONG, &sender)).unwrap()).collect();
+        executor.shutdown();
+        tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().outcome, Outcome::Unchanged));
+        let names: Vec<Option<String>> = receiver.try_iter().skip(1).map(|place| place.0).collect();
+        assert!(names.iter().any(|name| name.as_deref() != Some("plugin-slow")), "{names:?}");
+    }
+
+    #[test]
+    fn a_call_on_the_worker_that_stands_back_has_longer_by_the_clock() {
+        let deadline = |pace| at_pace(request(), pace).limits.deadline;
+        assert_eq!(deadline(Pace::Slow), 4 * deadline(Pace::Ordinary));
+        assert_eq!(deadline(Pace::Ordinary), crate::Limits::default().deadline);
+    }
+
+    fn request() -> Request {
+        let input = crate::MapInput {
+            event: crate::InboundEvent {
+                id: String::new(),
+                source: crate::Source { id: String::new(), name: String::new(), profile: String::new() },
+                received_at: String::new(),
+                headers: Vec::new(),
+                payload: String::new(),
+            },
+            rules: Vec::new(),
+        };
+        Request { input: crate::Input::Map(input), settings: "{}".into(), limits: crate::Limits::default() }
     }
 
     /// The calling thread's `nice`.

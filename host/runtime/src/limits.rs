@@ -22,6 +22,8 @@ pub struct Limits {
     /// `fuel_exhausted`.
     pub fuel: u64,
     /// Wall-clock time from before the instantiation; checked at the ticks of the runtime. Default 1 s. Beyond it: `deadline`.
+    /// An [`Executor`](crate::Executor) gives a call four times as long on the worker of tenants with very long calls, which gets no
+    /// more than a part of a processor.
     #[serde(rename = "deadline_ms", with = "milliseconds")]
     pub deadline: Duration,
     /// Bytes of all linear memories together. Default 64 MiB, at most what the runtime was built for. A growth beyond it is
