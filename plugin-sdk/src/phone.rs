@@ -44,7 +44,7 @@ struct Facts {
 
 /// The fewest and the most digits of an international number, with its calling code.
 ///
-/// Source: the shortest numbers in use are Austria's, `43` and four digits; ITU-T E.164 §6.2.1 for the most.
+/// Source: libphonenumber's metadata, by which the shortest are Austria's, `43` and four digits; ITU-T E.164 §6.2.1 for the most.
 const INTERNATIONAL_DIGITS_MIN: usize = 6;
 const INTERNATIONAL_DIGITS_MAX: usize = 15;
 

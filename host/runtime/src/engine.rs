@@ -24,8 +24,8 @@ use self::code::CodeSpace;
 pub use self::config::{RuntimeConfig, STACK_BYTES_MAX};
 pub(crate) use self::memory::CLEARED_BYTES_MAX;
 pub(crate) use self::settings::{
-    BACKTRACE_FRAMES_MAX, CORE_INSTANCES_MAX, Class, MEMORIES_MAX, SNAPSHOT_BYTES_MIN, TABLES_MAX, compile_only,
-    fingerprint,
+    BACKTRACE_FRAMES_MAX, CORE_INSTANCES_MAX, Class, MEMORIES_MAX, SNAPSHOT_BYTES_MIN, TABLES_MAX, WASM_PAGE_BYTES,
+    compile_only, fingerprint,
 };
 use crate::cache::{Cache, CacheCounters, CacheError, Found};
 use crate::call::CallState;
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     snapshot: Host,
     pub(crate) config: RuntimeConfig,
     pub(crate) cache: Option<Cache>,
-    /// Where the machine code of all plugins lies, of either engine.
+    /// Where the machine code of all plugins lies, of each engine.
     pub(crate) code_space: Arc<CodeSpace>,
 }
 

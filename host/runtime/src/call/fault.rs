@@ -8,6 +8,8 @@ use std::collections::HashSet;
 
 use wasmtime::WasmBacktrace;
 
+use crate::engine::WASM_PAGE_BYTES;
+
 /// How the engine words a fault. Its error type is private; tests of guests that miss their memory fail when the text changes.
 const ADDRESS: &str = "memory fault at wasm address 0x";
 const SIZE: &str = " in linear memory of size 0x";
@@ -19,7 +21,7 @@ const BELOW_ZERO_BYTES_MAX: u64 = 16 << 20;
 const ADDRESSES: u64 = 1 << 32;
 
 /// The last page that an address can name.
-const LAST_PAGE: u64 = ADDRESSES - (64 << 10);
+const LAST_PAGE: u64 = ADDRESSES - WASM_PAGE_BYTES;
 
 /// Functions, in a full backtrace, that call each other so that it is taken for a recursion.
 const CYCLE_MAX: usize = 8;

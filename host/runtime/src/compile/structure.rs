@@ -5,6 +5,7 @@
 mod needs;
 mod outline;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use self::needs::Needs;
@@ -89,7 +90,7 @@ pub(crate) fn check_beginning(bytes: &[u8], bytes_max: usize) -> Result<(), Comp
     if !bytes.starts_with(WASM_MAGIC) {
         let detail = match bytes.trim_ascii_start().first() {
             Some(b'(' | b';') => "it looks like WebAssembly text: turn it into the binary format first".to_owned(),
-            _ => format!("it starts with the bytes {}", hexadecimal(&bytes[..bytes.len().min(4)])),
+            _ => format!("it starts with the bytes {}", HEXLOWER.encode(&bytes[..bytes.len().min(4)])),
         };
         return Err(CompileError::NotAComponent { detail });
     }
@@ -156,10 +157,6 @@ fn check_imports(outline: &Outline) -> Result<(), CompileError> {
 fn split(name: &str) -> Option<(&str, &str)> {
     let rest = name.strip_prefix(PACKAGE)?;
     Some(rest.split_once('@').unwrap_or((rest, "")))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -226,6 +226,8 @@ impl Drop for Area {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Rlimit, setrlimit};
+
     use super::*;
 
     fn fill(space: &CodeSpace, bytes: usize, with: u8) -> Room {
@@ -311,6 +313,23 @@ mod tests {
         let all: Vec<Vec<String>> = maps.lines().map(fields).filter(|other| other[4] == mapped[4]).collect();
         assert_eq!(all, [mapped], "a file that is mapped once has one line");
         drop(room);
+    }
+
+    #[test]
+    fn where_files_are_bounded_there_is_no_area_and_the_process_lives() {
+        const BOUNDED: &str = "HOOKLOOM_TEST_FILES_ARE_BOUNDED";
+        if std::env::var_os(BOUNDED).is_some() {
+            let hard = getrlimit(Resource::Fsize).maximum;
+            setrlimit(Resource::Fsize, Rlimit { current: Some(1 << 30), maximum: hard }).unwrap();
+            assert!(CodeSpace::default().fill(&[1]).is_none());
+            return;
+        }
+        // A process of its own, since the limit is that of all its threads.
+        let own = std::env::current_exe().unwrap();
+        let own_name = std::thread::current().name().unwrap().to_owned();
+        let run = std::process::Command::new(own).args(["--exact", &own_name]).env(BOUNDED, "").output().unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{} {said}", run.status);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::RuntimeError;
+use super::settings::WASM_PAGE_BYTES;
 use crate::cache::CacheConfig;
 use crate::compile::{ChildCompiler, CompileLimits, Compiler};
 use crate::{Limits, ObserverHandle, compile};
@@ -69,7 +70,7 @@ impl RuntimeConfig {
         let tables = self.limits_max.table_elements_max;
         let problem = if self.instances_max == 0 {
             "instances_max must be at least 1".to_owned()
-        } else if !(64 << 10..=1 << 32).contains(&memory) {
+        } else if !(WASM_PAGE_BYTES..=1 << 32).contains(&memory) {
             format!("limits_max.memory_bytes_max must be 64 KiB to 4 GiB, not {memory}")
         } else if tables > 10_000_000 {
             format!("limits_max.table_elements_max must be at most 10,000,000, not {tables}")
@@ -94,16 +95,43 @@ mod tests {
     use super::*;
     use crate::Runtime;
 
+    fn with_limits_max(change: impl FnOnce(&mut Limits)) -> RuntimeConfig {
+        let mut config = RuntimeConfig::default();
+        change(&mut config.limits_max);
+        config
+    }
+
     #[test]
-    fn figures_out_of_range_are_named() {
-        let cases = [
-            (RuntimeConfig { instances_max: 0, ..RuntimeConfig::default() }, "instances_max"),
-            (RuntimeConfig { epoch_tick: Duration::ZERO, ..RuntimeConfig::default() }, "epoch_tick"),
-            (RuntimeConfig { stack_bytes: 2 << 20, ..RuntimeConfig::default() }, "stack_bytes"),
+    fn figures_out_of_range_are_named_and_those_at_its_edges_are_not() {
+        let default = RuntimeConfig::default;
+        let instances = |instances_max| RuntimeConfig { instances_max, ..default() };
+        let tick = |tick| RuntimeConfig { epoch_tick: Duration::from_micros(tick), ..default() };
+        let stack = |stack_bytes| RuntimeConfig { stack_bytes, ..default() };
+        let memory = |bytes| with_limits_max(|limits| limits.memory_bytes_max = bytes);
+        let tables = |elements| with_limits_max(|limits| limits.table_elements_max = elements);
+        let refused = [
+            (instances(0), "instances_max"),
+            (tick(999), "epoch_tick"),
+            (stack((64 << 10) - 1), "stack_bytes"),
+            (stack(STACK_BYTES_MAX + 1), "stack_bytes"),
+            (memory((64 << 10) - 1), "limits_max.memory_bytes_max"),
+            (memory((1 << 32) + 1), "limits_max.memory_bytes_max"),
+            (tables(10_000_001), "limits_max.table_elements_max"),
         ];
-        for (config, field) in cases {
+        for (config, field) in refused {
             let error = Runtime::new(config).unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
         }
+        let edges = [
+            instances(1),
+            tick(1_000),
+            stack(64 << 10),
+            stack(STACK_BYTES_MAX),
+            memory(64 << 10),
+            memory(1 << 32),
+            tables(0),
+            tables(10_000_000),
+        ];
+        edges.into_iter().for_each(|config| config.check().unwrap());
     }
 }

@@ -1,7 +1,7 @@
 //! Linear memory of guests that don't start from a snapshot: mapped once, cleared when an instance is done, lent to the next.
 //!
-//! The engine asks for a memory with each instance and drops it with the instance. A *slot* is address space for one memory, with all
-//! that an address of 32 bits can reach behind it inaccessible. Making one costs system calls, so slots are kept, and what is kept
+//! The engine asks for a memory with each instance and drops it with the instance. A *slot* is address space for one memory: with
+//! [`Bounds::Pages`] for all that an address of 32 bits can reach, with [`Bounds::Code`] for the largest memory that there may be. Making one costs system calls, so slots are kept, and what is kept
 //! reads as zero from its first byte to its last:
 //!
 //! - A small slot is cleared as a whole: that costs less than a system call, and none is needed then.
@@ -15,8 +15,8 @@
 //! the slot had last: then its accessible part is right, and no system call is needed.
 //!
 //! How far the accessible part reaches depends on who stops a guest that goes beyond its memory ([`Bounds`]). Where the pages do, it is as
-//! large as the memory. Where the code does, what was made accessible once stays so, since it is cleared and out of the code's reach: a
-//! guest that grows its memory on each call needs no system call for it.
+//! large as the memory. Where the code does, some mebibytes that were made accessible once stay so, since they are cleared and out of the
+//! code's reach: a guest that grows its memory on each call needs no system call for it.
 //!
 //! The engine's own pool does the same for memories that are copied from an image, and asks the kernel in a way that misses pages that
 //! are swapped out or just being moved; this one asks for those too.
@@ -137,8 +137,8 @@ impl Memories {
 // SAFETY: what the trait asks for, in its order. The memory is the engine's alone: the slot was taken from its shelf, and comes back when
 // the engine drops it. It lies on pages of its own, since the base is where a mapping begins. Its reservation and its guard are
 // `reserved + guard` bytes of one mapping, or more; the base never moves. With `Bounds::Pages` only what the memory's size counts of it can
-// be touched. With `Bounds::Code` reservation and guard are zero, so that the engine's code relies on no page: then what can be
-// touched is as large as the memory at least. It is filled with zeros: a new mapping is, and a slot on a shelf was cleared
+// be touched. With `Bounds::Code` reservation and guard must be zero, so that the engine's code relies on no page: then what can
+// be touched is as large as the memory at least. It is filled with zeros: a new mapping is, and a slot on a shelf was cleared
 // (`Slot::clear`), beyond its last memory's size too, where that one could write nothing.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
@@ -149,10 +149,12 @@ unsafe impl MemoryCreator for Memories {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let reserved = reserved.ok_or("a memory without a reservation is not for here")?;
-        let reserved = match self.bounds {
-            Bounds::Pages => reserved,
-            Bounds::Code { bytes_max } => reserved.max(bytes_max),
+        let reserved = match (self.bounds, reserved) {
+            (Bounds::Pages, Some(reserved)) => reserved,
+            (Bounds::Pages, None) => return Err("a memory without a reservation is not for here".to_owned()),
+            // Otherwise the code would leave some of its checks to pages that may be accessible.
+            (Bounds::Code { bytes_max }, Some(0)) if guard == 0 => bytes_max,
+            (Bounds::Code { .. }, _) => return Err("code that relies on pages is not for here".to_owned()),
         };
         if minimum > reserved {
             return Err(format!("a memory of {minimum} bytes doesn't fit its reservation of {reserved}"));
@@ -275,7 +277,8 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Makes the first `size` bytes accessible, and with [`Bounds::Pages`] no others. Behind them all is as the last memory left it: zero.
+    /// Makes the first `size` bytes accessible, and with [`Bounds::Pages`] no others, else none that are far behind them. Behind them all
+    /// is as the last memory left it: zero.
     fn make_accessible(&mut self, size: usize, bounds: Bounds) -> Result<(), Errno> {
         if size > self.accessible {
             self.protect(self.accessible, size, MprotectFlags::READ | MprotectFlags::WRITE)?;
@@ -286,6 +289,10 @@ impl Slot {
         }
         self.reached = self.reached.max(size);
         if self.reached - size > KEPT_BYTES_MAX {
+            if self.accessible > size {
+                self.protect(size, self.accessible, MprotectFlags::empty())?;
+                self.accessible = size;
+            }
             self.give_back(size, self.reached)?;
             self.reached = size;
         }

@@ -60,8 +60,8 @@ const SNAPSHOT_KEEP_RESIDENT_BYTES: usize = 2 << 20;
 /// Bytes of constants from which on a guest counts as a snapshot; the tables of a compiled program are some 10 KiB.
 pub(crate) const SNAPSHOT_BYTES_MIN: u64 = 128 << 10;
 
-/// Bytes of a page of WebAssembly.
-const WASM_PAGE_BYTES: usize = 64 << 10;
+/// Bytes of a page of linear memory. Modules with pages of another size are invalid to the engine.
+pub(crate) const WASM_PAGE_BYTES: u64 = 64 << 10;
 
 const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 
@@ -100,8 +100,8 @@ pub(super) fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
     match class {
         Class::Program => engine.with_host_memory(Arc::new(Memories::new(config.instances_max, Bounds::Pages))),
         Class::Roomy => {
-            let bytes_max = usize::try_from(config.limits_max.memory_bytes_max).unwrap_or(usize::MAX);
-            let bounds = Bounds::Code { bytes_max: bytes_max.next_multiple_of(WASM_PAGE_BYTES) };
+            let bytes_max = config.limits_max.memory_bytes_max.next_multiple_of(WASM_PAGE_BYTES);
+            let bounds = Bounds::Code { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX) };
             engine.with_host_memory(Arc::new(Memories::new(config.instances_max, bounds)))
         }
         Class::Snapshot => engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(config))),
@@ -110,7 +110,7 @@ pub(super) fn engine_config(config: &RuntimeConfig, class: Class) -> Config {
 }
 
 /// The settings that decide about machine code, the same in every process and for every pool. Spectre mitigations, signal-based
-/// traps and bounds checks by guard pages are the engine's defaults.
+/// traps and, but for [`Class::Roomy`], bounds checks by guard pages are the engine's defaults.
 fn code_config(class: Class) -> Config {
     let mut engine = Config::new();
     engine.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed).memory_init_cow(class == Class::Snapshot);

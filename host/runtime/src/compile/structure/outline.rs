@@ -12,9 +12,7 @@ use crate::compile::CompileError;
 use crate::compile::limits::CompileLimits;
 use crate::compile::tally::Tally;
 use crate::compile::unwrap::{self, Unwrapped};
-
-/// A page of linear memory. Modules with pages of another size are invalid to the engine.
-const PAGE_BYTES: u64 = 64 << 10;
+use crate::engine::WASM_PAGE_BYTES;
 
 /// What the sections say.
 #[derive(Default)]
@@ -131,7 +129,7 @@ impl Outline {
             // Sections of a core module: of the last that began.
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
-                    let bytes = memory.map_err(|error| invalid(&error))?.initial.saturating_mul(PAGE_BYTES);
+                    let bytes = memory.map_err(|error| invalid(&error))?.initial.saturating_mul(WASM_PAGE_BYTES);
                     self.add(|needs| {
                         (needs.memories, needs.initial_bytes) =
                             (needs.memories + 1, needs.initial_bytes.saturating_add(bytes))

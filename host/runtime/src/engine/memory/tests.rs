@@ -2,9 +2,23 @@ use super::*;
 
 const PAGE: usize = 64 << 10;
 
+/// A memory as the engine asks for it that has these bounds.
 fn memory(memories: &Memories, pages: usize) -> Box<dyn LinearMemory> {
+    let (reserved, guard) = match memories.bounds {
+        Bounds::Pages => (1 << 32, 32 << 20),
+        Bounds::Code { .. } => (0, 0),
+    };
+    ask(memories, pages, Some(reserved), guard).unwrap()
+}
+
+fn ask(
+    memories: &Memories,
+    pages: usize,
+    reserved: Option<usize>,
+    guard: usize,
+) -> Result<Box<dyn LinearMemory>, String> {
     let ty = MemoryType::new(u32::try_from(pages).unwrap(), None);
-    memories.new_memory(ty, pages * PAGE, None, Some(1 << 32), 32 << 20).unwrap()
+    memories.new_memory(ty, pages * PAGE, None, reserved, guard)
 }
 
 fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
@@ -46,9 +60,21 @@ fn a_memory_grows_up_to_its_maximum_and_never_shrinks() {
 }
 
 #[test]
+fn code_that_relies_on_pages_gets_no_memory_whose_bounds_the_code_has_to_check() {
+    let code = Memories::with(1, 1, None, Bounds::Code { bytes_max: 64 * PAGE });
+    for (reserved, guard) in [(None, 0), (Some(64 * PAGE), 0), (Some(1 << 32), 32 << 20), (Some(0), PAGE)] {
+        assert!(ask(&code, 1, reserved, guard).is_err(), "{reserved:?}, {guard}");
+    }
+    assert!(ask(&code, 65, Some(0), 0).is_err(), "more than any may have");
+    let pages = Memories::with(1, 1, None, Bounds::Pages);
+    assert!(ask(&pages, 1, None, 0).is_err());
+    assert!(ask(&pages, 2, Some(PAGE), 0).is_err(), "more than its reservation");
+}
+
+#[test]
 fn a_memory_that_the_code_bounds_has_its_own_size_and_what_is_behind_it_stays_accessible() {
     let memories = Memories::with(1, 1, None, Bounds::Code { bytes_max: 64 * PAGE });
-    let new = || memories.new_memory(MemoryType::new(17, None), 17 * PAGE, None, Some(0), 0).unwrap();
+    let new = || memory(&memories, 17);
     let accessible = || memories.pool.shelves[0].slots()[0].accessible;
     let mut first = new();
     assert_eq!((first.byte_size(), first.byte_capacity()), (17 * PAGE, 64 * PAGE));
@@ -68,17 +94,19 @@ fn a_memory_that_the_code_bounds_has_its_own_size_and_what_is_behind_it_stays_ac
 #[test]
 fn pages_far_behind_a_memory_are_given_back() {
     let memories = Memories::with(1, 1, None, Bounds::Code { bytes_max: 1 << 30 });
-    let new = |pages: usize| {
-        let ty = MemoryType::new(u32::try_from(pages).unwrap(), None);
-        memories.new_memory(ty, pages * PAGE, None, Some(0), 0).unwrap()
+    drop(memory(&memories, 1000));
+    let slot = || {
+        let slot = &memories.pool.shelves[0].slots()[0];
+        (slot.reached, slot.accessible)
     };
-    drop(new(1000));
-    let slot = || memories.pool.shelves[0].slots()[0].reached;
-    assert_eq!(slot(), 1000 * PAGE);
-    drop(new(1000 - KEPT_BYTES_MAX / PAGE));
-    assert_eq!(slot(), 1000 * PAGE, "as much may stay");
-    drop(new(17));
-    assert_eq!(slot(), 17 * PAGE);
+    assert_eq!(slot(), (1000 * PAGE, 1000 * PAGE));
+    drop(memory(&memories, 1000 - KEPT_BYTES_MAX / PAGE));
+    assert_eq!(slot(), (1000 * PAGE, 1000 * PAGE), "as much may stay");
+    drop(memory(&memories, 17));
+    assert_eq!(slot(), (17 * PAGE, 17 * PAGE));
+    let mut again = memory(&memories, 17);
+    again.grow_to(1000 * PAGE).unwrap();
+    assert!(bytes(&mut *again).iter().all(|byte| *byte == 0));
 }
 
 #[test]
