@@ -133,6 +133,19 @@ pub enum ProjectError {
         /// The language.
         language: Language,
     },
+    /// What is named as the SDK is another folder.
+    #[error(
+        "{} is no SDK for {language}: there is no {missing} in it. Name the folder of one; `hookloom plugin new` without --sdk brings one along",
+        folder.display()
+    )]
+    NoSdk {
+        /// The folder.
+        folder: PathBuf,
+        /// The language.
+        language: Language,
+        /// A file that each SDK of the language has.
+        missing: &'static str,
+    },
     /// The folder for a new project is there already.
     #[error("{} exists already: choose another name, or another folder with --dir", dir.display())]
     Exists {

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use super::inputs::Inputs;
 use super::{Built, ToolchainError, lock, run_step, setup_failed};
-use crate::project::Project;
+use crate::project::sdk::check_folder;
+use crate::project::{Language, Project};
 
 const INSTALL: &str = "`apt-get install nodejs npm`, or see nodejs.org";
 
@@ -49,6 +50,7 @@ fn install_sdk(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, To
     }
     // npm links to a folder elsewhere, and leaves alone what that needs.
     if !sdk.starts_with(project) {
+        check_folder(&sdk, Language::Js)?;
         install(&sdk, progress)?;
     }
     Ok(sdk)
@@ -81,4 +83,23 @@ pub fn install(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), Toolcha
 fn is_installed(dir: &Path) -> bool {
     let written = |name: &str| fs::metadata(dir.join(name)).and_then(|metadata| metadata.modified()).ok();
     written(INSTALLED).is_some_and(|installed| WANTED.iter().all(|name| written(name).is_none_or(|at| at <= installed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_elsewhere_that_is_no_sdk_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let [project, elsewhere] = ["project", "elsewhere"].map(|name| folder.path().join(name));
+        fs::create_dir_all(project.join("node_modules/@hookloom")).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, project.join(SDK)).unwrap();
+        // As npm leaves it.
+        fs::write(project.join(INSTALLED), "").unwrap();
+        let error = install_sdk(&project, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("elsewhere is no SDK for js: there is no build.js"), "{error}");
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
 }
