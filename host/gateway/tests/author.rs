@@ -359,6 +359,7 @@ fn a_backtest_is_waited_for_over_what_fails_in_passing() {
         answer("200 OK", "", &backtest("finished", &sample)),
     ];
     let (server, asked) = pushing(rest);
+    let by_hand = format!("hookloom plugin activate 'plv_2\\u{{1b}}[2J' --plugin notes --server {server} --app shop");
     // What a gateway says does not steer the terminal.
     let words = [
         "uploaded notes plv_2\\u{1b}[2J",
@@ -368,7 +369,7 @@ fn a_backtest_is_waited_for_over_what_fails_in_passing() {
         "active 1",
         "new    \\u{9b}2J",
         "and 3 more differences",
-        "hookloom plugin activate plv_2\\u{1b}[2J --plugin notes",
+        &by_hand,
     ];
     check(&mut push(&desk, &server, &[]), 0, &words);
     assert!(asked.join().unwrap()[6].starts_with("GET "));
@@ -382,8 +383,12 @@ fn a_backtest_is_waited_for_over_what_fails_in_passing() {
 fn a_backtest_is_not_waited_for_without_end() {
     let desk = Desk::new();
     let (server, _) = pushing(Vec::new());
-    let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", "hookloom plugin activate plv_2"];
-    check(&mut push(&desk, &server, &["--backtest-wait", "0"]), 1, &words);
+    let by_hand = "activate 'plv_2\\u{1b}[2J' --plugin notes` makes it live";
+    let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", by_hand];
+    let mut push_with = push(&desk, &server, &["--backtest-wait", "0"]);
+    // What stands in the environment is there for the next command too.
+    push_with.env("HOOKLOOM_APP", "shop").env("HOOKLOOM_SERVER", &server);
+    check(&mut push_with, 1, &words);
     // A gateway that has gone for good.
     let (server, _) = pushing(vec![answer("503 Service Unavailable", "", "<html>")]);
     check(&mut push(&desk, &server, &[]), 10, &["can't be reached"]);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
-    cli::style::{DIM, GOOD, RESET},
+    cli::style::{DIM, GOOD, RESET, word},
     project::{Kind, Language, sdk::Sdk, template::NewProject},
 };
 
@@ -32,6 +32,6 @@ pub fn run(arguments: &NewArguments) -> anyhow::Result<ExitCode> {
     let new = NewProject { name, language: *lang, kind: *kind, sdk: sdk.clone().unwrap_or(Sdk::Copied) };
     let project = new.write(&dir)?;
     anstream::println!("{GOOD}made{RESET} {}: a {} in {}", dir.display(), project.kind, project.language);
-    anstream::println!("{DIM}next:{RESET} cd {} && hookloom plugin test", dir.display());
+    anstream::println!("{DIM}next:{RESET} cd {} && hookloom plugin test", word(&dir.to_string_lossy()));
     Ok(ExitCode::SUCCESS)
 }
