@@ -152,6 +152,16 @@ fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainErro
     Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() })
 }
 
+/// A step that failed in words which say that a program is missing: those of a program that needs another one.
+fn tell_missing(error: ToolchainError, signs: &[&str], program: &str, install: &'static str) -> ToolchainError {
+    match error {
+        ToolchainError::Compile { diagnostics } if signs.iter().any(|sign| diagnostics.contains(sign)) => {
+            ToolchainError::Missing { program: program.into(), install }
+        }
+        other => other,
+    }
+}
+
 /// Keeps a line of a compiler's, unless there is too much already.
 fn note(diagnostics: &mut String, line: &str) {
     if diagnostics.len() + line.len() < DIAGNOSTICS_BYTES_MAX {

@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -42,6 +43,12 @@ impl Desk {
         let path = self.path(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// A program of one line.
+    fn script(&self, file: &str, line: &str) {
+        self.write(file, &format!("#!/bin/sh\n{line}\n"));
+        fs::set_permissions(self.path(file), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// A project whose component is there already: the golden plugin, which maps and reshapes.
@@ -205,6 +212,38 @@ fn a_missing_compiler_has_an_exit_code_of_its_own() {
     command.env("PATH", desk.path("bin")).env("HOOKLOOM_WASM_TOOLCHAIN", "rustup");
     command.env("HOOKLOOM_TOOLCHAIN_DIR", desk.path("toolchain"));
     check(&mut command, 8, &["rustup target add wasm32-unknown-unknown"]);
+}
+
+/// Tests a new project on a machine that has these programs alone, each a line of shell.
+#[track_caller]
+fn check_missing(language: &str, programs: &[(&str, &str)], missing: &str) {
+    let desk = Desk::new();
+    desk.check(&["new", "notes", "--kind", "reshaper", "--lang", language], 0, &[]);
+    for (program, line) in programs {
+        desk.script(&format!("bin/{program}"), line);
+    }
+    check(desk.command(&["test", "notes"]).env("PATH", desk.path("bin")), 8, &[missing]);
+}
+
+#[test]
+fn each_missing_tool_is_named_with_the_command_that_installs_it() {
+    let clang = "there is no clang here: `apt-get install clang lld`";
+    check_missing("c", &[], clang);
+    let linker = "there is no wasm-ld here: `apt-get install clang lld`";
+    let no_such =
+        r#"echo 'clang: error: unable to execute command: Executable "wasm-ld-14" doesn'"'"'t exist!' >&2; exit 1"#;
+    check_missing("c", &[("clang", no_such)], linker);
+    let no_name = "echo \"clang: error: invalid linker name in '-fuse-ld=lld'\" >&2; exit 1";
+    check_missing("c", &[("clang", no_name)], linker);
+    let node = "there is no node here: `apt-get install nodejs npm`";
+    check_missing("js", &[], node);
+    check_missing("js", &[("npm", "exec node")], node);
+    check_missing("js", &[("node", "exit 0")], "there is no npm here: `apt-get install nodejs npm`");
+    let python = "there is no python3 here: `apt-get install python3 python3-venv`";
+    check_missing("python", &[], python);
+    let no_venv = "echo 'not created successfully because ensurepip is not available.'; exit 1";
+    let venv = "there is no python3 with venv here: `apt-get install python3 python3-venv`";
+    check_missing("python", &[("python3", no_venv)], venv);
 }
 
 #[test]

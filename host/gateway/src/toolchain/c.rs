@@ -11,10 +11,13 @@ use std::process::Command;
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
-use super::{Built, ToolchainError, absolute, built, run_step};
+use super::{Built, ToolchainError, absolute, built, run_step, tell_missing};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install clang lld`";
+
+/// What clang says where there is no linker for it.
+const NO_LINKER: [&str; 2] = ["Executable \"wasm-ld", "invalid linker name"];
 
 const FLAGS: &str = "compile_flags.txt";
 
@@ -54,7 +57,7 @@ pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result
     progress("clang");
     let mut command = Command::new("clang");
     command.current_dir(&project.dir).args(flags).args(sources).args(BUILD_FLAGS).arg(&core);
-    run_step(command, INSTALL)?;
+    run_step(command, INSTALL).map_err(|error| tell_missing(error, &NO_LINKER, "wasm-ld", INSTALL))?;
     let module = fs::read(&core).map_err(|source| ToolchainError::File { path: core, source })?;
     let component = component(module, &project.kind.to_string())
         .map_err(|error| ToolchainError::Compile { diagnostics: format!("{error:#}") })?;

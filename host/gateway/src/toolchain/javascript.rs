@@ -62,12 +62,16 @@ fn install_sdk(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, To
 /// for each other.
 ///
 /// # Errors
-/// `Missing` without npm; `Setup` with npm's own words.
+/// `Missing` without node or npm; `Setup` with npm's own words.
 pub fn install(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
     let _locked = lock(&dir.join(".install.lock"))?;
     if is_installed(dir) {
         return Ok(());
     }
+    // npm is a program in JavaScript, and speaks of a missing node in words of its own.
+    let mut node = Command::new("node");
+    node.arg("--version");
+    run_step(node, INSTALL).map_err(|error| setup_failed("what package.json names", error))?;
     progress("npm install");
     let mut command = Command::new("npm");
     // Not `ci`: it refuses a lock file that lacks a compiler for some platform that the registry doesn't have. No package may run a

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::inputs::Inputs;
-use super::{Built, ToolchainError, absolute, lock, run, run_step, setup_failed};
+use super::{Built, ToolchainError, absolute, lock, run, run_step, setup_failed, tell_missing};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install python3 python3-venv`";
@@ -76,12 +76,9 @@ pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut
     progress("pip install");
     let mut make = Command::new("python3");
     make.args(["-m", "venv", "--clear"]).arg(environment);
-    run_step(make, INSTALL).map_err(|error| match error {
-        ToolchainError::Compile { diagnostics } if NO_VENV.iter().any(|sign| diagnostics.contains(sign)) => {
-            ToolchainError::Missing { program: "python3 with venv".into(), install: INSTALL }
-        }
-        other => setup_failed("an environment", other),
-    })?;
+    run_step(make, INSTALL)
+        .map_err(|error| tell_missing(error, &NO_VENV, "python3 with venv", INSTALL))
+        .map_err(|error| setup_failed("an environment", error))?;
     let mut fill = Command::new(environment.join("bin/python"));
     fill.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
     fill.args(requirements.file_name());
