@@ -11,12 +11,13 @@ mod c;
 mod environment;
 mod inputs;
 mod javascript;
+mod output;
 mod python;
 mod rust;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,6 +26,7 @@ use std::thread;
 use thiserror::Error;
 
 pub use self::javascript::install as install_npm_packages;
+use self::output::Output;
 pub use self::python::install as install_python_packages;
 pub use self::rust::{build_workspace, setup};
 use crate::project::{Language, Project, ProjectError};
@@ -121,19 +123,15 @@ pub fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Toolch
         return rust::build(dir, progress);
     }
     let project = Project::load(dir)?;
-    match project.language {
-        Language::Rust => rust::build(dir, progress),
-        Language::Js => javascript::build(&project, progress),
-        Language::Python => python::build(&project, progress),
-        Language::C => c::build(&project, progress),
-    }
-}
-
-/// What a build that has ended well has made.
-fn built(project: &Project) -> Result<Built, ToolchainError> {
-    let wasm = project.component();
-    let metadata = std::fs::metadata(&wasm).map_err(|source| ToolchainError::File { path: wasm.clone(), source })?;
-    Ok(Built { name: project.name.clone(), wasm, bytes: metadata.len() })
+    let build = match project.language {
+        Language::Rust => return rust::build(dir, progress),
+        Language::Js => javascript::build,
+        Language::Python => python::build,
+        Language::C => c::build,
+    };
+    let output = Output::lock(&project, progress)?;
+    build(&project, &output, progress)?;
+    output.built(&project)
 }
 
 /// Runs one program of a build; what it says is the error if it fails. `install` is the command that installs the program.
@@ -180,10 +178,23 @@ fn setup_failed(what: &str, error: ToolchainError) -> ToolchainError {
     }
 }
 
-/// Locks a folder's installation, so that processes that build at the same time wait for each other.
-fn lock(path: &Path) -> Result<File, ToolchainError> {
-    let locked = File::create(path).and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
+/// Locks a folder's build or installation, so that processes that build at the same time wait for each other. One that waits says so.
+fn lock(path: &Path, progress: &mut dyn FnMut(&str)) -> Result<File, ToolchainError> {
+    let unlockable = |source| failed(path, source);
+    let file = File::create(path).map_err(unlockable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            progress("waiting for another build here");
+            file.lock().map_err(unlockable)?;
+        }
+        Err(TryLockError::Error(source)) => return Err(unlockable(source)),
+    }
+    Ok(file)
+}
+
+fn failed(path: &Path, source: io::Error) -> ToolchainError {
+    ToolchainError::File { path: path.to_owned(), source }
 }
 
 /// Where this user's programs keep what they can make again: `hookloom` in `$XDG_CACHE_HOME` or `~/.cache`; none where neither is set.
@@ -196,7 +207,7 @@ pub fn cache_folder() -> Option<PathBuf> {
 /// The path with links resolved, as cargo prints paths; one that does not exist yet is only made absolute.
 fn absolute(path: &Path) -> Result<PathBuf, ToolchainError> {
     let resolved = path.canonicalize().or_else(|_| std::path::absolute(path));
-    resolved.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
+    resolved.map_err(|source| failed(path, source))
 }
 
 /// Runs a command without input, hands on each line of its stderr as it comes, and returns success and stdout.
@@ -227,6 +238,8 @@ fn run(mut command: Command, mut on_stderr: impl FnMut(&str)) -> Result<(bool, S
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -244,6 +257,18 @@ mod tests {
         assert_eq!(error.to_string(), "the plugin does not build:\nline 7: wrong\nout");
         let error = setup_failed("a thing", error).to_string();
         assert_eq!(error, "a thing could not be installed:\nline 7: wrong\nout");
+    }
+
+    #[test]
+    fn who_waits_for_another_build_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = lock(&path, &mut |note| panic!("nobody else builds: {note}")).unwrap();
+        let (tell, told) = mpsc::sync_channel(1);
+        let waiting = thread::spawn(move || lock(&path, &mut |note| tell.send(note.to_owned()).unwrap()).map(drop));
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), "waiting for another build here");
+        drop(held);
+        waiting.join().unwrap().unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -503,6 +503,26 @@ fn watch_runs_again_after_a_change() {
     fs::write(desk.path("taken.wasm"), "no component").unwrap();
     watch.says("taken.wasm changed");
     assert_eq!(watch.child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn builds_of_a_project_wait_for_each_other_and_put_a_new_component_in_place_of_the_old() {
+    let desk = Desk::new();
+    desk.check(&["new", "notes", "--kind", "reshaper", "--lang", "c"], 0, &[]);
+    desk.check(&["build", "notes"], 0, &[]);
+    let built = desk.path("notes/build/notes.wasm");
+    let before = desk.path("before.wasm");
+    fs::hard_link(&built, &before).unwrap();
+    let other = fs::File::open(desk.path("notes/build/notes.lock")).unwrap();
+    other.lock().unwrap();
+    let mut build = Command::new("sh");
+    build.args(["-c", r#"exec "$0" plugin build notes 2>&1"#, env!("CARGO_BIN_EXE_hookloom")]);
+    let mut build = Running::start(build.current_dir(desk.0.path()));
+    build.says("waiting for another build here");
+    drop(other);
+    assert_eq!(build.child.wait().unwrap().code(), Some(0));
+    let file = |path: &Path| fs::metadata(path).unwrap().ino();
+    assert_ne!(file(&built), file(&before), "who reads the old one has the whole of it");
 }
 
 /// A command that goes on until it is stopped.

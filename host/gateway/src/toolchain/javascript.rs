@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::inputs::Inputs;
-use super::{Built, ToolchainError, lock, run_step, setup_failed};
+use super::inputs::{self, Inputs};
+use super::output::Output;
+use super::{ToolchainError, lock, run_step, setup_failed};
 use crate::project::sdk::check_folder;
 use crate::project::{Language, Project};
 
@@ -27,15 +28,15 @@ const WANTED: [&str; 2] = ["package.json", "package-lock.json"];
 ///
 /// # Errors
 /// [`ToolchainError`]; an author's mistake is `Compile`.
-pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
-    // Absolute, since the program works in the project's folder.
-    let wasm = super::absolute(&project.component())?;
+pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
     let sdk = install_sdk(&project.dir, progress)?;
-    let inputs = Inputs::of(project, &sdk, &project.dir.join(INSTALLED))?;
-    inputs.build(project, || {
+    let inputs = || Inputs::of(project, &sdk, &project.dir.join(INSTALLED));
+    inputs::build(output, inputs, |draft| {
         let mut command = Command::new("node");
         command.arg(sdk.join("build.js")).current_dir(&project.dir);
-        command.args(["--kind", &project.kind.to_string(), "--engine", &project.engine.to_string(), "--out"]).arg(wasm);
+        command
+            .args(["--kind", &project.kind.to_string(), "--engine", &project.engine.to_string(), "--out"])
+            .arg(draft);
         run_step(command, INSTALL)
     })
 }
@@ -64,7 +65,7 @@ fn install_sdk(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, To
 /// # Errors
 /// `Missing` without node or npm; `Setup` with npm's own words.
 pub fn install(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
-    let _locked = lock(&dir.join(".install.lock"))?;
+    let _locked = lock(&dir.join(".install.lock"), progress)?;
     if is_installed(dir) {
         return Ok(());
     }
