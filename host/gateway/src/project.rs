@@ -15,6 +15,7 @@
 //! memory_bytes = 1_048_576
 //! ```
 
+pub(crate) mod files;
 pub mod fixture;
 mod name;
 pub mod sdk;

@@ -134,6 +134,23 @@ pub fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Toolch
     output.built(&project)
 }
 
+/// The folders that a build of the project in `dir` reads, as far as that is known before it: the project's own, and the SDK's and other
+/// folders that its manifest names, where they lie elsewhere.
+pub fn folders(dir: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![dir.to_owned()];
+    let Ok(own) = dir.canonicalize() else { return folders };
+    let language = Project::load(dir).map_or(Language::Rust, |project| project.language);
+    let named = match language {
+        Language::Rust => rust::crates_by_path(dir),
+        Language::Js => javascript::sdk(dir).into_iter().collect(),
+        Language::Python => python::sdk(&dir.join(python::ENVIRONMENT)).into_iter().collect(),
+        Language::C => c::flags(dir).map(|(_, sdk)| dir.join(sdk)).into_iter().collect(),
+    };
+    let elsewhere = named.into_iter().filter_map(|folder: PathBuf| folder.canonicalize().ok());
+    folders.extend(elsewhere.filter(|folder| !folder.starts_with(&own)));
+    folders
+}
+
 /// Runs one program of a build; what it says is the error if it fails. `install` is the command that installs the program.
 fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainError> {
     let mut diagnostics = String::new();
@@ -269,6 +286,50 @@ mod tests {
         assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), "waiting for another build here");
         drop(held);
         waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_build_reads_an_sdk_elsewhere_too() {
+        use crate::project::{Kind, sdk::Sdk, template::NewProject};
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        let sdks = top.join("sdk");
+        for file in ["Cargo.toml", "src/lib.rs", "build.js", "hookloom_plugin/build.py", "include/hookloom.h"] {
+            fs::create_dir_all(sdks.join(file).parent().unwrap()).unwrap();
+            fs::write(sdks.join(file), "").unwrap();
+        }
+        let new = |language, name, sdk| {
+            let dir = top.join(name);
+            NewProject { name, language, kind: Kind::Reshaper, sdk }.write(&dir).unwrap();
+            dir
+        };
+        for (language, name) in [(Language::Rust, "own-rust"), (Language::C, "own-c")] {
+            let dir = new(language, name, Sdk::Copied);
+            assert_eq!(folders(&dir), [dir]);
+        }
+        let elsewhere = |language, name| new(language, name, Sdk::Folder(sdks.to_str().unwrap().to_owned()));
+        for (language, name) in [(Language::Rust, "in-rust"), (Language::C, "in-c")] {
+            let dir = elsewhere(language, name);
+            assert_eq!(folders(&dir), [dir, sdks.clone()]);
+        }
+        // npm and pip are asked for it, once they have installed it.
+        let dir = elsewhere(Language::Js, "in-js");
+        assert_eq!(folders(&dir), [&*dir]);
+        fs::create_dir_all(dir.join("node_modules/@hookloom")).unwrap();
+        std::os::unix::fs::symlink(&sdks, dir.join("node_modules/@hookloom/plugin")).unwrap();
+        assert_eq!(folders(&dir), [dir, sdks.clone()]);
+        let dir = elsewhere(Language::Python, "in-python");
+        assert_eq!(folders(&dir), [&*dir]);
+        fs::create_dir_all(dir.join(".venv/bin")).unwrap();
+        // By another process: a program that some process has open to write, be it in passing, can't be started.
+        let script = r#"printf '#!/bin/sh\necho %s\n' "$1" > "$0" && chmod +x "$0""#;
+        let written = Command::new("sh")
+            .args(["-c", script])
+            .args([dir.join(".venv/bin/python"), sdks.join("hookloom_plugin")])
+            .status();
+        assert!(written.unwrap().success());
+        assert_eq!(folders(&dir), [dir, sdks.join("hookloom_plugin")]);
+        assert_eq!(folders(&sdks), [sdks]);
     }
 
     #[test]

@@ -494,7 +494,7 @@ fn watch_runs_again_after_a_change() {
     fs::copy(golden, desk.path("taken.wasm")).unwrap();
     let mut command = desk.command(&["watch", "notes", "--wasm", "taken.wasm", "--runs", "3"]);
     let mut watch = Running::start(&mut command);
-    let waiting = "waiting for a change in notes or of taken.wasm";
+    let waiting = "waiting for a change in notes or taken.wasm";
     watch.says(waiting);
     desk.write("notes/fixtures/one/expect.json", r#"{"kind": "dropped", "value": "never"}"#);
     for words in ["expect.json changed", "differs", waiting] {
@@ -525,6 +525,44 @@ fn builds_of_a_project_wait_for_each_other_and_put_a_new_component_in_place_of_t
     assert_ne!(file(&built), file(&before), "who reads the old one has the whole of it");
 }
 
+#[test]
+fn watch_builds_again_after_a_change_and_not_after_its_own_builds() {
+    let desk = Desk::new();
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk/c");
+    copy(&sdk, &desk.path("sdk"));
+    let sdk = desk.path("sdk").canonicalize().unwrap();
+    let new = ["new", "notes", "--kind", "reshaper", "--lang", "c", "--sdk", sdk.to_str().unwrap()];
+    desk.check(&new, 0, &[]);
+    let mut watch = Running::start(&mut desk.command(&["watch", "notes", "--runs", "4"]));
+    let waiting = format!("waiting for a change in notes or {}", sdk.display());
+    watch.says("ok: 2 fixtures");
+    watch.says(&waiting);
+    // Each is the first to be told of, so nothing that a build has written is seen; `build` stands before all others.
+    let source = fs::read_to_string(desk.path("notes/src/plugin.c")).unwrap();
+    for (file, text) in [("notes/src/plugin.c", format!("{source}\nbroken")), ("notes/src/plugin.c", source)] {
+        desk.write(file, &text);
+        assert_eq!(watch.says(" changed"), format!("{file} changed"));
+        watch.says(&waiting);
+    }
+    let header = desk.path("sdk/include/hookloom.h");
+    desk.write("sdk/include/hookloom.h", &format!("{}\n", fs::read_to_string(&header).unwrap()));
+    watch.says("sdk/include/hookloom.h changed");
+    watch.says("ok: 2 fixtures");
+    assert_eq!(watch.child.wait().unwrap().code(), Some(0));
+}
+
+/// A folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => drop(fs::copy(path, to).unwrap()),
+        }
+    }
+}
+
 /// A command that goes on until it is stopped.
 struct Running {
     child: Child,
@@ -540,12 +578,13 @@ impl Running {
         Running { child, lines }
     }
 
-    /// Waits for a line with these words; one that never comes ends the test.
+    /// Waits for a line with these words, and answers it; one that never comes ends the test.
     #[track_caller]
-    fn says(&mut self, words: &str) {
-        let mut said = Vec::new();
-        while !said.last().is_some_and(|line: &String| line.contains(words)) {
+    fn says(&mut self, words: &str) -> String {
+        let mut said: Vec<String> = Vec::new();
+        loop {
             match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) if line.contains(words) => return line,
                 Ok(line) => said.push(line),
                 Err(error) => panic!("`{words}` is missing in {said:?}: {error}"),
             }

@@ -48,7 +48,7 @@ const BUILD_FLAGS: [&str; 12] = [
 /// [`ToolchainError`]; an author's mistake is `Compile`.
 pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
     let core = output.beside("core.wasm");
-    let (flags, sdk) = flags(project)?;
+    let (flags, sdk) = flags(&project.dir)?;
     let mut sources = sources(&project.dir, Path::new("src"))?;
     sources.extend(self::sources(&project.dir, &sdk.join("src"))?);
     sources.push(sdk.join("bindings").join(project.kind.to_string()).join("contract.c"));
@@ -64,15 +64,15 @@ pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut
     output.finish()
 }
 
-/// The flags of `compile_flags.txt`, one a line, and the SDK's folder that they name.
-fn flags(project: &Project) -> Result<(Vec<String>, PathBuf), ToolchainError> {
-    let path = project.dir.join(FLAGS);
+/// The flags of `compile_flags.txt`, one a line, and the SDK's folder that they name, as a path from the project's.
+pub(super) fn flags(dir: &Path) -> Result<(Vec<String>, PathBuf), ToolchainError> {
+    let path = dir.join(FLAGS);
     let text = fs::read_to_string(&path).map_err(|source| failed(&path, source))?;
     let flags: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     let sdk = flags
         .iter()
         .filter_map(|flag| Path::new(flag.strip_prefix("-I")?).parent())
-        .find(|folder| project.dir.join(folder).join("include/hookloom.h").is_file());
+        .find(|folder| dir.join(folder).join("include/hookloom.h").is_file());
     let Some(sdk) = sdk.map(Path::to_owned) else {
         let diagnostics =
             format!("no `-I` in {FLAGS} leads to the SDK's hookloom.h: it should say -Ivendor/hookloom-plugin/include");

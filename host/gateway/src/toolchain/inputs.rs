@@ -3,8 +3,6 @@
 //! It is not about time alone: the compilers of JavaScript and Python make other bytes of the same sources each time, and other bytes are
 //! another version on a gateway, compiled anew.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -13,10 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::output::Output;
 use super::{ToolchainError, failed};
-use crate::project::Project;
-
-/// What tools write, wherever it lies; so is what begins with a dot.
-const WRITTEN: [&str; 2] = ["node_modules", "__pycache__"];
+use crate::project::{Project, files};
 
 /// What builds write and what only tests read, at the top of the project; deeper down a package of that name is the author's own.
 const PASSED_OVER: [&str; 2] = ["build", "fixtures"];
@@ -29,12 +24,13 @@ impl Inputs {
     /// Of the project and its SDK, which may lie in it. `installed` says which packages are there.
     ///
     /// # Errors
-    /// `File`.
+    /// `Project` or `File`, where one can't be read.
     pub(super) fn of(project: &Project, sdk: &Path, installed: &Path) -> Result<Inputs, ToolchainError> {
         let mut digest = Sha256::new();
         add(&mut digest, Path::new(""), &read(installed)?);
         for (folder, passed_over) in [(&*project.dir, &PASSED_OVER[..]), (sdk, &[])] {
-            for file in files(folder, passed_over)? {
+            for file in files::below(folder, passed_over) {
+                let file = file?;
                 // A link that leads nowhere, a pipe or a socket has nothing that a build could read.
                 let bytes = if file.is_file() { read(&file)? } else { Vec::new() };
                 add(&mut digest, file.strip_prefix(folder).unwrap_or(&file), &bytes);
@@ -92,45 +88,6 @@ fn add(digest: &mut Sha256, name: &Path, bytes: &[u8]) {
 
 fn read(file: &Path) -> Result<Vec<u8>, ToolchainError> {
     fs::read(file).map_err(|source| failed(file, source))
-}
-
-/// All files below a folder that a build may read, sorted; also those that a link leads to.
-fn files(folder: &Path, passed_over: &[&str]) -> Result<Vec<PathBuf>, ToolchainError> {
-    let real = |path: &Path| path.canonicalize().map_err(|source| failed(path, source));
-    let top = real(folder)?;
-    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
-    let mut open = vec![folder.to_owned()];
-    while let Some(current) = open.pop() {
-        let place = real(&current)?;
-        // A link may lead round in a circle, or to all that lies around the project.
-        let is_around = place != top && top.starts_with(&place);
-        if is_around || !seen.insert(place) {
-            continue;
-        }
-        for name in names(&current)? {
-            let is_passed_over = |all: &[&str]| name.to_str().is_some_and(|name| all.contains(&name));
-            let at_top = if current == folder { passed_over } else { &[] };
-            if name.as_encoded_bytes().starts_with(b".") || is_passed_over(&WRITTEN) || is_passed_over(at_top) {
-                continue;
-            }
-            let path = current.join(name);
-            match path.is_dir() {
-                true => open.push(path),
-                false => found.push(path),
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// What is in a folder, sorted: which of two links to the same folder is gone through does not depend on the file system.
-fn names(folder: &Path) -> Result<Vec<OsString>, ToolchainError> {
-    let entries = fs::read_dir(folder).map_err(|source| failed(folder, source))?;
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
-    let mut names = names.map_err(|source| failed(folder, source))?;
-    names.sort();
-    Ok(names)
 }
 
 #[cfg(test)]
@@ -235,25 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_gone_through_once_and_not_round_in_a_circle() {
+    fn what_a_link_leads_to_is_a_part_of_the_project() {
         let folder = tempfile::tempdir().unwrap();
         let project = note(folder.path());
         let shared = folder.path().join("shared");
         fs::create_dir(&shared).unwrap();
-        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, project.dir.join(name)).unwrap();
-        link("..", "around");
-        link("nowhere", "none");
-        link("../shared", "shared");
-        link("../shared", "shared_too");
-        std::os::unix::fs::symlink("../note", shared.join("round")).unwrap();
-        let seen = || {
-            let files = files(&project.dir, &PASSED_OVER).unwrap();
-            files.iter().filter(|file| file.ends_with("rows.py")).count()
-        };
-        assert_eq!(seen(), 0);
-        fs::write(shared.join("rows.py"), "a").unwrap();
-        assert_eq!(seen(), 1);
-        let inputs = || Inputs::of(&project, &shared, &project.dir.join("plugin.py")).unwrap();
+        std::os::unix::fs::symlink("../shared", project.dir.join("shared")).unwrap();
+        let sdk = project.dir.join("vendor/hookloom-plugin");
+        let inputs = || Inputs::of(&project, &sdk, &project.dir.join("plugin.py")).unwrap();
         let before = inputs();
         fs::write(shared.join("rows.py"), "b").unwrap();
         assert_ne!(inputs(), before);

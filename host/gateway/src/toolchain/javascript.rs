@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::inputs::{self, Inputs};
 use super::output::Output;
-use super::{ToolchainError, lock, run_step, setup_failed};
+use super::{ToolchainError, absolute, lock, run_step, setup_failed};
 use crate::project::sdk::check_folder;
 use crate::project::{Language, Project};
 
@@ -41,16 +41,20 @@ pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut
     })
 }
 
+/// The folder of the SDK that is installed, wherever it is linked from; none where there is none.
+pub(super) fn sdk(dir: &Path) -> Option<PathBuf> {
+    dir.join(SDK).canonicalize().ok().filter(|sdk| sdk.is_dir())
+}
+
 /// Installs what the project needs, and answers the SDK's folder.
 fn install_sdk(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, ToolchainError> {
     install(dir, progress)?;
-    let (project, sdk) = (super::absolute(dir)?, super::absolute(&dir.join(SDK))?);
-    if !sdk.is_dir() {
+    let Some(sdk) = sdk(dir) else {
         let detail = "package.json names no `@hookloom/plugin`: npm install --save-dev @hookloom/plugin".to_owned();
         return Err(ToolchainError::Setup { detail });
-    }
+    };
     // npm links to a folder elsewhere, and leaves alone what that needs.
-    if !sdk.starts_with(project) {
+    if !sdk.starts_with(absolute(dir)?) {
         check_folder(&sdk, Language::Js)?;
         install(&sdk, progress)?;
     }

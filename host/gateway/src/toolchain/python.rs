@@ -16,7 +16,7 @@ use crate::project::Project;
 const INSTALL: &str = "`apt-get install python3 python3-venv`";
 
 /// The environment, where editors look for one.
-const ENVIRONMENT: &str = ".venv";
+pub(super) const ENVIRONMENT: &str = ".venv";
 
 /// What is installed and where, in the environment, written when the installation is complete.
 const INSTALLED: &str = "installed.txt";
@@ -49,7 +49,7 @@ pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut
 }
 
 /// The folder of the SDK that the environment has, wherever it is linked from.
-fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
+pub(super) fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
     let mut command = Command::new(environment.join("bin/python"));
     command.args(["-c", "import hookloom_plugin; print(hookloom_plugin.__path__[0])"]);
     let (found, folder) = run(command, |_| ())?;

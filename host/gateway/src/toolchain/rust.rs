@@ -111,6 +111,15 @@ fn prefix() -> Result<PathBuf, ToolchainError> {
     absolute(&cache.join("wasm-toolchain"))
 }
 
+/// The folders of the crates that a crate's own manifest names by their path.
+pub(super) fn crates_by_path(dir: &Path) -> Vec<PathBuf> {
+    let manifest =
+        std::fs::read_to_string(dir.join("Cargo.toml")).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let dependencies = manifest.as_ref().and_then(|manifest| manifest.get("dependencies")?.as_table());
+    let paths = dependencies.into_iter().flat_map(toml::Table::values).filter_map(|named| named.get("path")?.as_str());
+    paths.map(|path| dir.join(path)).collect()
+}
+
 fn manifest_of(dir: &Path) -> Result<PathBuf, ToolchainError> {
     let manifest = absolute(dir)?.join("Cargo.toml");
     if !manifest.is_file() {
