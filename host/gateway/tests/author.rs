@@ -386,6 +386,15 @@ fn push(desk: &Desk, server: &str, more: &[&str]) -> Command {
 }
 
 #[test]
+fn what_stands_in_the_environment_is_there_for_the_next_command_too() {
+    let desk = Desk::new();
+    let (server, _) = pushing(Vec::new());
+    let mut push = push(&desk, &server, &["--backtest-wait", "0"]);
+    push.env("HOOKLOOM_APP", "shop").env("HOOKLOOM_SERVER", &server);
+    check(&mut push, 1, &["activate 'plv_2\\u{1b}[2J' --plugin notes` makes it live"]);
+}
+
+#[test]
 fn a_backtest_is_waited_for_over_what_fails_in_passing() {
     let desk = Desk::new();
     let difference = r#"{"path": "/a\u001b[2J", "before": "1", "after": "\u009b2J"}"#;
@@ -422,12 +431,8 @@ fn a_backtest_is_waited_for_over_what_fails_in_passing() {
 fn a_backtest_is_not_waited_for_without_end() {
     let desk = Desk::new();
     let (server, _) = pushing(Vec::new());
-    let by_hand = "activate 'plv_2\\u{1b}[2J' --plugin notes` makes it live";
-    let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", by_hand];
-    let mut push_with = push(&desk, &server, &["--backtest-wait", "0"]);
-    // What stands in the environment is there for the next command too.
-    push_with.env("HOOKLOOM_APP", "shop").env("HOOKLOOM_SERVER", &server);
-    check(&mut push_with, 1, &words);
+    let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", "hookloom plugin activate 'plv_2"];
+    check(&mut push(&desk, &server, &["--backtest-wait", "0"]), 1, &words);
     // A gateway that has gone for good.
     let (server, _) = pushing(vec![answer("503 Service Unavailable", "", "<html>")]);
     check(&mut push(&desk, &server, &[]), 10, &["can't be reached"]);

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
-    cli::style::{DIM, GOOD, RESET, word},
+    cli::{
+        shell::word,
+        style::{DIM, GOOD, RESET},
+    },
     project::{Kind, Language, sdk::Sdk, template::NewProject},
 };
 

@@ -19,7 +19,8 @@ use crate::{
     cli::{
         ConfigArguments,
         exit::Exit,
-        style::{DIM, ERROR, GOOD, HEADING, RESET, visible, word},
+        shell::word,
+        style::{DIM, ERROR, GOOD, HEADING, RESET, visible},
     },
     comparison::{Change, Comparison, Counts},
     project::Project,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         client::{Client, ClientError},
-        style::word,
+        shell::word,
     },
     project::Project,
 };
