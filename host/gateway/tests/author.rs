@@ -198,6 +198,37 @@ fn a_component_that_does_both_is_accepted_and_a_call_of_it_is_asked_for_its_kind
 }
 
 #[test]
+fn run_takes_what_a_fixture_has() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "mapper", "");
+    desk.write("rules.json", r#"[{"key": "thank-you", "trigger": "job_completed"}]"#);
+    let run = |kind: &str, input: &str, code: i32, words: &[&str]| {
+        let run = ["run", &golden, "--kind", kind, "--input", input, "--rules", "@rules.json"];
+        // However it is laid out, and quoted within a string.
+        let bare = |text: &str| text.replace(['\\', ' ', '\n'], "");
+        let said = bare(&desk.check(&run, code, &[]));
+        for word in words {
+            assert!(said.contains(&bare(word)), "`{word}` is missing in {said}");
+        }
+    };
+    run("mapper", r#"{"name": "Ada"}"#, 0, &[r#"["thank-you", "thank-you", "job_completed"]"#, r#""name": "Ada""#]);
+    let event = r#"{"kind": "map", "event": {"id": "evt_9", "payload": {"name": "Bo"}},
+        "rules": [{"key": "own", "name": "Own", "trigger": "t"}]}"#;
+    run("mapper", event, 0, &[r#"["own", "Own", "t"]"#, r#""id": "evt_9""#, r#""name": "Bo""#]);
+    let message = r#"{"kind": "reshape", "origin": "human", "eventType": "a.b", "payload": {"name": "Cy"}}"#;
+    run("reshaper", message, 0, &[r#""origin":"human""#, r#""eventType":"a.b""#, r#""payload":{"name":"Cy"}"#]);
+    run("reshaper", r#"{"eventType": "a.b"}"#, 0, &[r#""eventType":"a.b","id""#]);
+    let told = ["run", &golden, "--kind", "reshaper", "--input", message, "--event-type", "c.d"];
+    desk.check(&told, 0, &[r#""eventType":"c.d""#]);
+    for kind in ["mapper", "reshaper"] {
+        run(kind, "not json", 1, &["--input is no JSON", "line 1 column 2"]);
+    }
+    run("mapper", r#"{"kind": "map"}"#, 1, &["--input", "missing field `event`"]);
+    desk.write("rules.json", "{}");
+    run("mapper", "{}", 1, &["--rules must be an array"]);
+}
+
+#[test]
 fn a_missing_compiler_has_an_exit_code_of_its_own() {
     let desk = Desk::new();
     desk.check(&["new", "notes", "--kind", "reshaper"], 0, &[]);
