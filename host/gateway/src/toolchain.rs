@@ -31,7 +31,7 @@ pub use self::python::install as install_python_packages;
 pub use self::rust::{build_workspace, setup};
 use crate::project::{Language, Project, ProjectError};
 
-/// A compiler's diagnostics are kept up to this many bytes; an author reads the first errors first.
+/// A compiler's diagnostics are kept up to this many bytes.
 const DIAGNOSTICS_BYTES_MAX: usize = 256 * 1024;
 
 /// A plugin that was built.
@@ -74,7 +74,7 @@ pub enum ToolchainError {
     /// The crate does not compile, or its dependencies can't be had.
     #[error("the plugin does not build:\n{diagnostics}")]
     Compile {
-        /// What rustc and cargo say, as they print it, cut at 256 KiB.
+        /// What the compiler says, as it prints it; what has more than 256 KiB is cut there, and ends with `(cut)`.
         diagnostics: String,
     },
     /// A program is missing that is not ours to install.
@@ -153,8 +153,8 @@ pub fn folders(dir: &Path) -> Vec<PathBuf> {
 
 /// Runs one program of a build; what it says is the error if it fails. `install` is the command that installs the program.
 fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainError> {
-    let mut diagnostics = String::new();
-    let (succeeded, stdout) = run(command, |line| note(&mut diagnostics, line)).map_err(|error| match error {
+    let mut diagnostics = Diagnostics::default();
+    let (succeeded, stdout) = run(command, |line| diagnostics.add(line)).map_err(|error| match error {
         ToolchainError::Run { program, source } if source.kind() == io::ErrorKind::NotFound => {
             ToolchainError::Missing { program, install }
         }
@@ -163,8 +163,8 @@ fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainErro
     if succeeded {
         return Ok(());
     }
-    stdout.lines().for_each(|line| note(&mut diagnostics, line));
-    Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() })
+    stdout.lines().for_each(|line| diagnostics.add(line));
+    Err(diagnostics.into_error())
 }
 
 /// A step that failed in words which say that a program is missing: those of a program that needs another one.
@@ -177,11 +177,32 @@ fn tell_missing(error: ToolchainError, signs: &[&str], program: &str, install: &
     }
 }
 
-/// Keeps a line of a compiler's, unless there is too much already.
-fn note(diagnostics: &mut String, line: &str) {
-    if diagnostics.len() + line.len() < DIAGNOSTICS_BYTES_MAX {
-        diagnostics.push_str(line);
-        diagnostics.push('\n');
+/// What a compiler says, from the start: an author reads the first errors first.
+#[derive(Default)]
+struct Diagnostics {
+    text: String,
+    is_cut: bool,
+}
+
+impl Diagnostics {
+    /// Keeps a line, or of the first that is too much what there is room for, and nothing after that: no gap is hidden in the middle.
+    fn add(&mut self, line: &str) {
+        if self.is_cut {
+            return;
+        }
+        let room = DIAGNOSTICS_BYTES_MAX - self.text.len();
+        self.is_cut = line.len() >= room;
+        let kept = if self.is_cut { line.floor_char_boundary(room.saturating_sub(1)) } else { line.len() };
+        self.text.push_str(&line[..kept]);
+        self.text.push('\n');
+    }
+
+    fn into_error(self) -> ToolchainError {
+        let mut diagnostics = self.text.trim_end().to_owned();
+        if self.is_cut {
+            diagnostics.push_str("\n(cut)");
+        }
+        ToolchainError::Compile { diagnostics }
     }
 }
 
@@ -274,6 +295,28 @@ mod tests {
         assert_eq!(error.to_string(), "the plugin does not build:\nline 7: wrong\nout");
         let error = setup_failed("a thing", error).to_string();
         assert_eq!(error, "a thing could not be installed:\nline 7: wrong\nout");
+    }
+
+    #[test]
+    fn what_a_program_says_without_end_is_cut() {
+        let check = |line: &str, kept: usize| {
+            let mut diagnostics = Diagnostics::default();
+            for line in [line, line, "last"] {
+                diagnostics.add(line);
+            }
+            let error = diagnostics.into_error().to_string();
+            let said = error.strip_prefix("the plugin does not build:\n").unwrap();
+            let expected = format!("{line}\n{line}")[..kept].trim_end().to_owned();
+            assert!(said == format!("{expected}\n(cut)"), "{} bytes, and {kept} should be kept", said.len());
+        };
+        check(&"a".repeat(DIAGNOSTICS_BYTES_MAX / 2), DIAGNOSTICS_BYTES_MAX - 1);
+        check(&"a".repeat(DIAGNOSTICS_BYTES_MAX * 2), DIAGNOSTICS_BYTES_MAX - 1);
+        // No character is cut in the middle.
+        check(&"ü".repeat(DIAGNOSTICS_BYTES_MAX), DIAGNOSTICS_BYTES_MAX - 2);
+        let mut command = Command::new("bash");
+        command.args(["-c", "yes 'line 7: wrong' | head -n 20000 >&2; exit 1"]);
+        let error = run_step(command, "").unwrap_err().to_string();
+        assert!(error.contains("build:\nline 7: wrong\nline 7") && error.ends_with("\n(cut)"), "{} bytes", error.len());
     }
 
     #[test]

@@ -184,6 +184,13 @@ fn a_machine_that_can_keep_nothing_says_so_and_works() {
     check_with("key", &["is not kept", "key/hookloom/compiled.key", "it must have 32 bytes: remove it"]);
     desk.write("folder/hookloom/compiled", "");
     check_with("folder", &["is not kept: open the cache folder", "folder/hookloom/compiled"]);
+    // A folder in the place of what is kept can't be written over.
+    let compiled = desk.path("good/hookloom/compiled");
+    for entry in fs::read_dir(&compiled).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>() {
+        fs::remove_file(&entry).unwrap();
+        fs::create_dir(entry).unwrap();
+    }
+    check_with("good", &["what is compiled here is not kept: its folder can't be written, or the disk is full"]);
 }
 
 #[test]
@@ -226,6 +233,13 @@ fn run_takes_what_a_fixture_has() {
     run("mapper", r#"{"kind": "map"}"#, 1, &["--input", "missing field `event`"]);
     desk.write("rules.json", "{}");
     run("mapper", "{}", 1, &["--rules must be an array"]);
+}
+
+#[test]
+fn a_file_that_is_too_long_to_be_a_replay_is_not_read_to_its_end() {
+    let desk = Desk::new();
+    fs::File::create(desk.path("long.json")).unwrap().set_len((128 << 20) + 1).unwrap();
+    desk.check(&["replay", "long.json"], 5, &["long.json has more than 134217728 bytes: that is no replay file"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use self::artifact::Artifact;
-use super::{Built, ToolchainError, absolute, cache_folder, note, run};
+use super::{Built, Diagnostics, ToolchainError, absolute, cache_folder, run};
 
 /// What the script's last line begins with when it fails.
 const SETUP_ERROR: &str = "wasm toolchain: error: ";
@@ -141,16 +141,16 @@ fn run_cargo(
         .arg(manifest)
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .current_dir(dir);
-    let mut diagnostics = String::new();
+    let mut diagnostics = Diagnostics::default();
     let (succeeded, stdout) = run(command, |line| {
         if STATUS_WORDS.iter().any(|word| line.trim_start().starts_with(word)) {
             progress(line.trim());
         } else {
-            note(&mut diagnostics, line);
+            diagnostics.add(line);
         }
     })?;
     if !succeeded {
-        return Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() });
+        return Err(diagnostics.into_error());
     }
     Ok(artifact::parse(&stdout))
 }
