@@ -5,7 +5,8 @@
 //!
 //! [`build`] is the one entry: it reads `plugin.toml` and hands on to the language's module. Nothing touches the user's own compilers
 //! or their folders, and a build inherits nothing of a cargo that may be running us (`environment.rs`). JavaScript and Python are built
-//! by a program of their SDK, with the tools that npm and pip put into the project's own folder.
+//! by a program of their SDK, with the tools that npm and pip put into the project's own folder. A component appears whole, one build of
+//! a project at a time (`output.rs`), and is not built again of the same (`inputs.rs`).
 
 mod c;
 mod environment;
