@@ -137,7 +137,7 @@ pub fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Toolch
 
 /// The folders that a build of the project in `dir` reads, as far as that is known before it: the project's own, and the SDK's and other
 /// folders that its manifest names, where they lie elsewhere.
-pub fn folders(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders(dir: &Path) -> Vec<PathBuf> {
     let mut folders = vec![dir.to_owned()];
     let Ok(own) = dir.canonicalize() else { return folders };
     let language = Project::load(dir).map_or(Language::Rust, |project| project.language);

@@ -101,10 +101,11 @@ impl Watched {
 
     /// Takes in what was not known before the run that is over: the first build brings an SDK from elsewhere.
     fn add(&mut self, now: Watched, before: &mut Look) {
-        let Watched { folders, .. } = now;
-        for folder in folders.into_iter().filter(|folder| !self.folders.contains(folder)).collect::<Vec<_>>() {
-            look_at(&folder, before);
-            self.folders.push(folder);
+        for folder in now.folders {
+            if !self.folders.contains(&folder) {
+                look_at(&folder, before);
+                self.folders.push(folder);
+            }
         }
     }
 
