@@ -11,6 +11,7 @@ mod plugin;
 mod profile;
 mod secrets;
 mod serve;
+mod shell;
 pub mod style;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -15,6 +15,7 @@
 //! memory_bytes = 1_048_576
 //! ```
 
+pub(crate) mod files;
 pub mod fixture;
 mod name;
 pub mod sdk;
@@ -132,6 +133,19 @@ pub enum ProjectError {
     Sdk {
         /// The language.
         language: Language,
+    },
+    /// What is named as the SDK is another folder.
+    #[error(
+        "{} is no SDK for {language}: there is no {missing} in it. Name the folder of one; `hookloom plugin new` without --sdk brings one along",
+        folder.display()
+    )]
+    NoSdk {
+        /// The folder.
+        folder: PathBuf,
+        /// The language.
+        language: Language,
+        /// A file that each SDK of the language has.
+        missing: &'static str,
     },
     /// The folder for a new project is there already.
     #[error("{} exists already: choose another name, or another folder with --dir", dir.display())]

@@ -5,18 +5,20 @@
 //!
 //! [`build`] is the one entry: it reads `plugin.toml` and hands on to the language's module. Nothing touches the user's own compilers
 //! or their folders, and a build inherits nothing of a cargo that may be running us (`environment.rs`). JavaScript and Python are built
-//! by a program of their SDK, with the tools that npm and pip put into the project's own folder.
+//! by a program of their SDK, with the tools that npm and pip put into the project's own folder. A component appears whole, one build of
+//! a project at a time (`output.rs`), and is not built again of the same (`inputs.rs`).
 
 mod c;
 mod environment;
 mod inputs;
 mod javascript;
+mod output;
 mod python;
 mod rust;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,11 +27,12 @@ use std::thread;
 use thiserror::Error;
 
 pub use self::javascript::install as install_npm_packages;
+use self::output::Output;
 pub use self::python::install as install_python_packages;
 pub use self::rust::{build_workspace, setup};
 use crate::project::{Language, Project, ProjectError};
 
-/// A compiler's diagnostics are kept up to this many bytes; an author reads the first errors first.
+/// A compiler's diagnostics are kept up to this many bytes.
 const DIAGNOSTICS_BYTES_MAX: usize = 256 * 1024;
 
 /// A plugin that was built.
@@ -72,7 +75,7 @@ pub enum ToolchainError {
     /// The crate does not compile, or its dependencies can't be had.
     #[error("the plugin does not build:\n{diagnostics}")]
     Compile {
-        /// What rustc and cargo say, as they print it, cut at 256 KiB.
+        /// What the compiler says, as it prints it; what has more than 256 KiB is cut there, and ends with `(cut)`.
         diagnostics: String,
     },
     /// A program is missing that is not ours to install.
@@ -121,25 +124,38 @@ pub fn build(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<Built, Toolch
         return rust::build(dir, progress);
     }
     let project = Project::load(dir)?;
-    match project.language {
-        Language::Rust => rust::build(dir, progress),
-        Language::Js => javascript::build(&project, progress),
-        Language::Python => python::build(&project, progress),
-        Language::C => c::build(&project, progress),
-    }
+    let build = match project.language {
+        Language::Rust => return rust::build(dir, progress),
+        Language::Js => javascript::build,
+        Language::Python => python::build,
+        Language::C => c::build,
+    };
+    let output = Output::lock(&project, progress)?;
+    build(&project, &output, progress)?;
+    output.built(&project)
 }
 
-/// What a build that has ended well has made.
-fn built(project: &Project) -> Result<Built, ToolchainError> {
-    let wasm = project.component();
-    let metadata = std::fs::metadata(&wasm).map_err(|source| ToolchainError::File { path: wasm.clone(), source })?;
-    Ok(Built { name: project.name.clone(), wasm, bytes: metadata.len() })
+/// The folders that a build of the project in `dir` reads, as far as that is known before it: the project's own, and the SDK's and other
+/// folders that its manifest names, where they lie elsewhere.
+pub(crate) fn folders(dir: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![dir.to_owned()];
+    let Ok(own) = dir.canonicalize() else { return folders };
+    let language = Project::load(dir).map_or(Language::Rust, |project| project.language);
+    let named = match language {
+        Language::Rust => rust::crates_by_path(dir),
+        Language::Js => javascript::sdk(dir).into_iter().collect(),
+        Language::Python => python::sdk(&dir.join(python::ENVIRONMENT)).into_iter().collect(),
+        Language::C => c::flags(dir).map(|(_, sdk)| dir.join(sdk)).into_iter().collect(),
+    };
+    let elsewhere = named.into_iter().filter_map(|folder: PathBuf| folder.canonicalize().ok());
+    folders.extend(elsewhere.filter(|folder| !folder.starts_with(&own)));
+    folders
 }
 
 /// Runs one program of a build; what it says is the error if it fails. `install` is the command that installs the program.
 fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainError> {
-    let mut diagnostics = String::new();
-    let (succeeded, stdout) = run(command, |line| note(&mut diagnostics, line)).map_err(|error| match error {
+    let mut diagnostics = Diagnostics::default();
+    let (succeeded, stdout) = run(command, |line| diagnostics.add(line)).map_err(|error| match error {
         ToolchainError::Run { program, source } if source.kind() == io::ErrorKind::NotFound => {
             ToolchainError::Missing { program, install }
         }
@@ -148,15 +164,46 @@ fn run_step(command: Command, install: &'static str) -> Result<(), ToolchainErro
     if succeeded {
         return Ok(());
     }
-    stdout.lines().for_each(|line| note(&mut diagnostics, line));
-    Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() })
+    stdout.lines().for_each(|line| diagnostics.add(line));
+    Err(diagnostics.into_error())
 }
 
-/// Keeps a line of a compiler's, unless there is too much already.
-fn note(diagnostics: &mut String, line: &str) {
-    if diagnostics.len() + line.len() < DIAGNOSTICS_BYTES_MAX {
-        diagnostics.push_str(line);
-        diagnostics.push('\n');
+/// A step that failed in words which say that a program is missing: those of a program that needs another one.
+fn tell_missing(error: ToolchainError, signs: &[&str], program: &str, install: &'static str) -> ToolchainError {
+    match error {
+        ToolchainError::Compile { diagnostics } if signs.iter().any(|sign| diagnostics.contains(sign)) => {
+            ToolchainError::Missing { program: program.into(), install }
+        }
+        other => other,
+    }
+}
+
+/// What a compiler says, from the start: an author reads the first errors first.
+#[derive(Default)]
+struct Diagnostics {
+    text: String,
+    is_cut: bool,
+}
+
+impl Diagnostics {
+    /// Keeps a line, or of the first that is too much what there is room for, and nothing after that: no gap is hidden in the middle.
+    fn add(&mut self, line: &str) {
+        if self.is_cut {
+            return;
+        }
+        let room = DIAGNOSTICS_BYTES_MAX - self.text.len();
+        self.is_cut = line.len() >= room;
+        let kept = if self.is_cut { line.floor_char_boundary(room.saturating_sub(1)) } else { line.len() };
+        self.text.push_str(&line[..kept]);
+        self.text.push('\n');
+    }
+
+    fn into_error(self) -> ToolchainError {
+        let mut diagnostics = self.text.trim_end().to_owned();
+        if self.is_cut {
+            diagnostics.push_str("\n(cut)");
+        }
+        ToolchainError::Compile { diagnostics }
     }
 }
 
@@ -170,10 +217,23 @@ fn setup_failed(what: &str, error: ToolchainError) -> ToolchainError {
     }
 }
 
-/// Locks a folder's installation, so that processes that build at the same time wait for each other.
-fn lock(path: &Path) -> Result<File, ToolchainError> {
-    let locked = File::create(path).and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
+/// Locks a folder's build or installation, so that processes that build at the same time wait for each other. One that waits says so.
+fn lock(path: &Path, progress: &mut dyn FnMut(&str)) -> Result<File, ToolchainError> {
+    let unlockable = |source| failed(path, source);
+    let file = File::create(path).map_err(unlockable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            progress("waiting for another build here");
+            file.lock().map_err(unlockable)?;
+        }
+        Err(TryLockError::Error(source)) => return Err(unlockable(source)),
+    }
+    Ok(file)
+}
+
+fn failed(path: &Path, source: io::Error) -> ToolchainError {
+    ToolchainError::File { path: path.to_owned(), source }
 }
 
 /// Where this user's programs keep what they can make again: `hookloom` in `$XDG_CACHE_HOME` or `~/.cache`; none where neither is set.
@@ -186,7 +246,7 @@ pub fn cache_folder() -> Option<PathBuf> {
 /// The path with links resolved, as cargo prints paths; one that does not exist yet is only made absolute.
 fn absolute(path: &Path) -> Result<PathBuf, ToolchainError> {
     let resolved = path.canonicalize().or_else(|_| std::path::absolute(path));
-    resolved.map_err(|source| ToolchainError::File { path: path.to_owned(), source })
+    resolved.map_err(|source| failed(path, source))
 }
 
 /// Runs a command without input, hands on each line of its stderr as it comes, and returns success and stdout.
@@ -217,6 +277,8 @@ fn run(mut command: Command, mut on_stderr: impl FnMut(&str)) -> Result<(bool, S
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -234,6 +296,84 @@ mod tests {
         assert_eq!(error.to_string(), "the plugin does not build:\nline 7: wrong\nout");
         let error = setup_failed("a thing", error).to_string();
         assert_eq!(error, "a thing could not be installed:\nline 7: wrong\nout");
+    }
+
+    #[test]
+    fn what_a_program_says_without_end_is_cut() {
+        let check = |line: &str, kept: usize| {
+            let mut diagnostics = Diagnostics::default();
+            for line in [line, line, "last"] {
+                diagnostics.add(line);
+            }
+            let error = diagnostics.into_error().to_string();
+            let said = error.strip_prefix("the plugin does not build:\n").unwrap();
+            let expected = format!("{line}\n{line}")[..kept].trim_end().to_owned();
+            assert!(said == format!("{expected}\n(cut)"), "{} bytes, and {kept} should be kept", said.len());
+        };
+        check(&"a".repeat(DIAGNOSTICS_BYTES_MAX / 2), DIAGNOSTICS_BYTES_MAX - 1);
+        check(&"a".repeat(DIAGNOSTICS_BYTES_MAX * 2), DIAGNOSTICS_BYTES_MAX - 1);
+        // No character is cut in the middle.
+        check(&"ü".repeat(DIAGNOSTICS_BYTES_MAX), DIAGNOSTICS_BYTES_MAX - 2);
+        let mut command = Command::new("bash");
+        command.args(["-c", "yes 'line 7: wrong' | head -n 20000 >&2; exit 1"]);
+        let error = run_step(command, "").unwrap_err().to_string();
+        assert!(error.contains("build:\nline 7: wrong\nline 7") && error.ends_with("\n(cut)"), "{} bytes", error.len());
+    }
+
+    #[test]
+    fn who_waits_for_another_build_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = lock(&path, &mut |note| panic!("nobody else builds: {note}")).unwrap();
+        let (tell, told) = mpsc::sync_channel(1);
+        let waiting = thread::spawn(move || lock(&path, &mut |note| tell.send(note.to_owned()).unwrap()).map(drop));
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), "waiting for another build here");
+        drop(held);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_build_reads_an_sdk_elsewhere_too() {
+        use crate::project::{Kind, sdk::Sdk, template::NewProject};
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        let sdks = top.join("sdk");
+        for file in ["Cargo.toml", "src/lib.rs", "build.js", "hookloom_plugin/build.py", "include/hookloom.h"] {
+            fs::create_dir_all(sdks.join(file).parent().unwrap()).unwrap();
+            fs::write(sdks.join(file), "").unwrap();
+        }
+        let new = |language, name, sdk| {
+            let dir = top.join(name);
+            NewProject { name, language, kind: Kind::Reshaper, sdk }.write(&dir).unwrap();
+            dir
+        };
+        for (language, name) in [(Language::Rust, "own-rust"), (Language::C, "own-c")] {
+            let dir = new(language, name, Sdk::Copied);
+            assert_eq!(folders(&dir), [dir]);
+        }
+        let elsewhere = |language, name| new(language, name, Sdk::Folder(sdks.to_str().unwrap().to_owned()));
+        for (language, name) in [(Language::Rust, "in-rust"), (Language::C, "in-c")] {
+            let dir = elsewhere(language, name);
+            assert_eq!(folders(&dir), [dir, sdks.clone()]);
+        }
+        // npm and pip are asked for it, once they have installed it.
+        let dir = elsewhere(Language::Js, "in-js");
+        assert_eq!(folders(&dir), [&*dir]);
+        fs::create_dir_all(dir.join("node_modules/@hookloom")).unwrap();
+        std::os::unix::fs::symlink(&sdks, dir.join("node_modules/@hookloom/plugin")).unwrap();
+        assert_eq!(folders(&dir), [dir, sdks.clone()]);
+        let dir = elsewhere(Language::Python, "in-python");
+        assert_eq!(folders(&dir), [&*dir]);
+        fs::create_dir_all(dir.join(".venv/bin")).unwrap();
+        // By another process: a program that some process has open to write, be it in passing, can't be started.
+        let script = r#"printf '#!/bin/sh\necho %s\n' "$1" > "$0" && chmod +x "$0""#;
+        let written = Command::new("sh")
+            .args(["-c", script])
+            .args([dir.join(".venv/bin/python"), sdks.join("hookloom_plugin")])
+            .status();
+        assert!(written.unwrap().success());
+        assert_eq!(folders(&dir), [dir, sdks.join("hookloom_plugin")]);
+        assert_eq!(folders(&sdks), [sdks]);
     }
 
     #[test]

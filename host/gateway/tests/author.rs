@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -42,6 +43,12 @@ impl Desk {
         let path = self.path(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// A program of one line.
+    fn script(&self, file: &str, line: &str) {
+        self.write(file, &format!("#!/bin/sh\n{line}\n"));
+        fs::set_permissions(self.path(file), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// A project whose component is there already: the golden plugin, which maps and reshapes.
@@ -177,6 +184,13 @@ fn a_machine_that_can_keep_nothing_says_so_and_works() {
     check_with("key", &["is not kept", "key/hookloom/compiled.key", "it must have 32 bytes: remove it"]);
     desk.write("folder/hookloom/compiled", "");
     check_with("folder", &["is not kept: open the cache folder", "folder/hookloom/compiled"]);
+    // A folder in the place of what is kept can't be written over.
+    let compiled = desk.path("good/hookloom/compiled");
+    for entry in fs::read_dir(&compiled).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>() {
+        fs::remove_file(&entry).unwrap();
+        fs::create_dir(entry).unwrap();
+    }
+    check_with("good", &["what is compiled here is not kept: its folder can't be written, or the disk is full"]);
 }
 
 #[test]
@@ -188,6 +202,44 @@ fn a_component_that_does_both_is_accepted_and_a_call_of_it_is_asked_for_its_kind
     desk.check(&run, 1, &["maps and reshapes", "--kind"]);
     let said = desk.check(&[&run[..], &["--kind", "reshaper"]].concat(), 0, &["fuel"]);
     assert!(!said.contains("maps and reshapes"), "{said}");
+}
+
+#[test]
+fn run_takes_what_a_fixture_has() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "mapper", "");
+    desk.write("rules.json", r#"[{"key": "thank-you", "trigger": "job_completed"}]"#);
+    let run = |kind: &str, input: &str, code: i32, words: &[&str]| {
+        let run = ["run", &golden, "--kind", kind, "--input", input, "--rules", "@rules.json"];
+        // However it is laid out, and quoted within a string.
+        let bare = |text: &str| text.replace(['\\', ' ', '\n'], "");
+        let said = bare(&desk.check(&run, code, &[]));
+        for word in words {
+            assert!(said.contains(&bare(word)), "`{word}` is missing in {said}");
+        }
+    };
+    run("mapper", r#"{"name": "Ada"}"#, 0, &[r#"["thank-you", "thank-you", "job_completed"]"#, r#""name": "Ada""#]);
+    let event = r#"{"kind": "map", "event": {"id": "evt_9", "payload": {"name": "Bo"}},
+        "rules": [{"key": "own", "name": "Own", "trigger": "t"}]}"#;
+    run("mapper", event, 0, &[r#"["own", "Own", "t"]"#, r#""id": "evt_9""#, r#""name": "Bo""#]);
+    let message = r#"{"kind": "reshape", "origin": "human", "eventType": "a.b", "payload": {"name": "Cy"}}"#;
+    run("reshaper", message, 0, &[r#""origin":"human""#, r#""eventType":"a.b""#, r#""payload":{"name":"Cy"}"#]);
+    run("reshaper", r#"{"eventType": "a.b"}"#, 0, &[r#""eventType":"a.b","id""#]);
+    let told = ["run", &golden, "--kind", "reshaper", "--input", message, "--event-type", "c.d"];
+    desk.check(&told, 0, &[r#""eventType":"c.d""#]);
+    for kind in ["mapper", "reshaper"] {
+        run(kind, "not json", 1, &["--input is no JSON", "line 1 column 2"]);
+    }
+    run("mapper", r#"{"kind": "map"}"#, 1, &["--input", "missing field `event`"]);
+    desk.write("rules.json", "{}");
+    run("mapper", "{}", 1, &["--rules must be an array"]);
+}
+
+#[test]
+fn a_file_that_is_too_long_to_be_a_replay_is_not_read_to_its_end() {
+    let desk = Desk::new();
+    fs::File::create(desk.path("long.json")).unwrap().set_len((128 << 20) + 1).unwrap();
+    desk.check(&["replay", "long.json"], 5, &["long.json has more than 134217728 bytes: that is no replay file"]);
 }
 
 #[test]
@@ -205,6 +257,38 @@ fn a_missing_compiler_has_an_exit_code_of_its_own() {
     command.env("PATH", desk.path("bin")).env("HOOKLOOM_WASM_TOOLCHAIN", "rustup");
     command.env("HOOKLOOM_TOOLCHAIN_DIR", desk.path("toolchain"));
     check(&mut command, 8, &["rustup target add wasm32-unknown-unknown"]);
+}
+
+/// Tests a new project on a machine that has these programs alone, each a line of shell.
+#[track_caller]
+fn check_missing(language: &str, programs: &[(&str, &str)], missing: &str) {
+    let desk = Desk::new();
+    desk.check(&["new", "notes", "--kind", "reshaper", "--lang", language], 0, &[]);
+    for (program, line) in programs {
+        desk.script(&format!("bin/{program}"), line);
+    }
+    check(desk.command(&["test", "notes"]).env("PATH", desk.path("bin")), 8, &[missing]);
+}
+
+#[test]
+fn each_missing_tool_is_named_with_the_command_that_installs_it() {
+    let clang = "there is no clang here: `apt-get install clang lld`";
+    check_missing("c", &[], clang);
+    let linker = "there is no wasm-ld here: `apt-get install clang lld`";
+    let no_such =
+        r#"echo 'clang: error: unable to execute command: Executable "wasm-ld-14" doesn'"'"'t exist!' >&2; exit 1"#;
+    check_missing("c", &[("clang", no_such)], linker);
+    let no_name = "echo \"clang: error: invalid linker name in '-fuse-ld=lld'\" >&2; exit 1";
+    check_missing("c", &[("clang", no_name)], linker);
+    let node = "there is no node here: `apt-get install nodejs npm`";
+    check_missing("js", &[], node);
+    check_missing("js", &[("npm", "exec node")], node);
+    check_missing("js", &[("node", "exit 0")], "there is no npm here: `apt-get install nodejs npm`");
+    let python = "there is no python3 here: `apt-get install python3 python3-venv`";
+    check_missing("python", &[], python);
+    let no_venv = "echo 'not created successfully because ensurepip is not available.'; exit 1";
+    let venv = "there is no python3 with venv here: `apt-get install python3 python3-venv`";
+    check_missing("python", &[("python3", no_venv)], venv);
 }
 
 #[test]
@@ -347,6 +431,15 @@ fn push(desk: &Desk, server: &str, more: &[&str]) -> Command {
 }
 
 #[test]
+fn what_stands_in_the_environment_is_there_for_the_next_command_too() {
+    let desk = Desk::new();
+    let (server, _) = pushing(Vec::new());
+    let mut push = push(&desk, &server, &["--backtest-wait", "0"]);
+    push.env("HOOKLOOM_APP", "shop").env("HOOKLOOM_SERVER", &server);
+    check(&mut push, 1, &["activate 'plv_2\\u{1b}[2J' --plugin notes` makes it live"]);
+}
+
+#[test]
 fn a_backtest_is_waited_for_over_what_fails_in_passing() {
     let desk = Desk::new();
     let difference = r#"{"path": "/a\u001b[2J", "before": "1", "after": "\u009b2J"}"#;
@@ -359,6 +452,7 @@ fn a_backtest_is_waited_for_over_what_fails_in_passing() {
         answer("200 OK", "", &backtest("finished", &sample)),
     ];
     let (server, asked) = pushing(rest);
+    let by_hand = format!("hookloom plugin activate 'plv_2\\u{{1b}}[2J' --plugin notes --server {server} --app shop");
     // What a gateway says does not steer the terminal.
     let words = [
         "uploaded notes plv_2\\u{1b}[2J",
@@ -368,7 +462,7 @@ fn a_backtest_is_waited_for_over_what_fails_in_passing() {
         "active 1",
         "new    \\u{9b}2J",
         "and 3 more differences",
-        "hookloom plugin activate plv_2\\u{1b}[2J --plugin notes",
+        &by_hand,
     ];
     check(&mut push(&desk, &server, &[]), 0, &words);
     assert!(asked.join().unwrap()[6].starts_with("GET "));
@@ -382,7 +476,7 @@ fn a_backtest_is_waited_for_over_what_fails_in_passing() {
 fn a_backtest_is_not_waited_for_without_end() {
     let desk = Desk::new();
     let (server, _) = pushing(Vec::new());
-    let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", "hookloom plugin activate plv_2"];
+    let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", "hookloom plugin activate 'plv_2"];
     check(&mut push(&desk, &server, &["--backtest-wait", "0"]), 1, &words);
     // A gateway that has gone for good.
     let (server, _) = pushing(vec![answer("503 Service Unavailable", "", "<html>")]);
@@ -450,7 +544,7 @@ fn watch_runs_again_after_a_change() {
     fs::copy(golden, desk.path("taken.wasm")).unwrap();
     let mut command = desk.command(&["watch", "notes", "--wasm", "taken.wasm", "--runs", "3"]);
     let mut watch = Running::start(&mut command);
-    let waiting = "waiting for a change in notes or of taken.wasm";
+    let waiting = "waiting for a change in notes or taken.wasm";
     watch.says(waiting);
     desk.write("notes/fixtures/one/expect.json", r#"{"kind": "dropped", "value": "never"}"#);
     for words in ["expect.json changed", "differs", waiting] {
@@ -459,6 +553,64 @@ fn watch_runs_again_after_a_change() {
     fs::write(desk.path("taken.wasm"), "no component").unwrap();
     watch.says("taken.wasm changed");
     assert_eq!(watch.child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn builds_of_a_project_wait_for_each_other_and_put_a_new_component_in_place_of_the_old() {
+    let desk = Desk::new();
+    desk.check(&["new", "notes", "--kind", "reshaper", "--lang", "c"], 0, &[]);
+    desk.check(&["build", "notes"], 0, &[]);
+    let built = desk.path("notes/build/notes.wasm");
+    let before = desk.path("before.wasm");
+    fs::hard_link(&built, &before).unwrap();
+    let other = fs::File::open(desk.path("notes/build/notes.lock")).unwrap();
+    other.lock().unwrap();
+    let mut build = Command::new("sh");
+    build.args(["-c", r#"exec "$0" plugin build notes 2>&1"#, env!("CARGO_BIN_EXE_hookloom")]);
+    let mut build = Running::start(build.current_dir(desk.0.path()));
+    build.says("waiting for another build here");
+    drop(other);
+    assert_eq!(build.child.wait().unwrap().code(), Some(0));
+    let file = |path: &Path| fs::metadata(path).unwrap().ino();
+    assert_ne!(file(&built), file(&before), "who reads the old one has the whole of it");
+}
+
+#[test]
+fn watch_builds_again_after_a_change_and_not_after_its_own_builds() {
+    let desk = Desk::new();
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk/c");
+    copy(&sdk, &desk.path("sdk"));
+    let sdk = desk.path("sdk").canonicalize().unwrap();
+    let new = ["new", "notes", "--kind", "reshaper", "--lang", "c", "--sdk", sdk.to_str().unwrap()];
+    desk.check(&new, 0, &[]);
+    let mut watch = Running::start(&mut desk.command(&["watch", "notes", "--runs", "4"]));
+    let waiting = format!("waiting for a change in notes or {}", sdk.display());
+    watch.says("ok: 2 fixtures");
+    watch.says(&waiting);
+    // Each is the first to be told of, so nothing that a build has written is seen; `build` stands before all others.
+    let source = fs::read_to_string(desk.path("notes/src/plugin.c")).unwrap();
+    for (file, text) in [("notes/src/plugin.c", format!("{source}\nbroken")), ("notes/src/plugin.c", source)] {
+        desk.write(file, &text);
+        assert_eq!(watch.says(" changed"), format!("{file} changed"));
+        watch.says(&waiting);
+    }
+    let header = desk.path("sdk/include/hookloom.h");
+    desk.write("sdk/include/hookloom.h", &format!("{}\n", fs::read_to_string(&header).unwrap()));
+    watch.says("sdk/include/hookloom.h changed");
+    watch.says("ok: 2 fixtures");
+    assert_eq!(watch.child.wait().unwrap().code(), Some(0));
+}
+
+/// A folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => drop(fs::copy(path, to).unwrap()),
+        }
+    }
 }
 
 /// A command that goes on until it is stopped.
@@ -476,12 +628,13 @@ impl Running {
         Running { child, lines }
     }
 
-    /// Waits for a line with these words; one that never comes ends the test.
+    /// Waits for a line with these words, and answers it; one that never comes ends the test.
     #[track_caller]
-    fn says(&mut self, words: &str) {
-        let mut said = Vec::new();
-        while !said.last().is_some_and(|line: &String| line.contains(words)) {
+    fn says(&mut self, words: &str) -> String {
+        let mut said: Vec<String> = Vec::new();
+        loop {
             match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) if line.contains(words) => return line,
                 Ok(line) => said.push(line),
                 Err(error) => panic!("`{words}` is missing in {said:?}: {error}"),
             }

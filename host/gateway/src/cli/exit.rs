@@ -30,7 +30,7 @@ pub enum Exit {
     Build = 7,
     /// A compiler or other tool.
     Tool = 8,
-    /// Of `plugin test` and `bench`.
+    /// Of `plugin test`: `bench` measures the same calls and judges none.
     Test = 9,
     /// No connection, no answer, or none of a gateway.
     Unreachable = 10,

@@ -12,7 +12,7 @@
 //! What differs is found by [`crate::comparison`], as backtests find it. Knows no engine: who runs the calls gives the outcomes.
 
 mod expected;
-mod input;
+pub(crate) mod input;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::Language;
+use super::{Language, ProjectError};
 
 include!(concat!(env!("OUT_DIR"), "/sdk_rust.rs"));
 include!(concat!(env!("OUT_DIR"), "/sdk_js.rs"));
@@ -42,7 +42,8 @@ pub enum SdkError {
 }
 
 impl Sdk {
-    /// A folder where there is one of that name, else a version: what begins with a digit after its operators, `*`, or `latest`.
+    /// A folder where there is one of that name, else one version, without an operator: what stands for several means something else
+    /// in each registry, or nothing.
     ///
     /// # Errors
     /// [`SdkError`]
@@ -58,9 +59,16 @@ impl Sdk {
         }
     }
 
-    /// Whether a language's SDK can come from there: none in C is in a registry.
-    pub(super) fn is_for(&self, language: Language) -> bool {
-        language != Language::C || !matches!(self, Sdk::Version(_))
+    /// Whether a language's SDK can come from there: none in C is in a registry, and not every folder is one.
+    ///
+    /// # Errors
+    /// [`ProjectError::Sdk`], [`ProjectError::NoSdk`].
+    pub(super) fn check(&self, language: Language) -> Result<(), ProjectError> {
+        match self {
+            Sdk::Version(_) if language == Language::C => Err(ProjectError::Sdk { language }),
+            Sdk::Folder(folder) => check_folder(Path::new(folder), language),
+            Sdk::Copied | Sdk::Version(_) => Ok(()),
+        }
     }
 
     /// The files that are copied into a project, as paths from its folder; none where nothing is.
@@ -95,17 +103,32 @@ impl Sdk {
     }
 }
 
+/// Whether a folder is a language's SDK. It is asked before anything is done there: a folder of somebody else's stays as it is.
+///
+/// # Errors
+/// [`ProjectError::NoSdk`].
+pub(crate) fn check_folder(folder: &Path, language: Language) -> Result<(), ProjectError> {
+    let signs: &[&str] = match language {
+        Language::Rust => &["Cargo.toml", "src/lib.rs"],
+        Language::Js => &["build.js"],
+        Language::Python => &["hookloom_plugin/build.py"],
+        Language::C => &["include/hookloom.h"],
+    };
+    match signs.iter().find(|sign| !folder.join(sign).is_file()) {
+        Some(missing) => Err(ProjectError::NoSdk { folder: folder.to_owned(), language, missing }),
+        None => Ok(()),
+    }
+}
+
 /// As JSON has it, which TOML's basic strings and the shell's words, by which pip reads its lines, take as well.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Whether a registry can have a version of that name.
+/// Whether each registry can have a version of that name.
 fn is_version(text: &str) -> bool {
-    let number = text.trim_start_matches(['^', '~', '=', '<', '>', '!', 'v', ' ']);
-    let known = |character: char| character.is_ascii_alphanumeric() || "^~=<>!., *+-_".contains(character);
-    let begins = number.starts_with(|first: char| first.is_ascii_digit()) || matches!(text, "*" | "latest");
-    begins && text.chars().all(known)
+    let known = |character: char| character.is_ascii_alphanumeric() || ".+-".contains(character);
+    text.starts_with(|first: char| first.is_ascii_digit()) && text.chars().all(known)
 }
 
 /// The files of a language's SDK.
@@ -127,10 +150,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap().to_str().unwrap().to_owned();
         assert_eq!(Sdk::parse(&path), Ok(Sdk::Folder(path.clone())));
-        for version in ["1.2", "0.1.0-rc.1+build", "^1", "~ 1.2", ">=1, <2", "v3", "*", "latest"] {
+        for version in ["1", "1.2", "0.1.0-rc.1+build"] {
             assert_eq!(Sdk::parse(version), Ok(Sdk::Version(version.into())));
         }
-        for missing in ["./no/such", "no-such", "/no/such", "0.1/../no", "~", "", "1.2\n", "1\""] {
+        let for_some = ["^1", "~ 1.2", ">=1, <2", "==1", "==latest", "v3", "1.*", "*", "latest", "1 || 2", "1_0"];
+        let for_none = ["./no/such", "no-such", "/no/such", "0.1/../no", "~", "", "1.2\n", "1\""];
+        for missing in [&for_some[..], &for_none].concat() {
             assert_eq!(Sdk::parse(missing), Err(SdkError::Missing), "{missing:?}");
         }
         let file = folder.path().join("file");
@@ -151,7 +176,24 @@ mod tests {
         assert_eq!(others(Sdk::Folder(path)), folder);
         let version = Sdk::Version("1.2".into());
         assert_eq!(others(version.clone())[..2], ["\"1.2\"", "hookloom-plugin[build]==1.2"]);
-        assert!(version.is_for(Language::Js) && !version.is_for(Language::C) && Sdk::Copied.is_for(Language::C));
+        let is_for = |sdk: &Sdk, language| sdk.check(language).is_ok();
+        assert!(is_for(&version, Language::Js) && !is_for(&version, Language::C) && is_for(&Sdk::Copied, Language::C));
+    }
+
+    #[test]
+    fn a_folder_is_an_sdk_of_its_own_language_alone() {
+        let sdks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk");
+        let of = [(Language::Rust, ""), (Language::Js, "js"), (Language::Python, "python"), (Language::C, "c")];
+        for (language, folder) in of {
+            check_folder(&sdks.join(folder), language).unwrap();
+            for (other, _) in of.iter().filter(|(other, _)| *other != language) {
+                let error = check_folder(&sdks.join(folder), *other).unwrap_err();
+                assert!(matches!(&error, ProjectError::NoSdk { .. }), "{language} for {other}: {error}");
+            }
+        }
+        let empty = tempfile::tempdir().unwrap();
+        let error = check_folder(empty.path(), Language::Js).unwrap_err().to_string();
+        assert!(error.contains("is no SDK for js: there is no build.js in it"), "{error}");
     }
 
     #[test]

@@ -44,12 +44,11 @@ impl NewProject<'_> {
     /// Writes the project into `dir`, which must not exist; what is left after an error is removed.
     ///
     /// # Errors
-    /// [`ProjectError::Name`], [`ProjectError::Sdk`], [`ProjectError::Exists`], [`ProjectError::Write`], and those of [`Project::load`].
+    /// [`ProjectError::Name`], [`ProjectError::Sdk`], [`ProjectError::NoSdk`], [`ProjectError::Exists`], [`ProjectError::Write`], and
+    /// those of [`Project::load`].
     pub fn write(&self, dir: &Path) -> Result<Project, ProjectError> {
         name::check(self.name).map_err(|why| ProjectError::Name { name: self.name.to_owned(), why })?;
-        if !self.sdk.is_for(self.language) {
-            return Err(ProjectError::Sdk { language: self.language });
-        }
+        self.sdk.check(self.language)?;
         fs::create_dir(dir).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => ProjectError::Exists { dir: dir.to_owned() },
             _ => ProjectError::Write { path: dir.to_owned(), source },
@@ -134,13 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_exists_and_a_bad_name_are_refused_and_leave_nothing() {
+    fn a_folder_that_exists_a_bad_name_and_no_sdk_are_refused_and_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let there = new("order-review", Language::Rust, Kind::Mapper).write(folder.path()).unwrap_err();
         assert!(matches!(&there, ProjectError::Exists { .. }), "{there}");
         let dir = folder.path().join("new");
         let name = new("Order Review", Language::Rust, Kind::Mapper).write(&dir).unwrap_err().to_string();
         assert!(name.starts_with("`Order Review` can't be a plugin's name: it must be lower-case"), "{name}");
+        let sdk = Sdk::Folder(folder.path().to_str().unwrap().to_owned());
+        let sdk = NewProject { sdk, ..new("order-review", Language::Js, Kind::Mapper) }.write(&dir).unwrap_err();
+        assert!(matches!(&sdk, ProjectError::NoSdk { .. }), "{sdk}");
         assert!(!dir.exists());
     }
 }

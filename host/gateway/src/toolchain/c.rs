@@ -11,10 +11,14 @@ use std::process::Command;
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
-use super::{Built, ToolchainError, absolute, built, run_step};
+use super::output::Output;
+use super::{ToolchainError, failed, run_step, tell_missing};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install clang lld`";
+
+/// What clang says where there is no linker for it.
+const NO_LINKER: [&str; 2] = ["Executable \"wasm-ld", "invalid linker name"];
 
 const FLAGS: &str = "compile_flags.txt";
 
@@ -42,35 +46,33 @@ const BUILD_FLAGS: [&str; 12] = [
 ///
 /// # Errors
 /// [`ToolchainError`]; an author's mistake is `Compile`.
-pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
-    let wasm = absolute(&project.component())?;
-    let folder = wasm.parent().expect("a component lies in the build folder");
-    fs::create_dir_all(folder).map_err(|source| ToolchainError::File { path: folder.to_owned(), source })?;
-    let core = wasm.with_extension("core.wasm");
-    let (flags, sdk) = flags(project)?;
+pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
+    let core = output.beside("core.wasm");
+    let (flags, sdk) = flags(&project.dir)?;
     let mut sources = sources(&project.dir, Path::new("src"))?;
     sources.extend(self::sources(&project.dir, &sdk.join("src"))?);
     sources.push(sdk.join("bindings").join(project.kind.to_string()).join("contract.c"));
     progress("clang");
     let mut command = Command::new("clang");
     command.current_dir(&project.dir).args(flags).args(sources).args(BUILD_FLAGS).arg(&core);
-    run_step(command, INSTALL)?;
-    let module = fs::read(&core).map_err(|source| ToolchainError::File { path: core, source })?;
+    run_step(command, INSTALL).map_err(|error| tell_missing(error, &NO_LINKER, "wasm-ld", INSTALL))?;
+    let module = fs::read(&core).map_err(|source| failed(&core, source))?;
     let component = component(module, &project.kind.to_string())
         .map_err(|error| ToolchainError::Compile { diagnostics: format!("{error:#}") })?;
-    fs::write(&wasm, component).map_err(|source| ToolchainError::File { path: wasm, source })?;
-    built(project)
+    let draft = output.draft();
+    fs::write(&draft, component).map_err(|source| failed(&draft, source))?;
+    output.finish()
 }
 
-/// The flags of `compile_flags.txt`, one a line, and the SDK's folder that they name.
-fn flags(project: &Project) -> Result<(Vec<String>, PathBuf), ToolchainError> {
-    let path = project.dir.join(FLAGS);
-    let text = fs::read_to_string(&path).map_err(|source| ToolchainError::File { path, source })?;
+/// The flags of `compile_flags.txt`, one a line, and the SDK's folder that they name, as a path from the project's.
+pub(super) fn flags(dir: &Path) -> Result<(Vec<String>, PathBuf), ToolchainError> {
+    let path = dir.join(FLAGS);
+    let text = fs::read_to_string(&path).map_err(|source| failed(&path, source))?;
     let flags: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     let sdk = flags
         .iter()
         .filter_map(|flag| Path::new(flag.strip_prefix("-I")?).parent())
-        .find(|folder| project.dir.join(folder).join("include/hookloom.h").is_file());
+        .find(|folder| dir.join(folder).join("include/hookloom.h").is_file());
     let Some(sdk) = sdk.map(Path::to_owned) else {
         let diagnostics =
             format!("no `-I` in {FLAGS} leads to the SDK's hookloom.h: it should say -Ivendor/hookloom-plugin/include");
@@ -82,7 +84,7 @@ fn flags(project: &Project) -> Result<(Vec<String>, PathBuf), ToolchainError> {
 /// The C sources of a folder, as paths from the project's, sorted: the same sources give the same component.
 fn sources(project: &Path, folder: &Path) -> Result<Vec<PathBuf>, ToolchainError> {
     let path = project.join(folder);
-    let unreadable = |source| ToolchainError::File { path: path.clone(), source };
+    let unreadable = |source| failed(&path, source);
     let names = fs::read_dir(&path).map_err(unreadable)?.map(|entry| entry.map(|entry| entry.file_name()));
     let names: Vec<_> = names.collect::<Result<_, _>>().map_err(unreadable)?;
     let mut sources: Vec<PathBuf> = names.into_iter().map(|name| folder.join(name)).collect();

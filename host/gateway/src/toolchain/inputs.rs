@@ -3,19 +3,15 @@
 //! It is not about time alone: the compilers of JavaScript and Python make other bytes of the same sources each time, and other bytes are
 //! another version on a gateway, compiled anew.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Built, ToolchainError, built, lock};
-use crate::project::Project;
-
-/// What tools write, wherever it lies; so is what begins with a dot.
-const WRITTEN: [&str; 2] = ["node_modules", "__pycache__"];
+use super::output::Output;
+use super::{ToolchainError, failed};
+use crate::project::{Project, files};
 
 /// What builds write and what only tests read, at the top of the project; deeper down a package of that name is the author's own.
 const PASSED_OVER: [&str; 2] = ["build", "fixtures"];
@@ -28,12 +24,13 @@ impl Inputs {
     /// Of the project and its SDK, which may lie in it. `installed` says which packages are there.
     ///
     /// # Errors
-    /// `File`.
+    /// `Project` or `File`, where one can't be read.
     pub(super) fn of(project: &Project, sdk: &Path, installed: &Path) -> Result<Inputs, ToolchainError> {
         let mut digest = Sha256::new();
         add(&mut digest, Path::new(""), &read(installed)?);
         for (folder, passed_over) in [(&*project.dir, &PASSED_OVER[..]), (sdk, &[])] {
-            for file in files(folder, passed_over)? {
+            for file in files::below(folder, passed_over) {
+                let file = file?;
                 // A link that leads nowhere, a pipe or a socket has nothing that a build could read.
                 let bytes = if file.is_file() { read(&file)? } else { Vec::new() };
                 add(&mut digest, file.strip_prefix(folder).unwrap_or(&file), &bytes);
@@ -44,45 +41,42 @@ impl Inputs {
         Ok(Inputs(text))
     }
 
-    /// Builds the project, unless its component was built from them. `build` writes the component.
-    ///
-    /// Processes that build the same project at the same time wait for each other.
-    ///
-    /// # Errors
-    /// What `build` says; `File`, if the note about it can't be written.
-    pub(super) fn build(
-        &self,
-        project: &Project,
-        build: impl FnOnce() -> Result<(), ToolchainError>,
-    ) -> Result<Built, ToolchainError> {
-        let component = project.component();
-        let folder = component.parent().expect("a component lies in the build folder");
-        fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
-        let _locked = lock(&component.with_extension("lock"))?;
-        if !self.are_built(project) {
-            let note = record(project);
-            // What an interrupted build leaves there was built from nothing that is known.
-            match fs::remove_file(&note) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(&note, source)),
-                _ => build()?,
-            }
-            fs::write(&note, &self.0).map_err(|source| failed(&note, source))?;
-        }
-        built(project)
-    }
-
-    /// Whether the project's component was built from them.
-    fn are_built(&self, project: &Project) -> bool {
-        project.component().is_file() && fs::read_to_string(record(project)).is_ok_and(|recorded| recorded == self.0)
+    /// Whether the component was built from them.
+    fn are_built(&self, output: &Output) -> bool {
+        output.component().is_file() && fs::read_to_string(record(output)).is_ok_and(|recorded| recorded == self.0)
     }
 }
 
-fn record(project: &Project) -> PathBuf {
-    project.component().with_extension("inputs")
+/// Builds the component, unless the one that is there was built from the same: `inputs` takes what is there now, and `compile` writes
+/// the draft.
+///
+/// # Errors
+/// What the two say; `File`, if the note about the build can't be written.
+pub(super) fn build(
+    output: &Output,
+    inputs: impl Fn() -> Result<Inputs, ToolchainError>,
+    compile: impl FnOnce(&Path) -> Result<(), ToolchainError>,
+) -> Result<(), ToolchainError> {
+    let before = inputs()?;
+    if before.are_built(output) {
+        return Ok(());
+    }
+    compile(&output.draft())?;
+    let note = record(output);
+    // It is about the component that goes.
+    match fs::remove_file(&note) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(&note, source)),
+        _ => output.finish()?,
+    }
+    // What was saved meanwhile may be in the component, or not: then nothing is known of it, and the next build makes another one.
+    if inputs().is_ok_and(|after| after == before) {
+        fs::write(&note, &before.0).map_err(|source| failed(&note, source))?;
+    }
+    Ok(())
 }
 
-fn failed(path: &Path, source: io::Error) -> ToolchainError {
-    ToolchainError::File { path: path.to_owned(), source }
+fn record(output: &Output) -> PathBuf {
+    output.beside("inputs")
 }
 
 fn add(digest: &mut Sha256, name: &Path, bytes: &[u8]) {
@@ -96,135 +90,116 @@ fn read(file: &Path) -> Result<Vec<u8>, ToolchainError> {
     fs::read(file).map_err(|source| failed(file, source))
 }
 
-/// All files below a folder that a build may read, sorted; also those that a link leads to.
-fn files(folder: &Path, passed_over: &[&str]) -> Result<Vec<PathBuf>, ToolchainError> {
-    let real = |path: &Path| path.canonicalize().map_err(|source| failed(path, source));
-    let top = real(folder)?;
-    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
-    let mut open = vec![folder.to_owned()];
-    while let Some(current) = open.pop() {
-        let place = real(&current)?;
-        // A link may lead round in a circle, or to all that lies around the project.
-        let is_around = place != top && top.starts_with(&place);
-        if is_around || !seen.insert(place) {
-            continue;
-        }
-        for name in names(&current)? {
-            let is_passed_over = |all: &[&str]| name.to_str().is_some_and(|name| all.contains(&name));
-            let at_top = if current == folder { passed_over } else { &[] };
-            if name.as_encoded_bytes().starts_with(b".") || is_passed_over(&WRITTEN) || is_passed_over(at_top) {
-                continue;
-            }
-            let path = current.join(name);
-            match path.is_dir() {
-                true => open.push(path),
-                false => found.push(path),
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// What is in a folder, sorted: which of two links to the same folder is gone through does not depend on the file system.
-fn names(folder: &Path) -> Result<Vec<OsString>, ToolchainError> {
-    let entries = fs::read_dir(folder).map_err(|source| failed(folder, source))?;
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
-    let mut names = names.map_err(|source| failed(folder, source))?;
-    names.sort();
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::project::{Kind, Language, sdk::Sdk, template::NewProject};
 
+    /// A new project in a folder.
+    fn note(folder: &Path) -> Project {
+        let new = NewProject { name: "note", language: Language::Python, kind: Kind::Reshaper, sdk: Sdk::Copied };
+        new.write(&folder.join("note")).unwrap()
+    }
+
+    fn output(project: &Project) -> Output {
+        Output::lock(project, &mut |note| panic!("nobody else builds: {note}")).unwrap()
+    }
+
     #[test]
     fn what_changes_a_build_is_seen_and_what_builds_write_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("note");
-        let new = NewProject { name: "note", language: Language::Python, kind: Kind::Reshaper, sdk: Sdk::Copied };
-        let project = new.write(&dir).unwrap();
+        let project = note(folder.path());
+        let (dir, output) = (&project.dir, output(&project));
         let installed = folder.path().join("installed.txt");
         let write = |path: &Path, text: &str| {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
         write(&installed, "a==1");
-        let inputs = || Inputs::of(&project, &dir.join("vendor/hookloom-plugin"), &installed).unwrap();
-        assert!(!inputs().are_built(&project));
-        let build = |text: &str| {
-            let compile = || {
-                write(&project.component(), text);
+        let inputs = || Inputs::of(&project, &dir.join("vendor/hookloom-plugin"), &installed);
+        let are_built = || inputs().unwrap().are_built(&output);
+        assert!(!are_built());
+        let compile = |text: &'static str| {
+            move |draft: &Path| {
+                fs::write(draft, text).unwrap();
                 Ok(())
-            };
-            inputs().build(&project, compile).map(drop)
+            }
         };
-        build("wasm").unwrap();
+        build(&output, inputs, compile("wasm")).unwrap();
         for path in [".venv/x", "fixtures/inbound/expect.json", "build/other", "a/__pycache__/b"] {
             write(&dir.join(path), "");
         }
-        assert!(inputs().are_built(&project), "no build reads these");
-        build("another").unwrap();
+        assert!(are_built(), "no build reads these");
+        build(&output, inputs, compile("another")).unwrap();
         assert_eq!(fs::read_to_string(project.component()).unwrap(), "wasm", "nothing was built again");
         let own = ["other.py", "orders/build/rows.py", "orders/fixtures/rows.py", "vendor/hookloom-plugin/build/a.py"];
         for (path, text) in own.map(|path| (dir.join(path), "")).into_iter().chain([(installed.clone(), "a==2")]) {
-            let before = inputs();
+            let before = inputs().unwrap();
             write(&path, text);
-            assert_ne!(inputs(), before, "{}", path.display());
+            assert_ne!(inputs().unwrap(), before, "{}", path.display());
         }
         own.iter().for_each(|path| fs::remove_file(dir.join(path)).unwrap());
         write(&installed, "a==1");
-        assert!(inputs().are_built(&project), "as it was");
+        assert!(are_built(), "as it was");
         fs::remove_file(project.component()).unwrap();
-        assert!(!inputs().are_built(&project));
+        assert!(!are_built());
     }
 
     #[test]
-    fn a_build_that_ends_in_the_middle_is_not_taken_for_the_one_before() {
+    fn a_build_that_fails_leaves_the_component_before_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let new = NewProject { name: "note", language: Language::Python, kind: Kind::Reshaper, sdk: Sdk::Copied };
-        let project = new.write(&folder.path().join("note")).unwrap();
-        let source = project.dir.join("plugin.py");
-        let (text, sdk) = (fs::read_to_string(&source).unwrap(), project.dir.join("vendor/hookloom-plugin"));
-        let build = |component: &str, ends_well: bool| {
-            let inputs = Inputs::of(&project, &sdk, &source).unwrap();
-            inputs.build(&project, || {
-                fs::write(project.component(), component).unwrap();
+        let project = note(folder.path());
+        let (source, output) = (project.dir.join("plugin.py"), output(&project));
+        let inputs = || Inputs::of(&project, &project.dir.join("vendor/hookloom-plugin"), &source);
+        let compile = |component: &'static str, ends_well: bool| {
+            move |draft: &Path| {
+                fs::write(draft, component).unwrap();
                 let interrupted = ToolchainError::Compile { diagnostics: "interrupted".to_owned() };
                 if ends_well { Ok(()) } else { Err(interrupted) }
-            })
+            }
         };
-        build("first", true).unwrap();
+        let text = fs::read_to_string(&source).unwrap();
+        build(&output, inputs, compile("first", true)).unwrap();
         fs::write(&source, "changed").unwrap();
-        build("half", false).unwrap_err();
+        build(&output, inputs, compile("half", false)).unwrap_err();
+        assert!(!inputs().unwrap().are_built(&output));
         fs::write(&source, text).unwrap();
-        build("first", true).unwrap();
+        build(&output, inputs, |_| panic!("it is there")).unwrap();
         assert_eq!(fs::read_to_string(project.component()).unwrap(), "first");
     }
 
     #[test]
-    fn a_link_is_gone_through_once_and_not_round_in_a_circle() {
+    fn what_is_saved_during_a_build_is_built_by_the_next() {
         let folder = tempfile::tempdir().unwrap();
-        let new = NewProject { name: "note", language: Language::Python, kind: Kind::Reshaper, sdk: Sdk::Copied };
-        let project = new.write(&folder.path().join("note")).unwrap();
+        let project = note(folder.path());
+        let (source, output) = (project.dir.join("plugin.py"), output(&project));
+        let inputs = || Inputs::of(&project, &project.dir.join("vendor/hookloom-plugin"), &source);
+        let text = fs::read_to_string(&source).unwrap();
+        let compile = |saved: &'static str| {
+            let source = &source;
+            move |draft: &Path| {
+                fs::write(source, saved).unwrap();
+                fs::copy(source, draft).unwrap();
+                Ok(())
+            }
+        };
+        build(&output, inputs, compile("saved meanwhile")).unwrap();
+        fs::write(&source, text).unwrap();
+        assert!(!inputs().unwrap().are_built(&output), "another source is in it");
+        fs::write(&source, "saved meanwhile").unwrap();
+        build(&output, inputs, compile("saved meanwhile")).unwrap();
+        assert!(inputs().unwrap().are_built(&output));
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_a_part_of_the_project() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = note(folder.path());
         let shared = folder.path().join("shared");
         fs::create_dir(&shared).unwrap();
-        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, project.dir.join(name)).unwrap();
-        link("..", "around");
-        link("nowhere", "none");
-        link("../shared", "shared");
-        link("../shared", "shared_too");
-        std::os::unix::fs::symlink("../note", shared.join("round")).unwrap();
-        let seen = || {
-            let files = files(&project.dir, &PASSED_OVER).unwrap();
-            files.iter().filter(|file| file.ends_with("rows.py")).count()
-        };
-        assert_eq!(seen(), 0);
-        fs::write(shared.join("rows.py"), "a").unwrap();
-        assert_eq!(seen(), 1);
-        let inputs = || Inputs::of(&project, &shared, &project.dir.join("plugin.py")).unwrap();
+        std::os::unix::fs::symlink("../shared", project.dir.join("shared")).unwrap();
+        let sdk = project.dir.join("vendor/hookloom-plugin");
+        let inputs = || Inputs::of(&project, &sdk, &project.dir.join("plugin.py")).unwrap();
         let before = inputs();
         fs::write(shared.join("rows.py"), "b").unwrap();
         assert_ne!(inputs(), before);

@@ -7,9 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::inputs::Inputs;
-use super::{Built, ToolchainError, lock, run_step, setup_failed};
-use crate::project::Project;
+use super::inputs::{self, Inputs};
+use super::output::Output;
+use super::{ToolchainError, absolute, lock, run_step, setup_failed};
+use crate::project::sdk::check_folder;
+use crate::project::{Language, Project};
 
 const INSTALL: &str = "`apt-get install nodejs npm`, or see nodejs.org";
 
@@ -26,29 +28,34 @@ const WANTED: [&str; 2] = ["package.json", "package-lock.json"];
 ///
 /// # Errors
 /// [`ToolchainError`]; an author's mistake is `Compile`.
-pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
-    // Absolute, since the program works in the project's folder.
-    let wasm = super::absolute(&project.component())?;
+pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
     let sdk = install_sdk(&project.dir, progress)?;
-    let inputs = Inputs::of(project, &sdk, &project.dir.join(INSTALLED))?;
-    inputs.build(project, || {
+    let inputs = || Inputs::of(project, &sdk, &project.dir.join(INSTALLED));
+    inputs::build(output, inputs, |draft| {
         let mut command = Command::new("node");
         command.arg(sdk.join("build.js")).current_dir(&project.dir);
-        command.args(["--kind", &project.kind.to_string(), "--engine", &project.engine.to_string(), "--out"]).arg(wasm);
+        command
+            .args(["--kind", &project.kind.to_string(), "--engine", &project.engine.to_string(), "--out"])
+            .arg(draft);
         run_step(command, INSTALL)
     })
+}
+
+/// The folder of the SDK that is installed, wherever it is linked from; none where there is none.
+pub(super) fn sdk(dir: &Path) -> Option<PathBuf> {
+    dir.join(SDK).canonicalize().ok().filter(|sdk| sdk.is_dir())
 }
 
 /// Installs what the project needs, and answers the SDK's folder.
 fn install_sdk(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, ToolchainError> {
     install(dir, progress)?;
-    let (project, sdk) = (super::absolute(dir)?, super::absolute(&dir.join(SDK))?);
-    if !sdk.is_dir() {
+    let Some(sdk) = sdk(dir) else {
         let detail = "package.json names no `@hookloom/plugin`: npm install --save-dev @hookloom/plugin".to_owned();
         return Err(ToolchainError::Setup { detail });
-    }
+    };
     // npm links to a folder elsewhere, and leaves alone what that needs.
-    if !sdk.starts_with(project) {
+    if !sdk.starts_with(absolute(dir)?) {
+        check_folder(&sdk, Language::Js)?;
         install(&sdk, progress)?;
     }
     Ok(sdk)
@@ -60,12 +67,16 @@ fn install_sdk(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, To
 /// for each other.
 ///
 /// # Errors
-/// `Missing` without npm; `Setup` with npm's own words.
+/// `Missing` without node or npm; `Setup` with npm's own words.
 pub fn install(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
-    let _locked = lock(&dir.join(".install.lock"))?;
+    let _locked = lock(&dir.join(".install.lock"), progress)?;
     if is_installed(dir) {
         return Ok(());
     }
+    // npm is a program in JavaScript, and speaks of a missing node in words of its own.
+    let mut node = Command::new("node");
+    node.arg("--version");
+    run_step(node, INSTALL).map_err(|error| setup_failed("what package.json names", error))?;
     progress("npm install");
     let mut command = Command::new("npm");
     // Not `ci`: it refuses a lock file that lacks a compiler for some platform that the registry doesn't have. No package may run a
@@ -81,4 +92,23 @@ pub fn install(dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), Toolcha
 fn is_installed(dir: &Path) -> bool {
     let written = |name: &str| fs::metadata(dir.join(name)).and_then(|metadata| metadata.modified()).ok();
     written(INSTALLED).is_some_and(|installed| WANTED.iter().all(|name| written(name).is_none_or(|at| at <= installed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_elsewhere_that_is_no_sdk_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let [project, elsewhere] = ["project", "elsewhere"].map(|name| folder.path().join(name));
+        fs::create_dir_all(project.join("node_modules/@hookloom")).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, project.join(SDK)).unwrap();
+        // As npm leaves it.
+        fs::write(project.join(INSTALLED), "").unwrap();
+        let error = install_sdk(&project, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("elsewhere is no SDK for js: there is no build.js"), "{error}");
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
 }

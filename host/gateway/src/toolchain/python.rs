@@ -8,14 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::inputs::Inputs;
-use super::{Built, ToolchainError, absolute, lock, run, run_step, setup_failed};
+use super::inputs::{self, Inputs};
+use super::output::Output;
+use super::{ToolchainError, absolute, failed, lock, run, run_step, setup_failed, tell_missing};
 use crate::project::Project;
 
 const INSTALL: &str = "`apt-get install python3 python3-venv`";
 
 /// The environment, where editors look for one.
-const ENVIRONMENT: &str = ".venv";
+pub(super) const ENVIRONMENT: &str = ".venv";
 
 /// What is installed and where, in the environment, written when the installation is complete.
 const INSTALLED: &str = "installed.txt";
@@ -29,24 +30,26 @@ const NO_VENV: [&str; 2] = ["ensurepip is not", "No module named venv"];
 ///
 /// # Errors
 /// [`ToolchainError`]; an author's mistake is `Compile`.
-pub(super) fn build(project: &Project, progress: &mut dyn FnMut(&str)) -> Result<Built, ToolchainError> {
+pub(super) fn build(project: &Project, output: &Output, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
+    let environment = project.dir.join(ENVIRONMENT);
     // Absolute, since the program works in the project's folder, but with its links: an environment is known by the path of its python.
-    let path = |path: &Path| {
-        std::path::absolute(path).map_err(|source| ToolchainError::File { path: path.to_owned(), source })
-    };
-    let (environment, wasm) = (path(&project.dir.join(ENVIRONMENT))?, path(&project.component())?);
+    let environment = std::path::absolute(&environment).map_err(|source| failed(&environment, source))?;
     install(&environment, &project.dir.join(REQUIREMENTS), progress)?;
-    let inputs = Inputs::of(project, &sdk(&environment)?, &environment.join(INSTALLED))?;
-    inputs.build(project, || {
-        progress("componentize-py");
-        let mut command = Command::new(environment.join("bin/python"));
-        command.args(["-m", "hookloom_plugin.build", "--kind", &project.kind.to_string(), "--out"]).arg(wasm);
-        run_step(command_in(command, &project.dir), INSTALL)
-    })
+    let (sdk, installed) = (sdk(&environment)?, environment.join(INSTALLED));
+    inputs::build(
+        output,
+        || Inputs::of(project, &sdk, &installed),
+        |draft| {
+            progress("componentize-py");
+            let mut command = Command::new(environment.join("bin/python"));
+            command.args(["-m", "hookloom_plugin.build", "--kind", &project.kind.to_string(), "--out"]).arg(draft);
+            run_step(command_in(command, &project.dir), INSTALL)
+        },
+    )
 }
 
 /// The folder of the SDK that the environment has, wherever it is linked from.
-fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
+pub(super) fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
     let mut command = Command::new(environment.join("bin/python"));
     command.args(["-c", "import hookloom_plugin; print(hookloom_plugin.__path__[0])"]);
     let (found, folder) = run(command, |_| ())?;
@@ -65,8 +68,8 @@ fn sdk(environment: &Path) -> Result<PathBuf, ToolchainError> {
 /// # Errors
 /// `Missing` without python3 or its `venv`; `File` without `requirements`; `Setup` with pip's own words.
 pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
-    let _locked = lock(&environment.with_added_extension("lock"))?;
-    let unreadable = |source| ToolchainError::File { path: requirements.to_owned(), source };
+    let _locked = lock(&environment.with_added_extension("lock"), progress)?;
+    let unreadable = |source| failed(requirements, source);
     let wanted = fs::read_to_string(requirements).map_err(unreadable)?;
     let installed = environment.join(INSTALLED);
     let before = note(environment, &wanted)?;
@@ -76,12 +79,9 @@ pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut
     progress("pip install");
     let mut make = Command::new("python3");
     make.args(["-m", "venv", "--clear"]).arg(environment);
-    run_step(make, INSTALL).map_err(|error| match error {
-        ToolchainError::Compile { diagnostics } if NO_VENV.iter().any(|sign| diagnostics.contains(sign)) => {
-            ToolchainError::Missing { program: "python3 with venv".into(), install: INSTALL }
-        }
-        other => setup_failed("an environment", other),
-    })?;
+    run_step(make, INSTALL)
+        .map_err(|error| tell_missing(error, &NO_VENV, "python3 with venv", INSTALL))
+        .map_err(|error| setup_failed("an environment", error))?;
     let mut fill = Command::new(environment.join("bin/python"));
     fill.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
     fill.args(requirements.file_name());
@@ -89,8 +89,7 @@ pub fn install(environment: &Path, requirements: &Path, progress: &mut dyn FnMut
     run_step(command_in(fill, folder), INSTALL)
         .map_err(|error| setup_failed(&format!("what {} names", requirements.display()), error))?;
     // Not as before: only now it is there, and its path can have its links resolved.
-    fs::write(&installed, note(environment, &wanted)?)
-        .map_err(|source| ToolchainError::File { path: installed, source })
+    fs::write(&installed, note(environment, &wanted)?).map_err(|source| failed(&installed, source))
 }
 
 /// What is installed and where.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use self::artifact::Artifact;
-use super::{Built, ToolchainError, absolute, cache_folder, note, run};
+use super::{Built, Diagnostics, ToolchainError, absolute, cache_folder, run};
 
 /// What the script's last line begins with when it fails.
 const SETUP_ERROR: &str = "wasm toolchain: error: ";
@@ -111,6 +111,15 @@ fn prefix() -> Result<PathBuf, ToolchainError> {
     absolute(&cache.join("wasm-toolchain"))
 }
 
+/// The folders of the crates that a crate's own manifest names by their path.
+pub(super) fn crates_by_path(dir: &Path) -> Vec<PathBuf> {
+    let manifest =
+        std::fs::read_to_string(dir.join("Cargo.toml")).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let dependencies = manifest.as_ref().and_then(|manifest| manifest.get("dependencies")?.as_table());
+    let paths = dependencies.into_iter().flat_map(toml::Table::values).filter_map(|named| named.get("path")?.as_str());
+    paths.map(|path| dir.join(path)).collect()
+}
+
 fn manifest_of(dir: &Path) -> Result<PathBuf, ToolchainError> {
     let manifest = absolute(dir)?.join("Cargo.toml");
     if !manifest.is_file() {
@@ -132,16 +141,16 @@ fn run_cargo(
         .arg(manifest)
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .current_dir(dir);
-    let mut diagnostics = String::new();
+    let mut diagnostics = Diagnostics::default();
     let (succeeded, stdout) = run(command, |line| {
         if STATUS_WORDS.iter().any(|word| line.trim_start().starts_with(word)) {
             progress(line.trim());
         } else {
-            note(&mut diagnostics, line);
+            diagnostics.add(line);
         }
     })?;
     if !succeeded {
-        return Err(ToolchainError::Compile { diagnostics: diagnostics.trim_end().to_owned() });
+        return Err(diagnostics.into_error());
     }
     Ok(artifact::parse(&stdout))
 }

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
-    cli::style::{DIM, GOOD, RESET},
+    cli::{
+        shell::word,
+        style::{DIM, GOOD, RESET},
+    },
     project::{Kind, Language, sdk::Sdk, template::NewProject},
 };
 
@@ -32,6 +35,6 @@ pub fn run(arguments: &NewArguments) -> anyhow::Result<ExitCode> {
     let new = NewProject { name, language: *lang, kind: *kind, sdk: sdk.clone().unwrap_or(Sdk::Copied) };
     let project = new.write(&dir)?;
     anstream::println!("{GOOD}made{RESET} {}: a {} in {}", dir.display(), project.kind, project.language);
-    anstream::println!("{DIM}next:{RESET} cd {} && hookloom plugin test", dir.display());
+    anstream::println!("{DIM}next:{RESET} cd {} && hookloom plugin test", word(&dir.to_string_lossy()));
     Ok(ExitCode::SUCCESS)
 }

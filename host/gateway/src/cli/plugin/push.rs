@@ -19,6 +19,7 @@ use crate::{
     cli::{
         ConfigArguments,
         exit::Exit,
+        shell::word,
         style::{DIM, ERROR, GOOD, HEADING, RESET, visible},
     },
     comparison::{Change, Comparison, Counts},
@@ -109,7 +110,12 @@ pub async fn push(arguments: PushArguments) -> anyhow::Result<ExitCode> {
     let version = remote.upload(&plugin_id, component.bytes, &settings).await?;
     let version_id = text(&version, "id")?;
     anstream::println!("{GOOD}uploaded{RESET} {} {}", project.name, visible(&version_id));
-    let by_hand = format!("hookloom plugin activate {} --plugin {}", visible(&version_id), project.name);
+    let by_hand = format!(
+        "hookloom plugin activate {} --plugin {}{}",
+        word(&version_id),
+        project.name,
+        arguments.server.told_again()
+    );
     let fails = match active {
         Some(active) if active == version_id => {
             anstream::println!("this version is active already");
@@ -208,11 +214,11 @@ fn tell(backtest: &Backtest) {
 }
 
 fn tell_sample(Sample { input, comparison }: &Sample) {
-    anstream::println!("  {HEADING}{}{RESET} {}", visible(input), word(comparison.change));
+    anstream::println!("  {HEADING}{}{RESET} {}", visible(input), in_words(comparison.change));
     print_differences(&comparison.differences, comparison.more, ["active", "new"], "    ");
 }
 
-fn word(change: Change) -> &'static str {
+fn in_words(change: Change) -> &'static str {
     match change {
         Change::Same => "same",
         Change::Rewritten => "rewritten",

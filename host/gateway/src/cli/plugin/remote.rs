@@ -9,9 +9,18 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::client::{Client, ClientError},
+    cli::{
+        client::{Client, ClientError},
+        shell::word,
+    },
     project::Project,
 };
+
+/// The variable with the gateway.
+const SERVER_VARIABLE: &str = "HOOKLOOM_SERVER";
+
+/// The variable with the tenant.
+const APP_VARIABLE: &str = "HOOKLOOM_APP";
 
 /// The variable with the key.
 const TOKEN_VARIABLE: &str = "HOOKLOOM_TOKEN";
@@ -28,10 +37,10 @@ const PAUSES: [Duration; 4] = [
 #[derive(Debug, clap::Args)]
 pub struct ServerArguments {
     /// The gateway, for example https://hooks.example.com.
-    #[arg(long, env = "HOOKLOOM_SERVER", value_name = "URL")]
+    #[arg(long, env = SERVER_VARIABLE, value_name = "URL")]
     server: String,
     /// The tenant: its uid or id.
-    #[arg(long, env = "HOOKLOOM_APP", value_name = "APP")]
+    #[arg(long, env = APP_VARIABLE, value_name = "APP")]
     app: String,
     /// A file with the key; without it the key is in HOOKLOOM_TOKEN. What stands on a command line, others on this machine can read.
     #[arg(long, value_name = "FILE")]
@@ -80,6 +89,26 @@ impl ServerArguments {
             );
         }
         Ok(Remote { client: Client::new(&self.server, token)?, app: self.app.clone() })
+    }
+
+    /// What the next command has to be told about the gateway, as a shell reads it, with a blank before each argument: what is not in
+    /// the environment, which that command has too. The key itself is never a part of it.
+    pub fn told_again(&self) -> String {
+        self.told_again_beside(|variable| std::env::var(variable).ok())
+    }
+
+    fn told_again_beside(&self, environment: impl Fn(&str) -> Option<String>) -> String {
+        let mut told = String::new();
+        for (flag, value, variable) in [("--server", &self.server, SERVER_VARIABLE), ("--app", &self.app, APP_VARIABLE)]
+        {
+            if environment(variable).as_ref() != Some(value) {
+                told += &format!(" {flag} {}", word(value));
+            }
+        }
+        if let Some(file) = &self.token_file {
+            told += &format!(" --token-file {}", word(&file.to_string_lossy()));
+        }
+        told
     }
 }
 
@@ -147,5 +176,31 @@ impl Remote {
 
     fn path(&self, rest: &str) -> String {
         format!("app/{}/{rest}", self.app)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_command_is_told_what_is_not_in_the_environment() {
+        let arguments = |token_file: Option<&str>| ServerArguments {
+            server: "https://hooks.example.com".into(),
+            app: "corner shop".into(),
+            token_file: token_file.map(PathBuf::from),
+        };
+        let nothing = |_: &str| None;
+        let told = arguments(Some("my key")).told_again_beside(nothing);
+        assert_eq!(told, " --server https://hooks.example.com --app 'corner shop' --token-file 'my key'");
+        let all = |variable: &str| match variable {
+            SERVER_VARIABLE => Some("https://hooks.example.com".to_owned()),
+            APP_VARIABLE => Some("corner shop".to_owned()),
+            _ => None,
+        };
+        assert_eq!(arguments(None).told_again_beside(all), "");
+        let other = |_: &str| Some("other".to_owned());
+        let told = arguments(None).told_again_beside(other);
+        assert_eq!(told, " --server https://hooks.example.com --app 'corner shop'", "the command line counts more");
     }
 }

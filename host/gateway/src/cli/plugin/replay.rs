@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use hookloom_runtime::{
     Comparison, Limits, Mismatch, MismatchKind, Outcome, Plugin, Replay, Report, Runtime, RuntimeConfig, Sameness,
 };
@@ -89,7 +89,11 @@ struct Verdict<'a> {
 }
 
 pub fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
-    let replay = match Replay::parse(&read(&arguments.file)?) {
+    let text = match read(&arguments.file)? {
+        Ok(text) => text,
+        Err(why) => return Ok(unusable(arguments, &why)),
+    };
+    let replay = match Replay::parse(&text) {
         Ok(replay) => replay,
         Err(error) => return Ok(unusable(arguments, &error.to_string())),
     };
@@ -166,7 +170,8 @@ fn beyond(limits: &Limits) -> Option<String> {
     })
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+/// The file's text. Inner error: it is too long for a replay file.
+fn read(file: &Path) -> anyhow::Result<Result<String, String>> {
     let mut text = Vec::new();
     let read = match file.to_str() {
         Some("-") => std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut text),
@@ -177,10 +182,10 @@ fn read(file: &Path) -> anyhow::Result<String> {
     };
     read.with_context(|| format!("could not read {}", file.display()))?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        bail!("{} has more than {FILE_BYTES_MAX} bytes: that is no replay file", file.display());
+        return Ok(Err(format!("{} has more than {FILE_BYTES_MAX} bytes: that is no replay file", file.display())));
     }
     // What is no UTF-8 is no JSON either; the parser says so.
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok(Ok(String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// The component to run. Inner error: there is none, or not the one that it says it is.

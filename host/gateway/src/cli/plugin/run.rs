@@ -2,23 +2,24 @@
 
 use std::{io::Read as _, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, bail};
-use hookloom_runtime::{InboundEvent, Input, MapInput, Message, Origin, Outcome, Request, Rule, Source};
-use serde_json::Value;
+use anyhow::{Context as _, anyhow, bail};
+use hookloom_runtime::{Input, Outcome, Request};
 
 use super::{component, component::Component, report};
 use crate::{
     api::check_settings,
     cli::{ConfigArguments, client::in_a_header, exit::Exit},
-    clock::{Clock as _, SystemClock},
-    project::Kind,
+    project::{
+        Kind,
+        fixture::input::{self, RuleInput},
+    },
 };
 
 #[derive(Debug, clap::Args)]
 pub struct RunArguments {
     /// The component, a .wasm file; or the folder of a project, which is built.
     component: PathBuf,
-    /// The payload: JSON, `@FILE`, or `-` for standard input.
+    /// What a fixture's input.json has, the payload alone or a whole call: JSON, `@FILE`, or `-` for standard input.
     #[arg(long, value_name = "JSON")]
     input: String,
     /// The version's settings: JSON or `@FILE`.
@@ -27,10 +28,10 @@ pub struct RunArguments {
     /// What to run, where the plugin can do both; without it, what the project's plugin.toml says.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// Rules for a mapper: JSON array of {"key", "name", "trigger"}, or `@FILE`.
+    /// Rules for a mapper, where the input has none, as in a fixture's rules.json: a JSON array of {"key", "name", "trigger"}, or `@FILE`.
     #[arg(long, value_name = "JSON", default_value = "[]")]
     rules: String,
-    /// The event type of a message; without it the payload's `eventType`, else `message.inbound`.
+    /// The event type of a message; without it the input's `eventType`, else `message.inbound`.
     #[arg(long)]
     event_type: Option<String>,
     #[command(flatten)]
@@ -39,17 +40,20 @@ pub struct RunArguments {
 
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load()?;
-    let input = read_argument(&arguments.input).context("--input")?;
+    let text = read_argument(&arguments.input).context("--input")?;
+    let rules = read_rules(&arguments.rules)?;
     let settings = read_settings(&arguments.settings)?;
     let project = component::project_in(&arguments.component)?;
     let component = Component::of(&arguments.component)?;
     let runtime = component::runtime(&config)?;
     let plugin = component.compile(&runtime, &config)?;
     let wanted = arguments.kind.or(project.map(|project| project.kind));
-    let input = match component::kind(&plugin, wanted)? {
-        Kind::Mapper => map_input(input, &arguments.rules)?,
-        Kind::Reshaper => reshape_input(input, arguments.event_type.as_deref())?,
-    };
+    let kind = component::kind(&plugin, wanted)?;
+    let mut input = input::parse(&text, rules, kind)
+        .map_err(|detail| anyhow!("--input is no JSON, or not what a plugin is called with: {detail}"))?;
+    if let (Input::Reshape(message), Some(event_type)) = (&mut input, &arguments.event_type) {
+        message.event_type.clone_from(event_type);
+    }
     let mut report = plugin.call(&Request { input, settings: Arc::from(settings), limits: config.limits });
     report::symbolicate(&runtime, &component, &mut report);
     report::print(&report);
@@ -57,31 +61,10 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     Ok(if failed { Exit::PluginRefused.into() } else { ExitCode::SUCCESS })
 }
 
-fn map_input(payload: String, rules: &str) -> anyhow::Result<Input> {
-    let rules: Vec<Rule> = serde_json::from_str(&read_argument(rules).context("--rules")?)
-        .context("--rules must be an array of {\"key\", \"name\", \"trigger\"}")?;
-    let event = InboundEvent {
-        id: "evt_command_line".into(),
-        source: Source { id: "src_command_line".into(), name: "command line".into(), profile: "standard".into() },
-        received_at: SystemClock.now().to_string(),
-        headers: Vec::new(),
-        payload,
-    };
-    Ok(Input::Map(MapInput { event, rules }))
-}
-
-fn reshape_input(payload: String, event_type: Option<&str>) -> anyhow::Result<Input> {
-    let parsed: Value = serde_json::from_str(&payload).context("--input is no JSON")?;
-    let event_type = event_type.or_else(|| parsed.get("eventType")?.as_str()).unwrap_or("message.inbound");
-    Ok(Input::Reshape(Message {
-        id: "msg_command_line".into(),
-        event_type: event_type.to_owned(),
-        created_at: SystemClock.now().to_string(),
-        origin: Origin::System,
-        medium: None,
-        channels: Vec::new(),
-        payload,
-    }))
+/// A tenant's rules.
+fn read_rules(text: &str) -> anyhow::Result<Vec<RuleInput>> {
+    serde_json::from_str(&read_argument(text).context("--rules")?)
+        .context("--rules must be an array of {\"key\", \"name\", \"trigger\"}")
 }
 
 /// The settings of a version: as [`read_argument`], and what a gateway takes, also in the form in which `push` sends it.

@@ -5,9 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::{Duration, SystemTime},
@@ -17,19 +16,20 @@ use super::{
     component::ProjectArguments,
     test::{self, TestArguments},
 };
-use crate::cli::{
-    exit::Exit,
-    style::{DIM, ERROR, RESET},
+use crate::{
+    cli::{
+        exit::Exit,
+        style::{DIM, ERROR, RESET},
+    },
+    project::files,
+    toolchain,
 };
 
 /// How often the files are looked at. An editor that writes a file in several steps is done by the next look.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What tools write, wherever it lies: folders and files that are not looked at, beside those whose name begins with a dot.
-const IGNORED: [&str; 4] = ["node_modules", "__pycache__", "Cargo.lock", "package-lock.json"];
-
-/// The folders of builds, at the top of the project; deeper down a package of that name is the author's own.
-const IGNORED_AT_TOP: [&str; 3] = ["target", "build", "dist"];
+/// What builds write at the top of a folder, beside what tools write wherever it lies.
+const PASSED_OVER: [&str; 5] = ["target", "build", "dist", "Cargo.lock", "package-lock.json"];
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArguments {
@@ -44,11 +44,18 @@ pub struct WatchArguments {
 type Look = BTreeMap<PathBuf, Seen>;
 type Seen = (Option<SystemTime>, u64);
 
+/// What is looked at.
+struct Watched {
+    folders: Vec<PathBuf>,
+    /// The component that is taken instead of a build, wherever it lies.
+    wasm: Option<PathBuf>,
+}
+
 pub fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
-    let project = &arguments.test.project;
+    let mut watched = Watched::of(&arguments.test.project);
     let mut runs = 0;
     loop {
-        let before = look(project);
+        let mut before = watched.look();
         let code = match test::run(&arguments.test) {
             Ok(code) => code,
             Err(error) => {
@@ -60,19 +67,19 @@ pub fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
         if arguments.runs == Some(runs) {
             return Ok(code);
         }
-        let beside = project.wasm.as_ref().map(|file| format!(" or of {}", file.display())).unwrap_or_default();
-        anstream::println!("{DIM}waiting for a change in {}{beside}; Ctrl-C ends{RESET}", project.dir.display());
-        let changed = next_change(project, &before);
+        watched.add(Watched::of(&arguments.test.project), &mut before);
+        anstream::println!("{DIM}waiting for a change in {}; Ctrl-C ends{RESET}", watched.told());
+        let changed = next_change(&watched, &before);
         anstream::println!("{DIM}{} changed{RESET}", changed.display());
     }
 }
 
 /// Waits until a file is not as it was, and no file changes any more.
-fn next_change(project: &ProjectArguments, before: &Look) -> PathBuf {
-    let mut last = look(project);
+fn next_change(watched: &Watched, before: &Look) -> PathBuf {
+    let mut last = watched.look();
     loop {
         thread::sleep(LOOK_EVERY);
-        let now = look(project);
+        let now = watched.look();
         if now == last
             && let Some(changed) = first_difference(before, &now)
         {
@@ -82,43 +89,60 @@ fn next_change(project: &ProjectArguments, before: &Look) -> PathBuf {
     }
 }
 
+impl Watched {
+    /// What a test of the project reads, as far as that is known.
+    fn of(ProjectArguments { dir, wasm }: &ProjectArguments) -> Watched {
+        let folders = match wasm {
+            Some(_) => vec![dir.clone()],
+            None => toolchain::folders(dir),
+        };
+        Watched { folders, wasm: wasm.clone() }
+    }
+
+    /// Takes in what was not known before the run that is over: the first build brings an SDK from elsewhere.
+    fn add(&mut self, now: Watched, before: &mut Look) {
+        for folder in now.folders {
+            if !self.folders.contains(&folder) {
+                look_at(&folder, before);
+                self.folders.push(folder);
+            }
+        }
+    }
+
+    fn look(&self) -> Look {
+        let mut look = Look::new();
+        if let Some(file) = &self.wasm
+            && let Ok(metadata) = fs::metadata(file)
+        {
+            look.insert(file.clone(), seen(&metadata));
+        }
+        self.folders.iter().for_each(|folder| look_at(folder, &mut look));
+        look
+    }
+
+    fn told(&self) -> String {
+        let places = self.folders.iter().chain(&self.wasm);
+        places.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+/// Looks at all files of a folder. What can't be read counts as missing.
+fn look_at(folder: &Path, look: &mut Look) {
+    for file in files::below(folder, &PASSED_OVER).into_iter().flatten() {
+        if let Ok(metadata) = fs::metadata(&file) {
+            look.insert(file, seen(&metadata));
+        }
+    }
+}
+
 fn first_difference(before: &Look, now: &Look) -> Option<PathBuf> {
     let changed = now.iter().find(|(path, file)| before.get(*path) != Some(file));
     let gone = || before.keys().find(|path| !now.contains_key(*path));
     changed.map(|(path, _)| path).or_else(gone).cloned()
 }
 
-/// Looks at all files of the project, and at the component that is taken instead of a build, wherever that lies. What can't be read
-/// counts as missing.
-fn look(ProjectArguments { dir, wasm }: &ProjectArguments) -> Look {
-    let mut files = Look::new();
-    if let Some(file) = wasm
-        && let Ok(metadata) = fs::metadata(file)
-    {
-        files.insert(file.clone(), seen(&metadata));
-    }
-    let mut folders = vec![dir.clone()];
-    while let Some(folder) = folders.pop() {
-        let is_top = folder == *dir;
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| !is_ignored(&entry.file_name(), is_top)) {
-            let Ok(metadata) = entry.metadata() else { continue };
-            match metadata.is_dir() {
-                true => folders.push(entry.path()),
-                false => drop(files.insert(entry.path(), seen(&metadata))),
-            }
-        }
-    }
-    files
-}
-
 fn seen(metadata: &fs::Metadata) -> Seen {
     (metadata.modified().ok(), metadata.len())
-}
-
-fn is_ignored(name: &OsStr, is_top: bool) -> bool {
-    let ignored = |name: &str| IGNORED.contains(&name) || (is_top && IGNORED_AT_TOP.contains(&name));
-    name.to_str().is_some_and(|name| name.starts_with('.') || ignored(name))
 }
 
 #[cfg(test)]
@@ -134,8 +158,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let project = ProjectArguments { dir: dir.to_owned(), wasm: Some(dir.join("target/plugin.wasm")) };
-        let look = || look(&project);
+        let watched = Watched { folders: vec![dir.to_owned()], wasm: Some(dir.join("target/plugin.wasm")) };
+        let look = || watched.look();
         let changed = |before: &Look| first_difference(before, &look());
         write("src/lib.rs", "a");
         let before = look();
@@ -159,5 +183,27 @@ mod tests {
         let before = look();
         write("target/plugin.wasm", "a");
         assert_eq!(changed(&before), Some(dir.join("target/plugin.wasm")), "it is what is tested");
+    }
+
+    #[test]
+    fn what_a_link_leads_to_and_an_sdk_elsewhere_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let [project, shared, sdk] = ["project", "shared", "sdk"].map(|name| folder.path().join(name));
+        for dir in [&project, &shared, &sdk] {
+            fs::create_dir(dir).unwrap();
+        }
+        std::os::unix::fs::symlink("../shared", project.join("linked")).unwrap();
+        let only = |folder: &Path| Watched { folders: vec![folder.to_owned()], wasm: None };
+        let mut watched = only(&project);
+        let mut before = watched.look();
+        fs::write(sdk.join("sdk.h"), "a").unwrap();
+        // Known only after the first run, which it has no part in.
+        watched.add(only(&sdk), &mut before);
+        assert_eq!(first_difference(&before, &watched.look()), None);
+        fs::write(sdk.join("sdk.h"), "ab").unwrap();
+        assert_eq!(first_difference(&before, &watched.look()), Some(sdk.join("sdk.h")));
+        let before = watched.look();
+        fs::write(shared.join("rows.h"), "a").unwrap();
+        assert_eq!(first_difference(&before, &watched.look()), Some(project.join("linked/rows.h")));
     }
 }
