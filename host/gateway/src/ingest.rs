@@ -17,6 +17,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, Request, StatusCode, header},
 };
+use data_encoding::HEXLOWER;
 use hookloom_runtime::Header;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -278,12 +279,8 @@ fn dedupe_key(
     let text = std::str::from_utf8(body).unwrap_or_default();
     Ok(json::pointer(text, pointer).filter(|value| *value != "null").map(|value| {
         let digest = Sha256::digest(value.as_bytes());
-        format!("pointer:{}", hex(&digest))
+        format!("pointer:{}", HEXLOWER.encode(&digest))
     }))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

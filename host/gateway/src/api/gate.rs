@@ -17,6 +17,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use data_encoding::HEXLOWER;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -249,7 +250,7 @@ fn question(caller: &Caller, key: &str, path: &str, body: &Bytes) -> Question {
         who.update(part.len().to_be_bytes());
         who.update(part);
     }
-    let key = who.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = HEXLOWER.encode(&who.finalize());
     Question { app: caller.app.clone(), key, request: Sha256::digest(body).into() }
 }
 

@@ -11,6 +11,7 @@ use axum::{
     extract::{FromRequest, Path, Request},
     http::{HeaderMap, StatusCode},
 };
+use data_encoding::HEXLOWER;
 use hookloom_runtime::CompileError;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -333,8 +334,7 @@ pub fn check_settings(text: &str) -> Result<(), String> {
 /// Component and contract are without line breaks, so no two triples give the same text.
 fn version_digest(component: &str, contract: &str, settings: &str) -> String {
     let digest = Sha256::digest(format!("{component}\n{contract}\n{settings}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", HEXLOWER.encode(&digest))
 }
 
 fn unique(plugin: &PluginId, digest: &str) -> String {

@@ -15,6 +15,7 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -181,13 +182,9 @@ pub fn sign_all<'a>(keys: impl IntoIterator<Item = &'a SigningKey>, signed: &Sig
 pub fn sign_body(key: &[u8], body: &[u8], encoding: SignatureEncoding) -> String {
     let mac = hmac_sha256(key, &[body]);
     match encoding {
-        SignatureEncoding::Hex => to_hex(&mac),
+        SignatureEncoding::Hex => HEXLOWER.encode(&mac),
         SignatureEncoding::Base64 => STANDARD.encode(mac),
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {

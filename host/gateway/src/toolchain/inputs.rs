@@ -3,10 +3,10 @@
 //! It is not about time alone: the compilers of JavaScript and Python make other bytes of the same sources each time, and other bytes are
 //! another version on a gateway, compiled anew.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::output::Output;
@@ -36,9 +36,7 @@ impl Inputs {
                 add(&mut digest, file.strip_prefix(folder).unwrap_or(&file), &bytes);
             }
         }
-        let mut text = String::new();
-        digest.finalize().iter().for_each(|byte| write!(text, "{byte:02x}").expect("a string takes all"));
-        Ok(Inputs(text))
+        Ok(Inputs(HEXLOWER.encode(&digest.finalize())))
     }
 
     /// Whether the component was built from them.

@@ -241,7 +241,7 @@ fn spoil(api: &Api, sql: &str) {
 
 /// Makes what a call was made with unreadable.
 fn spoil_call(api: &Api, call: &str) {
-    let key = crate::store::query::key_of(call).unwrap().map(|byte| format!("{byte:02x}")).concat();
+    let key = data_encoding::HEXLOWER.encode(&crate::store::query::key_of(call).unwrap());
     spoil(api, &format!("UPDATE call SET exact = 'nonsense' WHERE id = x'{key}'"));
 }
 

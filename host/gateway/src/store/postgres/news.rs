@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use data_encoding::HEXLOWER;
 use tokio::{
     sync::{broadcast, mpsc},
     time::sleep,
@@ -135,7 +136,12 @@ fn write(me: i64, notice: &Notice) -> String {
                 .filter(|head| head.kind.code() == kind && head.lane == lane)
                 .min_by_key(|it| it.due);
             let Some(head) = first else { continue };
-            parts.push(format!("{kind}:{}:{}:{}", hex(lane.as_bytes()), hex(&key(&head.app)), head.due.as_millis()));
+            parts.push(format!(
+                "{kind}:{}:{}:{}",
+                HEXLOWER.encode(lane.as_bytes()),
+                HEXLOWER.encode(&key(&head.app)),
+                head.due.as_millis()
+            ));
         }
     }
     parts.join(" ")
@@ -157,19 +163,14 @@ fn read(me: i64, text: &str) -> Vec<Ring> {
 fn read_lane(part: &str) -> Option<LaneHead> {
     let mut fields = part.split(':');
     let kind = WorkKind::from_code(fields.next()?.parse().ok()?)?;
-    let lane = Lane::from_bytes(unhex(fields.next()?)?.try_into().ok()?);
-    let app = key::id(unhex(fields.next()?)?.try_into().ok()?);
+    let lane = Lane::from_bytes(unhex(fields.next()?)?);
+    let app = key::id(unhex(fields.next()?)?);
     let due = Timestamp::from_millis(fields.next()?.parse().ok()?);
     Some(LaneHead { kind, lane, app, due })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -320,7 +320,7 @@ mod tests {
     }
 
     fn hex(app: &AppId) -> String {
-        key(app).iter().map(|byte| format!("{byte:02x}")).collect()
+        data_encoding::HEXLOWER.encode(&key(app))
     }
 
     fn rows(c: &Connection) -> BTreeMap<String, i64> {

@@ -242,7 +242,7 @@ mod tests {
         let mut c = Connection::open_in_memory().unwrap();
         c.execute_batch(MIGRATIONS[0]).unwrap();
         let app = AppId::from_ulid(ulid::Ulid::from_parts(1, 0));
-        let hex: String = key(&app).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = data_encoding::HEXLOWER.encode(&key(&app));
         // A hundred times as many as one step looks at; of every message the delivery waits, but for the last one.
         c.execute_batch(&format!(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 4000)
