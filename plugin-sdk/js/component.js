@@ -112,17 +112,24 @@ function logger(level) {
   return (...values) => gateway?.log(level, values.map(text).join(" "));
 }
 
+/** A value in words. Whatever it is: a line of a log must not end the call. */
 function text(value) {
   if (typeof value === "string") {
     return value;
   }
-  if (value instanceof Error) {
-    return `${value.name}: ${value.message}`;
-  }
   try {
-    return JSON.stringify(value) ?? String(value);
+    return value instanceof Error ? `${value.name}: ${value.message}` : (JSON.stringify(value) ?? String(value));
   } catch {
-    // A BigInt, or what holds itself: a line of a log must not end the call.
+    return plain(value);
+  }
+}
+
+/** What has no form in JSON, as a BigInt or what holds itself. */
+function plain(value) {
+  try {
     return String(value);
+  } catch {
+    // It has no prototype, or one that fails.
+    return `[${typeof value}]`;
   }
 }

@@ -79,10 +79,13 @@ test("a call has neither clock nor randomness, and a log instead of a terminal",
 test("what has no form in JSON can be logged and thrown", () => {
   const itself = {};
   itself.itself = itself;
+  const bare = Object.assign(Object.create(null), { count: 10n });
+  const odd = Object.defineProperty(new Error(), "message", { get: () => { throw new Error("never"); } });
   const gateway = host();
-  const plugin = defineReshaper(() => { console.log(10n, itself, undefined); return unchanged(); });
+  const plugin = defineReshaper(() => { console.log(10n, itself, undefined, bare, odd); return unchanged(); });
   component(plugin, gateway, LINES).reshaping.reshape(MESSAGE);
-  assert.deepEqual(gateway.lines, [["info", "10 [object Object] undefined"]]);
+  assert.deepEqual(gateway.lines, [["info", "10 [object Object] undefined [object] [object]"]]);
+  assert.deepEqual(thrown(() => reshape(() => { throw bare; })), { tag: "broken", val: "thrown: [object]" });
   assert.deepEqual(thrown(() => reshape(() => { throw 10n; })), { tag: "broken", val: "thrown: 10" });
 });
 

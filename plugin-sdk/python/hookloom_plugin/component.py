@@ -129,7 +129,15 @@ class Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = next(level for least, level in LEVELS if record.levelno >= least)
-        host.log(level, self.format(record))
+        host.log(level, self.line(record))
+
+    def line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:
+            # Arguments that don't fit the text, or an object that can't say what it is: a line of a log must not end the call.
+            said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            return f"{said} (not filled in: {type(error).__name__})"
 
 
 def without_clock(*_: Any) -> NoReturn:
