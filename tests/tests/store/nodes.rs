@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hookloom::{
-    clock::{ManualClock, Minter, Timestamp},
+    clock::{ManualClock, Minter},
     config::Postgres,
     id::{AppId, EndpointId, EventId},
     store::{
@@ -14,14 +14,16 @@ use hookloom::{
         },
         key::{Lane, key},
         postgres::PostgresStore,
-        resource::App,
     },
 };
 use hookloom_runtime::Origin;
 use hookloom_tests::postgres::client;
 use tokio::{sync::broadcast, task::JoinSet, time::timeout};
 
-use super::Backend;
+use super::{
+    Backend,
+    suite::{app, at},
+};
 
 /// Nodes on one database, and a tenant.
 struct Nodes {
@@ -38,9 +40,9 @@ impl Nodes {
         for _ in 0..count {
             nodes.push(backend.open(at(0)).await);
         }
-        let app: AppId = minter.mint();
-        nodes[0].write(vec![store::insert(&tenant(&app))], at(0)).await.unwrap();
-        Self { backend, nodes, minter, app }
+        let id: AppId = minter.mint();
+        nodes[0].write(vec![store::insert(&app(id.clone(), None))], at(0)).await.unwrap();
+        Self { backend, nodes, minter, app: id }
     }
 
     fn message(&self) -> Message {
@@ -77,28 +79,6 @@ impl Nodes {
     async fn claim(&self, node: usize, limit: usize) -> Vec<Claim> {
         let want = Want { kind: WorkKind::FanOut, lane: Lane::live(&self.app), limit };
         self.nodes[node].claim(vec![want], at(0)).await.unwrap()
-    }
-}
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_millis(1_780_000_000_000 + seconds * 1000)
-}
-
-fn tenant(id: &AppId) -> App {
-    App {
-        id: id.clone(),
-        uid: None,
-        name: "Tenant".into(),
-        metadata: Default::default(),
-        throttle_rate: None,
-        limits: Default::default(),
-        quota: Default::default(),
-        retention: Default::default(),
-        default_mapper: None,
-        default_reshaper: None,
-        profile: None,
-        created_at: at(0),
-        updated_at: at(0),
     }
 }
 
@@ -322,7 +302,7 @@ async fn nodes_hear_of_work_and_of_configuration() {
     }
     nodes.nodes[0].accept_message(nodes.message(), None, false).await.unwrap();
     hears(|ring| matches!(ring, Ring::Lane(head) if head.kind == WorkKind::FanOut)).await;
-    nodes.nodes[0].write(vec![store::insert(&tenant(&nodes.minter.mint()))], at(0)).await.unwrap();
+    nodes.nodes[0].write(vec![store::insert(&app(nodes.minter.mint(), None))], at(0)).await.unwrap();
     hears(|ring| *ring == Ring::Config).await;
     // The connection that listens is lost: that is said, and heard of news goes on.
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN hookloom'
@@ -339,8 +319,8 @@ async fn an_epoch_is_never_seen_before_a_smaller_one() {
     let (mut after, _) = nodes.nodes[0].config_changes(0).await.unwrap();
     let mut writes = JoinSet::new();
     for n in 0..40 {
-        let (node, app) = (nodes.nodes[n % 2].clone(), nodes.minter.mint::<AppId>());
-        writes.spawn(async move { node.write(vec![store::insert(&tenant(&app))], at(0)).await.unwrap() });
+        let (node, id) = (nodes.nodes[n % 2].clone(), nodes.minter.mint::<AppId>());
+        writes.spawn(async move { node.write(vec![store::insert(&app(id, None))], at(0)).await.unwrap() });
     }
     let mut seen = 0;
     while seen < 40 {
