@@ -128,6 +128,27 @@ fn a_fixture_that_differs_is_shown_place_by_place_and_can_be_accepted() {
 }
 
 #[test]
+fn what_a_payload_holds_does_not_steer_the_terminal() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    let name = "\u{202e}right to left\u{9b}2J";
+    let input = serde_json::json!({ "name": name, "eventType": "a.b" }).to_string();
+    let is_harmless = |said: String| assert!(!said.contains(['\u{202e}', '\u{9b}']), "{said:?}");
+    let run = desk.command(&["run", &golden, "--kind", "reshaper", "--input", &input]).output().unwrap();
+    let said = String::from_utf8(run.stdout).unwrap();
+    let body: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(body["payload"]["name"], name, "it means the same: {said}");
+    is_harmless(said);
+    let rules = r#"[{"key": "thanks", "name": "Thanks", "trigger": "a.b"}]"#;
+    let run = ["run", &golden, "--kind", "mapper", "--input", &input, "--rules", rules];
+    is_harmless(desk.check(&run, 0, &[r#""name": "\u202eright to left\u009b2J""#]));
+
+    desk.write("notes/fixtures/one/input.json", &input);
+    desk.write("notes/fixtures/one/expect.json", r#"{"kind": "dropped", "value": "never"}"#);
+    is_harmless(desk.check(&["test", "notes", "--wasm", &golden], 9, &["\\u{202e}right to left\\u{9b}2J"]));
+}
+
+#[test]
 fn a_budget_fails_the_test_with_what_was_used_and_allowed() {
     let desk = Desk::new();
     let golden = desk.golden("notes", "reshaper", "[budget]\nfuel = 100\nmemory_bytes = 65_536\n");
