@@ -11,13 +11,15 @@ import logging
 import time
 import types
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import wit_world  # type: ignore[import-not-found]
 from componentize_py_types import Err  # type: ignore[import-not-found]
 from wit_world.imports import host, types as wit  # type: ignore[import-not-found]
 
 import hookloom_plugin as sdk
+
+Answer = TypeVar("Answer")
 
 LEVELS = (
     (logging.ERROR, host.Level.ERROR),
@@ -103,7 +105,7 @@ def text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def call(kind: str, convert: Callable[[Any], Any], *arguments: Any) -> Any:
+def call(kind: str, convert: Callable[[Any], Answer], *arguments: Any) -> Answer:
     """Calls the plugin; what it answers must have a form in the contract, or the call is as broken as one that raises."""
     try:
         return convert(sdk._plugin[kind](*arguments, sdk.Context(json.loads(host.settings()))))
