@@ -17,7 +17,10 @@ use hookloom::{
     },
 };
 use hookloom_runtime::Origin;
-use hookloom_tests::postgres::client;
+use hookloom_tests::{
+    patience::{until, until_answer},
+    postgres::client,
+};
 use tokio::{sync::broadcast, task::JoinSet, time::timeout};
 
 use super::{
@@ -167,9 +170,8 @@ async fn what_waits_for_a_dead_endpoint_is_not_read_by_the_work_of_others() {
     nodes.nodes.clear();
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                   AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
-    while database.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let connected = async || database.query_one(others, &[]).await.unwrap().get::<_, i64>(0);
+    until_answer("all other connections have ended", connected, |others| *others == 0).await;
     let (now, changed) = read_of_queue(&database).await;
     assert!(changed >= changed_before + 2 * begun, "each was claimed and ended");
     let read = now - before;
@@ -197,15 +199,8 @@ async fn lost_connections_come_back() {
                 WHERE datname = current_database() AND pid <> pg_backend_pid()";
     client(&nodes.backend.url).await.batch_execute(kill).await.unwrap();
     // What used a connection at that moment, or took one that doesn't know yet, fails; what comes later doesn't.
-    let mut accepted = false;
-    for _ in 0..100 {
-        accepted = nodes.nodes[0].accept_message(nodes.message(), None, false).await.is_ok();
-        if accepted {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(accepted);
+    let accepts = async || nodes.nodes[0].accept_message(nodes.message(), None, false).await.is_ok();
+    until("messages are accepted again", accepts).await;
     nodes.nodes[0].heartbeat().await.unwrap();
 }
 
@@ -297,9 +292,8 @@ async fn nodes_hear_of_work_and_of_configuration() {
     let database = client(&nodes.backend.url).await;
     let listening =
         "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN hookloom' AND datname = current_database()";
-    while database.query_one(listening, &[]).await.unwrap().get::<_, i64>(0) < 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let listens = async || database.query_one(listening, &[]).await.unwrap().get::<_, i64>(0);
+    until_answer("both nodes listen", listens, |nodes| *nodes == 2).await;
     nodes.nodes[0].accept_message(nodes.message(), None, false).await.unwrap();
     hears(|ring| matches!(ring, Ring::Lane(head) if head.kind == WorkKind::FanOut)).await;
     nodes.nodes[0].write(vec![store::insert(&app(nodes.minter.mint(), None))], at(0)).await.unwrap();
