@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
@@ -517,41 +516,6 @@ impl Drop for Running {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// The files in a folder, as paths from there.
-fn files(folder: &Path) -> BTreeSet<PathBuf> {
-    let (mut files, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => drop(files.insert(path.strip_prefix(folder).unwrap().to_owned())),
-            }
-        }
-    }
-    files
-}
-
-#[test]
-fn a_project_gets_exactly_what_the_sdks_crates_publish() {
-    let desk = Desk::new();
-    desk.check(&["new", "notes", "--kind", "reshaper"], 0, &[]);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for (package, folder) in [("hookloom-plugin", "."), ("hookloom-plugin-macros", "macros")] {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["package", "--list", "--allow-dirty", "--package", package]).current_dir(&root);
-        let listed = check(&mut cargo, 0, &["src/lib.rs"]);
-        // What cargo adds itself, and what it says of its own.
-        let added = ["Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json"];
-        let is_file = |line: &&str| !line.contains(' ') && !added.contains(line);
-        let published: BTreeSet<PathBuf> = listed.lines().filter(is_file).map(PathBuf::from).collect();
-        let mut copied = files(&desk.path("notes/vendor/hookloom-plugin").join(folder));
-        // A package in a folder of the other one.
-        copied.retain(|file| folder != "." || !file.starts_with("macros"));
-        assert_eq!(copied, published, "{package}");
     }
 }
 

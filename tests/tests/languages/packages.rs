@@ -1,4 +1,4 @@
-//! The packages for npm and PyPI: they hold what a new project gets, and a project that has one instead becomes a component, with types.
+//! The packages of the SDKs hold what a new project gets; a project that has one from npm or PyPI instead becomes a component, and has types.
 
 use std::collections::BTreeSet;
 
@@ -9,22 +9,27 @@ use super::{
     *,
 };
 
-/// A new reshaper, the files of the SDK in there, and that SDK taken away.
-fn project_without_sdk(folder: &Path, language: Language) -> (PathBuf, BTreeSet<String>) {
-    let dir = new_project(folder, language, Kind::Reshaper);
-    let sdk = dir.join("vendor/hookloom-plugin");
-    let (mut files, mut folders) = (BTreeSet::new(), vec![sdk.clone()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+/// The files in a folder, as paths from there.
+fn files(folder: &Path) -> BTreeSet<String> {
+    let (mut files, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             match path.is_dir() {
                 true => folders.push(path),
-                false => drop(files.insert(path.strip_prefix(&sdk).unwrap().to_str().unwrap().to_owned())),
+                false => drop(files.insert(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned())),
             }
         }
     }
+    files
+}
+
+/// A new reshaper, the files of the SDK in there, and that SDK taken away.
+fn project_without_sdk(folder: &Path, language: Language) -> (PathBuf, BTreeSet<String>) {
+    let dir = new_project(folder, language, Kind::Reshaper);
+    let copied = files(&dir.join("vendor/hookloom-plugin"));
     fs::remove_dir_all(dir.join("vendor")).unwrap();
-    (dir, files)
+    (dir, copied)
 }
 
 fn names(list: &Value) -> BTreeSet<String> {
@@ -34,6 +39,23 @@ fn names(list: &Value) -> BTreeSet<String> {
 fn check_component(dir: &Path) {
     let body = reshaped(&plugins::project(dir), r#"{"name": "Ada", "message": "Hi"}"#);
     assert_eq!(body, r#"{"text":"Ada: Hi"}"#);
+}
+
+#[test]
+fn what_the_registry_of_crates_gets_is_what_a_project_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, copied) = project_without_sdk(folder.path(), Language::Rust);
+    let (macros, own): (BTreeSet<String>, BTreeSet<String>) =
+        copied.into_iter().partition(|file| file.starts_with("macros/"));
+    for (package, folder, copied) in [("hookloom-plugin", "", own), ("hookloom-plugin-macros", "macros/", macros)] {
+        let mut list = Command::new(env!("CARGO"));
+        list.args(["package", "--list", "--allow-dirty", "--package", package]);
+        let listed = run(&mut list, ".");
+        // What cargo adds itself, and what it says of its own.
+        let added = ["Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json"];
+        let published = listed.lines().filter(|line| !line.contains(' ') && !added.contains(line));
+        assert_eq!(published.map(|file| format!("{folder}{file}")).collect::<BTreeSet<String>>(), copied, "{package}");
+    }
 }
 
 #[test]
