@@ -89,6 +89,19 @@ test("what has no form in JSON can be logged and thrown", () => {
   assert.deepEqual(thrown(() => reshape(() => { throw 10n; })), { tag: "broken", val: "thrown: 10" });
 });
 
+test("what a cut leaves of a surrogate pair ends no call", () => {
+  const half = "Hi 😀".slice(0, 4);
+  const gateway = host();
+  const plugin = defineReshaper(() => { console.log(half, "😀"); return dropped(half); });
+  const answer = component(plugin, gateway, LINES).reshaping.reshape(MESSAGE);
+  assert.deepEqual([gateway.lines, answer.val], [[["info", "Hi \ufffd 😀"]], "Hi \ufffd"]);
+  for (const fault of [new InvalidPayload(half), new Error(half), half]) {
+    assert.match(thrown(() => reshape(() => { throw fault; })).val, /Hi \ufffd/);
+  }
+  const plain = map((_, rules) => [{ rule: rules[0].key, contact: { name: half } }]);
+  assert.equal(plain[0].contact.name, "Hi \ufffd");
+});
+
 test("a place in the bundle is told as the author's file and line", () => {
   // Line 1 is of the SDK, lines 2 and 3 are lines 7 and 9 of the plugin.
   const map = { sources: ["sdk.js", "src/plugin.js"], mappings: "AAAA;ACMA,EAAE;AAEF" };

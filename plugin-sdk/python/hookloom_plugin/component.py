@@ -98,11 +98,13 @@ def told(value: str | None) -> str | None:
 def string(value: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a text is needed here, not {value!r}")
+    # Half of a surrogate pair has no form in the contract: this raises, which tells more than the trap that it would be.
+    value.encode()
     return value
 
 
 def text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return string(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
 def call(kind: str, convert: Callable[[Any], Answer], *arguments: Any) -> Answer:
@@ -110,9 +112,14 @@ def call(kind: str, convert: Callable[[Any], Answer], *arguments: Any) -> Answer
     try:
         return convert(sdk._plugin[kind](*arguments, sdk.Context(json.loads(host.settings()))))
     except sdk.InvalidPayload as error:
-        raise Err(wit.Failure_InvalidPayload(str(error))) from error
+        raise Err(wit.Failure_InvalidPayload(well_formed(str(error)))) from error
     except Exception as error:
-        raise Err(wit.Failure_Broken(f"{type(error).__name__}: {error}{place(error)}")) from error
+        raise Err(wit.Failure_Broken(well_formed(f"{type(error).__name__}: {error}{place(error)}"))) from error
+
+
+def well_formed(text: str) -> str:
+    """A text of which nothing is left that has no form in the contract: halves of surrogate pairs are written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def place(error: Exception) -> str:
@@ -131,7 +138,7 @@ class Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = next(level for least, level in LEVELS if record.levelno >= least)
-        host.log(level, self.line(record))
+        host.log(level, well_formed(self.line(record)))
 
     def line(self, record: logging.LogRecord) -> str:
         try:

@@ -113,16 +113,24 @@ fn typescript_is_told_where_it_is_wrong_before_and_in_a_call() {
 fn the_types_of_the_sdk_in_python_hold_for_new_projects_and_refuse_what_is_no_answer() {
     let folder = tempfile::tempdir().unwrap();
     let all = ["plugin.py", "test_plugin.py", "vendor/hookloom-plugin/hookloom_plugin"];
-    for (kind, right, wrong) in [
-        (Kind::Mapper, "RuleMatch(rule.key,", "RuleMatch(rule.keys,"),
-        (Kind::Reshaper, "Replaced({\"text\": f\"{name}: {text}\"})", "{\"text\": f\"{name}: {text}\"}"),
+    for (kind, right, wrong, answer) in [
+        (Kind::Mapper, "RuleMatch(rule.key,", "RuleMatch(rule.keys,", "-> list[RuleMatch]:"),
+        (
+            Kind::Reshaper,
+            "Replaced({\"text\": f\"{name}: {text}\"})",
+            "{\"text\": f\"{name}: {text}\"}",
+            "-> Reshaped:",
+        ),
     ] {
         let dir = new_project(folder.path(), Language::Python, kind);
         mypy(&dir, &all).unwrap();
         pyright(&dir).unwrap();
-        edit(&dir.join("plugin.py"), |text| text.replace(right, wrong));
-        refused(mypy(&dir, &all), "plugin.py:");
-        refused(pyright(&dir), "plugin.py:");
+        let text = fs::read_to_string(dir.join("plugin.py")).unwrap();
+        for wrong in [text.replace(right, wrong), text.replace(answer, "-> object:")] {
+            fs::write(dir.join("plugin.py"), wrong).unwrap();
+            refused(mypy(&dir, &all), "plugin.py:");
+            refused(pyright(&dir), "plugin.py:");
+        }
     }
 }
 
