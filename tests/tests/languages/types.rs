@@ -98,7 +98,7 @@ fn typescript_is_told_where_it_is_wrong_before_and_in_a_call() {
     let plugin = dir.join("src/plugin.ts");
     let text = fs::read_to_string(&plugin).unwrap();
     let line = 1 + text.lines().position(|line| line.contains("return `")).unwrap();
-    fs::write(&plugin, text.replace("return `${name}", "return name")).unwrap();
+    fs::write(&plugin, text.replace("return `${name}: ${message}`", "return name.length")).unwrap();
     refused(typescript(&dir), &format!("src/plugin.ts({line},"));
     fs::write(&plugin, text.replace("return `", "throw new Error(name); return `")).unwrap();
     typescript(&dir).unwrap();
