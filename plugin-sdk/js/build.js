@@ -18,7 +18,7 @@ const INTERFACES = { mapper: "mapping", reshaper: "reshaping" };
 
 const ENGINES = {
   /**
-   * About 1.7 MB; the build of the engine that is optimized for size has 0.5 MB less, and takes a quarter more time for a call. WASI is
+   * About 1.6 MiB; the build of the engine that is optimized for size has 0.5 MB less, and takes a quarter more time for a call. WASI is
    * replaced by stubs that trap; without `sync` the component would use the asynchronous component model.
    */
   async quickjs(source, world) {
@@ -26,7 +26,7 @@ const ENGINES = {
     const options = { witPath: `${HERE}/wit`, jsSource: source, world, stubWasi: true, sync: true };
     return (await componentize(options)).component;
   },
-  /** About 12 MB: for code that needs all of the language as browsers have it, Intl apart. */
+  /** About 11.5 MiB: for code that needs all of the language as browsers have it, Intl apart. */
   async spidermonkey(source, world) {
     const { componentize } = await import("@bytecodealliance/componentize-js").catch((error) => {
       // The compiler needs the shim, and doesn't bring it.

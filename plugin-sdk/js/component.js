@@ -49,7 +49,7 @@ function reshaped(result) {
     case "replaced":
       return { tag: "replaced", val: String(result.text) };
     case "dropped":
-      return { tag: "dropped", val: String(result.reason) };
+      return { tag: "dropped", val: wellFormed(String(result.reason)) };
     default:
       throw new TypeError("return unchanged(), replaced(body) or dropped(reason)");
   }
@@ -74,17 +74,22 @@ function matches(result) {
 
 /** A field of a contact: none, or a text. */
 function told(value) {
-  return value === undefined || value === null || value === "" ? undefined : String(value);
+  return value === undefined || value === null || value === "" ? undefined : wellFormed(String(value));
+}
+
+/** A text without halves of surrogate pairs, as cutting leaves them: they have no form in the contract, and would end the call as a trap. */
+function wellFormed(text) {
+  return text.replace(/[\ud800-\udfff]/gu, "\ufffd");
 }
 
 function failure(error, lines) {
   if (error instanceof InvalidPayload) {
-    return { tag: "invalid-payload", val: error.message };
+    return { tag: "invalid-payload", val: wellFormed(error.message) };
   }
   if (!(error instanceof Error)) {
-    return { tag: "broken", val: `thrown: ${text(error)}` };
+    return { tag: "broken", val: wellFormed(`thrown: ${text(error)}`) };
   }
-  return { tag: "broken", val: `${error.name}: ${error.message}${place(error.stack, lines)}` };
+  return { tag: "broken", val: wellFormed(`${error.name}: ${error.message}${place(error.stack, lines)}`) };
 }
 
 /** What a call can't have says so, instead of ending the call without a word; `console` writes into the log of the call. */
@@ -109,20 +114,27 @@ function guard() {
 }
 
 function logger(level) {
-  return (...values) => gateway?.log(level, values.map(text).join(" "));
+  return (...values) => gateway?.log(level, wellFormed(values.map(text).join(" ")));
 }
 
+/** A value in words. Whatever it is: a line of a log must not end the call. */
 function text(value) {
   if (typeof value === "string") {
     return value;
   }
-  if (value instanceof Error) {
-    return `${value.name}: ${value.message}`;
-  }
   try {
-    return JSON.stringify(value) ?? String(value);
+    return value instanceof Error ? `${value.name}: ${value.message}` : (JSON.stringify(value) ?? String(value));
   } catch {
-    // A BigInt, or what holds itself: a line of a log must not end the call.
+    return plain(value);
+  }
+}
+
+/** What has no form in JSON, as a BigInt or what holds itself. */
+function plain(value) {
+  try {
     return String(value);
+  } catch {
+    // It has no prototype, or one that fails.
+    return `[${typeof value}]`;
   }
 }

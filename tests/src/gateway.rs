@@ -12,7 +12,10 @@ use hookloom::{
 };
 use serde_json::{Value, json};
 
-use crate::client::{Client, text};
+use crate::{
+    client::{Client, text},
+    patience::until_answer,
+};
 
 /// Lets endpoints be on loopback, over HTTP.
 const LOOPBACK: &str = "[egress]\nallow_subnets = [\"127.0.0.0/8\"]\ndangerous_allow_http = true\n";
@@ -202,7 +205,7 @@ impl TestTenant {
     /// Waits until an inbound event is no longer just accepted.
     ///
     /// # Panics
-    /// If that takes more than 30 seconds.
+    /// If that takes more than a minute.
     pub async fn mapped(&self, event: &str) -> Value {
         self.until(&format!("inbound/{event}"), |found| found["state"] != "accepted").await
     }
@@ -210,7 +213,7 @@ impl TestTenant {
     /// Waits until all deliveries of a message are in this state.
     ///
     /// # Panics
-    /// If that takes more than 30 seconds.
+    /// If that takes more than a minute.
     pub async fn delivered(&self, message: &str, state: &str) -> Vec<Value> {
         let all = |found: &Value| {
             let deliveries = found["data"].as_array().cloned().unwrap_or_default();
@@ -223,16 +226,8 @@ impl TestTenant {
     /// Asks for a path until the answer is as wanted.
     ///
     /// # Panics
-    /// If that takes more than 30 seconds.
+    /// If that takes more than a minute.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        for _ in 0..1500 {
-            last = self.client.get(&self.path(path)).await.body;
-            if wanted(&last) {
-                return last;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("{path} did not become as wanted within 30 s: {last}")
+        until_answer(path, async || self.client.get(&self.path(path)).await.body, wanted).await
     }
 }

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod gateway;
 pub mod judge;
+pub mod patience;
 pub mod plugins;
 pub mod postgres;
 pub mod python;

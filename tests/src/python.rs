@@ -36,7 +36,9 @@ pub fn environment(requirements: &Path) -> Result<PathBuf, String> {
 pub fn run(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no {program} here: `apt-get install python3 python3-venv`"),
+        io::ErrorKind::NotFound => {
+            format!("there is no {program} here: `apt-get install nodejs npm python3 python3-venv`")
+        }
         _ => format!("run {program}: {error}"),
     })?;
     let Output { status, stdout, stderr } = output;

@@ -11,6 +11,7 @@ use hookloom::{
 use hookloom_tests::{
     client::text,
     gateway::{TestGateway, TestTenant},
+    patience::until,
     receiver::{Reaction, Receiver},
 };
 use serde_json::{Value, json};
@@ -380,13 +381,10 @@ async fn what_another_process_changes_is_noticed() {
     let mut found = shared.store.find::<Endpoint>(Some(&app), &endpoint).await.unwrap().unwrap();
     found.value.url = receiver.url("/elsewhere");
     shared.store.write(vec![update(&found.value, found.revision)], shared.clock.now()).await.unwrap();
-    for count in 2..100 {
+    until("the change is noticed", async || {
         let message = tenant.publish("a", &json!({})).await;
         tenant.delivered(&message, "delivered").await;
-        if receiver.received()[count - 1].path == "/elsewhere" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("it was never noticed");
+        receiver.received().last().is_some_and(|last| last.path == "/elsewhere")
+    })
+    .await;
 }

@@ -2,21 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use hookloom_tests::{
     client::text,
     gateway::{TestGateway, TestTenant},
+    patience::until,
     plugins, postgres,
     receiver::{Reaction, Receiver},
 };
 use serde_json::{Value, json};
-
-/// After so long what is waited for will not come.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// More than one page of each list.
 const MANY: usize = 110;
@@ -66,12 +61,12 @@ async fn is_whole_and_has_no_secret(settings: &str) {
     let secrets = fill(&tenant, &receiver).await;
     // Whatever was delivered last is recorded a moment later.
     let delivered = |lines: &[Value]| lines.iter().filter(|line| line["data"]["hookloomState"] == "delivered").count();
-    let mut lines = export(&gateway, &tenant).await;
-    let begun = Instant::now();
-    while delivered(&lines) < MANY - 1 {
-        assert!(begun.elapsed() < PATIENCE, "not everything is delivered");
+    let mut lines = Vec::new();
+    until("everything is delivered", async || {
         lines = export(&gateway, &tenant).await;
-    }
+        delivered(&lines) == MANY - 1
+    })
+    .await;
     let whole: String = lines.iter().map(Value::to_string).collect();
     for secret in &secrets {
         assert!(!whole.contains(secret.trim_start_matches("whsec_")), "{secret}");
@@ -133,8 +128,6 @@ async fn a_tenant_exports_once_at_a_time_and_who_hangs_up_makes_room() {
     assert!(first.chunk().await.unwrap().is_some());
     tenant.client.get(&tenant.path("export")).await.expect(429);
     drop(first);
-    let begun = Instant::now();
-    while tenant.client.get(&tenant.path("export")).await.status != 200 {
-        assert!(begun.elapsed() < PATIENCE, "an export that nobody reads goes on");
-    }
+    until("an export that nobody reads ends", async || tenant.client.get(&tenant.path("export")).await.status == 200)
+        .await;
 }

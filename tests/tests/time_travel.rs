@@ -190,7 +190,8 @@ async fn a_reshaping_is_run_again_with_the_component_from_its_route() {
     let plugin = tenant.plugin("crm-contact", plugins::example("crm-contact"), &json!({})).await;
     let (endpoint, secret) = tenant.endpoint("http://127.0.0.1:9/hook", &["message.inbound"]).await;
     tenant.bind_reshaper(&endpoint, &plugin, "hold").await;
-    let message = json!({ "name": "Ann", "phone": "+18883213212", "message": "Hello", "source": "Textchat" });
+    let (name, chat) = ("Ann\u{202e}\u{9b}", "My card: 4111 1111 1111 1111");
+    let message = json!({ "name": name, "phone": "+18883213212", "message": chat, "source": "Textchat" });
     let message = tenant.publish("message.inbound", &message).await;
     tenant
         .until(&format!("call?message={message}"), |list| list["data"].as_array().is_some_and(|d| d.len() == 1))
@@ -212,9 +213,25 @@ async fn a_reshaping_is_run_again_with_the_component_from_its_route() {
     assert_eq!(answer.headers()["content-type"], "application/wasm");
     let component = desk.put("plugin.wasm", answer.bytes().await.unwrap());
     let component = component.to_str().unwrap();
-    let said = replay(&path, &["--json", "--component", component]).expect(0, &[]).json();
+    let replayed = replay(&path, &["--json", "--component", component]).expect(0, &["Ann\\u202e\\u009b"]);
+    let said = replayed.json();
     assert_eq!((&said["verdict"], &said["replayed"]["fuelUsed"]), (&json!("same"), &recorded["fuelUsed"]));
     assert_eq!(said["replayed"]["outcome"], file["recorded"]["output"]);
+
+    // Whose text it was does not steer the terminal: as JSON, where the two differ, and where one of them is not in the file.
+    let other = desk.put("other.wasm", another_component());
+    let differs = replay(&path, &["--component", other.to_str().unwrap()]).expect(5, &["Ann\\u{202e}\\u{9b}"]);
+    let mut without = hookloom_runtime::Replay::parse(&file.to_string()).unwrap();
+    without.recorded.output = None;
+    let request = without.request();
+    without =
+        hookloom_runtime::Replay::new(without.component, without.engine, &request, without.recorded, without.about);
+    let path = desk.put("without.json", without.to_json());
+    let words = ["is not in the file", "Ann\\u202e\\u009b"];
+    let shown = replay(&path, &["--component", other.to_str().unwrap()]).expect(5, &words);
+    for said in [replayed, differs, shown] {
+        assert!(!said.out.contains(['\u{202e}', '\u{9b}']), "{:?}", said.out);
+    }
 }
 
 #[tokio::test]

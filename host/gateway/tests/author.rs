@@ -135,6 +135,27 @@ fn a_fixture_that_differs_is_shown_place_by_place_and_can_be_accepted() {
 }
 
 #[test]
+fn what_a_payload_holds_does_not_steer_the_terminal() {
+    let desk = Desk::new();
+    let golden = desk.golden("notes", "reshaper", "");
+    let name = "\u{202e}right to left\u{9b}2J";
+    let input = serde_json::json!({ "name": name, "eventType": "a.b" }).to_string();
+    let is_harmless = |said: String| assert!(!said.contains(['\u{202e}', '\u{9b}']), "{said:?}");
+    let run = desk.command(&["run", &golden, "--kind", "reshaper", "--input", &input]).output().unwrap();
+    let said = String::from_utf8(run.stdout).unwrap();
+    let body: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(body["payload"]["name"], name, "it means the same: {said}");
+    is_harmless(said);
+    let rules = r#"[{"key": "thanks", "name": "Thanks", "trigger": "a.b"}]"#;
+    let run = ["run", &golden, "--kind", "mapper", "--input", &input, "--rules", rules];
+    is_harmless(desk.check(&run, 0, &[r#""name": "\u202eright to left\u009b2J""#]));
+
+    desk.write("notes/fixtures/one/input.json", &input);
+    desk.write("notes/fixtures/one/expect.json", r#"{"kind": "dropped", "value": "never"}"#);
+    is_harmless(desk.check(&["test", "notes", "--wasm", &golden], 9, &["\\u{202e}right to left\\u{9b}2J"]));
+}
+
+#[test]
 fn a_budget_fails_the_test_with_what_was_used_and_allowed() {
     let desk = Desk::new();
     let golden = desk.golden("notes", "reshaper", "[budget]\nfuel = 100\nmemory_bytes = 65_536\n");
@@ -478,9 +499,10 @@ fn a_backtest_is_not_waited_for_without_end() {
     let (server, _) = pushing(Vec::new());
     let words = ["the backtest bkt_1 has looked at 7 inputs", "--backtest-wait", "hookloom plugin activate 'plv_2"];
     check(&mut push(&desk, &server, &["--backtest-wait", "0"]), 1, &words);
-    // A gateway that has gone for good.
-    let (server, _) = pushing(vec![answer("503 Service Unavailable", "", "<html>")]);
-    check(&mut push(&desk, &server, &[]), 10, &["can't be reached"]);
+    // A gateway that is out of order for good.
+    let (server, asked) = pushing(vec![answer("503 Service Unavailable", "", "<html>"); 5]);
+    check(&mut push(&desk, &server, &[]), 10, &["answered 503", "out of order"]);
+    assert_eq!(asked.join().unwrap().len(), 8);
     // What does not pass is not asked for again.
     let forbidden = answer("403 Forbidden", "", r#"{"code": "forbidden", "detail": "no"}"#);
     let (server, asked) = pushing(vec![forbidden]);
@@ -647,24 +669,6 @@ impl Drop for Running {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-#[test]
-fn a_project_gets_exactly_what_the_sdks_crates_publish() {
-    let desk = Desk::new();
-    desk.check(&["new", "notes", "--kind", "reshaper"], 0, &[]);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for (package, folder) in [("hookloom-plugin", "."), ("hookloom-plugin-macros", "macros")] {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["package", "--list", "--allow-dirty", "--package", package]).current_dir(&root);
-        let listed = check(&mut cargo, 0, &["src/lib.rs"]);
-        // What cargo adds itself, and what it says of its own.
-        let added = ["Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json"];
-        let is_file = |line: &&str| !line.contains(' ') && !added.contains(line);
-        let copied = desk.path("notes/vendor/hookloom-plugin").join(folder);
-        let missing: Vec<&str> = listed.lines().filter(is_file).filter(|file| !copied.join(file).is_file()).collect();
-        assert!(missing.is_empty(), "{package}: not copied: {missing:?}");
     }
 }
 

@@ -16,9 +16,13 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+#[path = "../../../tests/src/patience.rs"]
+mod patience;
 #[path = "../../../tests/src/postgres.rs"]
 #[expect(dead_code, reason = "each program uses a part of the kit")]
 mod postgres;
+
+use patience::until;
 
 /// How soon every node acts on a change of configuration that another one was told of.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
@@ -71,8 +75,10 @@ impl Node {
         let quiet = command.env("HOOKLOOM_SERVER__LISTEN", &address).stdin(Stdio::null()).stderr(Stdio::null());
         let process = quiet.spawn().expect("the binary was built for this test");
         let node = Self { process, address, client, key: key.to_owned() };
-        until(async || node.client.get(node.url("health")).send().await.is_ok_and(|answer| answer.status() == 204))
-            .await;
+        until("the node answers", async || {
+            node.client.get(node.url("health")).send().await.is_ok_and(|answer| answer.status() == 204)
+        })
+        .await;
         node
     }
 
@@ -136,16 +142,6 @@ fn free_address() -> String {
     listener.local_addr().expect("a bound socket has an address").to_string()
 }
 
-async fn until(condition: impl AsyncFn() -> bool) {
-    for _ in 0..1200 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the condition did not hold within 60 s");
-}
-
 #[tokio::test]
 async fn a_node_is_killed_under_load_and_nothing_that_was_accepted_is_missing() {
     let receiver = Receiver::default();
@@ -162,11 +158,11 @@ async fn a_node_is_killed_under_load_and_nothing_that_was_accepted_is_missing() 
         let id = nodes[n % nodes.len()].publish().await;
         accepted.push(id.expect("those that live accept"));
     }
-    until(async || accepted.iter().all(|id| receiver.has("/a", id))).await;
+    until("all that was accepted arrives", async || accepted.iter().all(|id| receiver.has("/a", id))).await;
     // Nothing of the flow is left to do (kinds 1 to 3), and the dead node's number is not among those that live.
     let client = postgres::client(&database).await;
     let alive = "SELECT count(*) FROM node WHERE gone_ms IS NULL";
-    until(async || {
+    until("nothing is left to do", async || {
         let alive: i64 = client.query_one(alive, &[]).await.expect("the database answers").get(0);
         let held =
             client.query_one("SELECT count(*) FROM work WHERE kind <= 3", &[]).await.expect("the database answers");
@@ -190,7 +186,7 @@ async fn what_one_node_is_told_all_act_on_within_a_second() {
         tokio::time::sleep(SEEN_WITHIN).await;
         for node in &nodes {
             let id = node.publish().await.expect("each node accepts");
-            until(async || receiver.has(&format!("/{n}"), &id)).await;
+            until("each node sends to the new endpoint", async || receiver.has(&format!("/{n}"), &id)).await;
         }
     }
 }

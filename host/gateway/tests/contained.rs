@@ -6,6 +6,8 @@
 #[path = "../../runtime/tests/suite/guest.rs"]
 #[expect(dead_code, reason = "the runtime's own suite uses the rest")]
 mod guest;
+#[path = "../../../tests/src/patience.rs"]
+mod patience;
 
 use std::{
     path::Path,
@@ -14,6 +16,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
+
+use patience::until;
 
 const MEMORY: &str = r#"(memory (export "memory") 1)"#;
 
@@ -69,13 +73,11 @@ impl Gateway {
         let client = reqwest::Client::builder().no_proxy().build().expect("a plain client can be made");
         let gateway = Self { process, address, operator, client, _folder: folder };
         let health = format!("http://{}/api/v1/health", gateway.address);
-        for _ in 0..600 {
-            if gateway.client.get(&health).send().await.is_ok_and(|answer| answer.status() == 204) {
-                return gateway;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the gateway did not start within 30 s");
+        until("the gateway answers", async || {
+            gateway.client.get(&health).send().await.is_ok_and(|answer| answer.status() == 204)
+        })
+        .await;
+        gateway
     }
 
     async fn post(&self, key: &str, path: &str, body: Value) -> Value {

@@ -30,7 +30,7 @@ use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower}
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use self::classify::Circumstances;
-pub(crate) use self::log::escape;
+pub use self::log::{escape, is_harmful};
 pub(crate) use self::self_test::self_test;
 pub(crate) use self::state::CallState;
 pub use self::trace::{Measured, Profiled, Sample, Share};

@@ -66,7 +66,7 @@ mod replay;
 mod values;
 
 pub use cache::{CacheConfig, CacheCounters, CacheError, CacheKey};
-pub use call::{Measured, Profiled, Sample, Share};
+pub use call::{Measured, Profiled, Sample, Share, escape, is_harmful};
 pub use compile::{Attempt, ChildCompiler, CompileBound, CompileError, CompileLimits, Compiler, run_if_compile_child};
 pub use digest::{Digest, DigestError};
 pub use engine::{LoadError, Runtime, RuntimeConfig, RuntimeError, STACK_BYTES_MAX};

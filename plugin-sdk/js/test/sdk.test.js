@@ -79,11 +79,27 @@ test("a call has neither clock nor randomness, and a log instead of a terminal",
 test("what has no form in JSON can be logged and thrown", () => {
   const itself = {};
   itself.itself = itself;
+  const bare = Object.assign(Object.create(null), { count: 10n });
+  const odd = Object.defineProperty(new Error(), "message", { get: () => { throw new Error("never"); } });
   const gateway = host();
-  const plugin = defineReshaper(() => { console.log(10n, itself, undefined); return unchanged(); });
+  const plugin = defineReshaper(() => { console.log(10n, itself, undefined, bare, odd); return unchanged(); });
   component(plugin, gateway, LINES).reshaping.reshape(MESSAGE);
-  assert.deepEqual(gateway.lines, [["info", "10 [object Object] undefined"]]);
+  assert.deepEqual(gateway.lines, [["info", "10 [object Object] undefined [object] [object]"]]);
+  assert.deepEqual(thrown(() => reshape(() => { throw bare; })), { tag: "broken", val: "thrown: [object]" });
   assert.deepEqual(thrown(() => reshape(() => { throw 10n; })), { tag: "broken", val: "thrown: 10" });
+});
+
+test("what a cut leaves of a surrogate pair ends no call", () => {
+  const half = "Hi 😀".slice(0, 4);
+  const gateway = host();
+  const plugin = defineReshaper(() => { console.log(half, "😀"); return dropped(half); });
+  const answer = component(plugin, gateway, LINES).reshaping.reshape(MESSAGE);
+  assert.deepEqual([gateway.lines, answer.val], [[["info", "Hi \ufffd 😀"]], "Hi \ufffd"]);
+  for (const fault of [new InvalidPayload(half), new Error(half), half]) {
+    assert.match(thrown(() => reshape(() => { throw fault; })).val, /Hi \ufffd/);
+  }
+  const plain = map((_, rules) => [{ rule: rules[0].key, contact: { name: half } }]);
+  assert.equal(plain[0].contact.name, "Hi \ufffd");
 });
 
 test("a place in the bundle is told as the author's file and line", () => {

@@ -11,13 +11,15 @@ import logging
 import time
 import types
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import wit_world  # type: ignore[import-not-found]
 from componentize_py_types import Err  # type: ignore[import-not-found]
 from wit_world.imports import host, types as wit  # type: ignore[import-not-found]
 
 import hookloom_plugin as sdk
+
+Answer = TypeVar("Answer")
 
 LEVELS = (
     (logging.ERROR, host.Level.ERROR),
@@ -96,21 +98,28 @@ def told(value: str | None) -> str | None:
 def string(value: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a text is needed here, not {value!r}")
+    # Half of a surrogate pair has no form in the contract: this raises, which tells more than the trap that it would be.
+    value.encode()
     return value
 
 
 def text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return string(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
-def call(kind: str, convert: Callable[[Any], Any], *arguments: Any) -> Any:
+def call(kind: str, convert: Callable[[Any], Answer], *arguments: Any) -> Answer:
     """Calls the plugin; what it answers must have a form in the contract, or the call is as broken as one that raises."""
     try:
         return convert(sdk._plugin[kind](*arguments, sdk.Context(json.loads(host.settings()))))
     except sdk.InvalidPayload as error:
-        raise Err(wit.Failure_InvalidPayload(str(error))) from error
+        raise Err(wit.Failure_InvalidPayload(well_formed(str(error)))) from error
     except Exception as error:
-        raise Err(wit.Failure_Broken(f"{type(error).__name__}: {error}{place(error)}")) from error
+        raise Err(wit.Failure_Broken(well_formed(f"{type(error).__name__}: {error}{place(error)}"))) from error
+
+
+def well_formed(text: str) -> str:
+    """A text of which nothing is left that has no form in the contract: halves of surrogate pairs are written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def place(error: Exception) -> str:
@@ -129,7 +138,15 @@ class Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = next(level for least, level in LEVELS if record.levelno >= least)
-        host.log(level, self.format(record))
+        host.log(level, well_formed(self.line(record)))
+
+    def line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:
+            # Arguments that don't fit the text, or an object that can't say what it is: a line of a log must not end the call.
+            said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            return f"{said} (not filled in: {type(error).__name__})"
 
 
 def without_clock(*_: Any) -> NoReturn:

@@ -97,6 +97,45 @@ class Joint(unittest.TestCase):
         refuse = "def refuse():\n    raise InvalidPayload('no name')\n"
         self.assertEqual(self.told(refuse + "reshaped(refuse)"), "InvalidPayload(value='no name')")
 
+    def test_a_line_of_the_log_that_can_not_be_written_does_not_end_the_call(self) -> None:
+        plugin = """
+import logging
+
+class Odd:
+    def __str__(self):
+        raise ValueError(self)
+
+def total():
+    logging.info("total %d", 7)
+    logging.info("total %d", "x")
+    logging.warning(Odd())
+    return Unchanged()
+
+host.log = lambda level, line: print(level, line)
+reshaped(total)
+"""
+        expected = "1 total 7\n1 total %d (not filled in: TypeError)\n2 Odd (not filled in: ValueError)\nUnchanged()"
+        self.assertEqual(self.told(plugin), expected)
+
+    def test_half_of_a_surrogate_pair_ends_no_call_without_a_word(self) -> None:
+        for answer in (
+            r"Replaced({'a': '\ud800'})",
+            r"ReplacedText('\ud800')",
+            r"Dropped('\ud800')",
+        ):
+            self.assertIn("surrogates not allowed", self.told(f"reshaped({answer})"))
+        refuse = r"""
+import logging
+
+def refuse():
+    logging.info("no %s", "\ud800")
+    raise InvalidPayload("no \ud800")
+
+host.log = lambda level, line: print(level, line)
+reshaped(refuse)
+"""
+        self.assertEqual(self.told(refuse), r"1 no \ud800" + "\n" + r"InvalidPayload(value='no \\ud800')")
+
 
 if __name__ == "__main__":
     unittest.main()

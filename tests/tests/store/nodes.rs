@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hookloom::{
-    clock::{ManualClock, Minter, Timestamp},
+    clock::{ManualClock, Minter},
     config::Postgres,
     id::{AppId, EndpointId, EventId},
     store::{
@@ -14,14 +14,19 @@ use hookloom::{
         },
         key::{Lane, key},
         postgres::PostgresStore,
-        resource::App,
     },
 };
 use hookloom_runtime::Origin;
-use hookloom_tests::postgres::client;
+use hookloom_tests::{
+    patience::{until, until_answer},
+    postgres::client,
+};
 use tokio::{sync::broadcast, task::JoinSet, time::timeout};
 
-use super::Backend;
+use super::{
+    Backend,
+    suite::{app, at},
+};
 
 /// Nodes on one database, and a tenant.
 struct Nodes {
@@ -38,9 +43,9 @@ impl Nodes {
         for _ in 0..count {
             nodes.push(backend.open(at(0)).await);
         }
-        let app: AppId = minter.mint();
-        nodes[0].write(vec![store::insert(&tenant(&app))], at(0)).await.unwrap();
-        Self { backend, nodes, minter, app }
+        let id: AppId = minter.mint();
+        nodes[0].write(vec![store::insert(&app(id.clone(), None))], at(0)).await.unwrap();
+        Self { backend, nodes, minter, app: id }
     }
 
     fn message(&self) -> Message {
@@ -77,28 +82,6 @@ impl Nodes {
     async fn claim(&self, node: usize, limit: usize) -> Vec<Claim> {
         let want = Want { kind: WorkKind::FanOut, lane: Lane::live(&self.app), limit };
         self.nodes[node].claim(vec![want], at(0)).await.unwrap()
-    }
-}
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_millis(1_780_000_000_000 + seconds * 1000)
-}
-
-fn tenant(id: &AppId) -> App {
-    App {
-        id: id.clone(),
-        uid: None,
-        name: "Tenant".into(),
-        metadata: Default::default(),
-        throttle_rate: None,
-        limits: Default::default(),
-        quota: Default::default(),
-        retention: Default::default(),
-        default_mapper: None,
-        default_reshaper: None,
-        profile: None,
-        created_at: at(0),
-        updated_at: at(0),
     }
 }
 
@@ -187,9 +170,8 @@ async fn what_waits_for_a_dead_endpoint_is_not_read_by_the_work_of_others() {
     nodes.nodes.clear();
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                   AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
-    while database.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let connected = async || database.query_one(others, &[]).await.unwrap().get::<_, i64>(0);
+    until_answer("all other connections have ended", connected, |others| *others == 0).await;
     let (now, changed) = read_of_queue(&database).await;
     assert!(changed >= changed_before + 2 * begun, "each was claimed and ended");
     let read = now - before;
@@ -217,15 +199,8 @@ async fn lost_connections_come_back() {
                 WHERE datname = current_database() AND pid <> pg_backend_pid()";
     client(&nodes.backend.url).await.batch_execute(kill).await.unwrap();
     // What used a connection at that moment, or took one that doesn't know yet, fails; what comes later doesn't.
-    let mut accepted = false;
-    for _ in 0..100 {
-        accepted = nodes.nodes[0].accept_message(nodes.message(), None, false).await.is_ok();
-        if accepted {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(accepted);
+    let accepts = async || nodes.nodes[0].accept_message(nodes.message(), None, false).await.is_ok();
+    until("messages are accepted again", accepts).await;
     nodes.nodes[0].heartbeat().await.unwrap();
 }
 
@@ -317,12 +292,11 @@ async fn nodes_hear_of_work_and_of_configuration() {
     let database = client(&nodes.backend.url).await;
     let listening =
         "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN hookloom' AND datname = current_database()";
-    while database.query_one(listening, &[]).await.unwrap().get::<_, i64>(0) < 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let listens = async || database.query_one(listening, &[]).await.unwrap().get::<_, i64>(0);
+    until_answer("both nodes listen", listens, |nodes| *nodes == 2).await;
     nodes.nodes[0].accept_message(nodes.message(), None, false).await.unwrap();
     hears(|ring| matches!(ring, Ring::Lane(head) if head.kind == WorkKind::FanOut)).await;
-    nodes.nodes[0].write(vec![store::insert(&tenant(&nodes.minter.mint()))], at(0)).await.unwrap();
+    nodes.nodes[0].write(vec![store::insert(&app(nodes.minter.mint(), None))], at(0)).await.unwrap();
     hears(|ring| *ring == Ring::Config).await;
     // The connection that listens is lost: that is said, and heard of news goes on.
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN hookloom'
@@ -339,8 +313,8 @@ async fn an_epoch_is_never_seen_before_a_smaller_one() {
     let (mut after, _) = nodes.nodes[0].config_changes(0).await.unwrap();
     let mut writes = JoinSet::new();
     for n in 0..40 {
-        let (node, app) = (nodes.nodes[n % 2].clone(), nodes.minter.mint::<AppId>());
-        writes.spawn(async move { node.write(vec![store::insert(&tenant(&app))], at(0)).await.unwrap() });
+        let (node, id) = (nodes.nodes[n % 2].clone(), nodes.minter.mint::<AppId>());
+        writes.spawn(async move { node.write(vec![store::insert(&app(id, None))], at(0)).await.unwrap() });
     }
     let mut seen = 0;
     while seen < 40 {

@@ -81,7 +81,7 @@ impl Kit {
 
     /// Its tenant is there.
     async fn with_app(self) -> Self {
-        let tenant = App { id: self.app.clone(), ..app(&self, None) };
+        let tenant = app(self.app.clone(), None);
         self.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
         self
     }
@@ -234,7 +234,8 @@ impl Kit {
     async fn observe(&self, observed: Observation) {
         self.store.accept_event(self.event(None), false).await.unwrap();
         let claim = self.claim_one(WorkKind::Map, at(0)).await;
-        self.store.finish_mapping(&claim, MappingEnd { observed: Some(observed), ..mapped() }, false).await.unwrap();
+        let end = MappingEnd { observed: Some(observed), ..MappingEnd::new(EventState::Mapped) };
+        self.store.finish_mapping(&claim, end, false).await.unwrap();
     }
 
     /// A held event and its dead letter of the plugin 0.
@@ -244,7 +245,7 @@ impl Kit {
         let claim = self.claim_one(WorkKind::Map, at(0)).await;
         let letter =
             DeadLetter { event: Some(event.id.clone()), message: None, ..self.dead_letter(&self.minter.mint()) };
-        let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
+        let held = MappingEnd { dead_letter: Some(letter), ..MappingEnd::new(EventState::Held) };
         self.store.finish_mapping(&claim, held, false).await.unwrap();
         event.id
     }
@@ -289,27 +290,13 @@ fn attempt_end(state: DeliveryState, next: Option<Timestamp>) -> AttemptEnd {
     AttemptEnd { state, reason: None, next, blocks: false, health: None, tell: Vec::new() }
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(1_780_000_000_000 + seconds * 1000)
 }
 
-fn mapped() -> MappingEnd {
-    MappingEnd {
-        state: EventState::Mapped,
-        reason: None,
-        version: None,
-        matches: Vec::new(),
-        messages: Vec::new(),
-        call: None,
-        dead_letter: None,
-        observed: None,
-        seen: None,
-    }
-}
-
-fn app(kit: &Kit, uid: Option<&str>) -> App {
+pub(super) fn app(id: AppId, uid: Option<&str>) -> App {
     App {
-        id: kit.minter.mint(),
+        id,
         uid: uid.map(str::to_owned),
         name: "Tenant".into(),
         metadata: Default::default(),

@@ -362,20 +362,6 @@ impl Api {
     }
 }
 
-fn mapped() -> MappingEnd {
-    MappingEnd {
-        state: EventState::Mapped,
-        reason: None,
-        version: None,
-        matches: Vec::new(),
-        messages: Vec::new(),
-        call: None,
-        dead_letter: None,
-        observed: None,
-        seen: None,
-    }
-}
-
 #[track_caller]
 fn id(body: &Value) -> String {
     body["id"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()

@@ -1,6 +1,6 @@
 //! A small client of the management API, for the demo and for what an author does with a gateway.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use reqwest::{
     Method, RequestBuilder, StatusCode,
@@ -9,7 +9,7 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use super::style::visible;
+use super::style::{visible, with_escapes};
 
 /// The time for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -227,21 +227,7 @@ impl ClientError {
 
 /// JSON that means the same, in one line of ASCII: a proxy may refuse any other header.
 pub fn in_a_header(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for character in json.chars() {
-        match character {
-            // Between values only: within a string they are escaped already.
-            '\r' | '\n' | '\t' => text.push(' '),
-            ' '..='~' => text.push(character),
-            other => {
-                for unit in other.encode_utf16(&mut [0; 2]) {
-                    // Writing to a string can't fail.
-                    let _ = write!(text, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    text
+    with_escapes(json, |character| matches!(character, ' '..='~'))
 }
 
 /// Whether an address is this machine's own.

@@ -9,6 +9,7 @@ mod check;
 mod component;
 mod logs;
 mod new;
+mod patience;
 mod profile;
 mod push;
 mod remote;

@@ -197,7 +197,7 @@ impl Mapping<'_> {
         let mut end = MappingEnd {
             reason: evaluation.nothing.map(|nothing| nothing.to_string()),
             version: version.cloned(),
-            ..ended_well()
+            ..MappingEnd::new(EventState::Mapped)
         };
         let mut budget = Budget::default();
         for decision in evaluation.decisions {
@@ -352,20 +352,6 @@ fn skip(row: &mut MatchRow, too_large: &TooLarge) {
     row.reason = Some(too_large.to_string());
 }
 
-fn ended_well() -> MappingEnd {
-    MappingEnd {
-        state: EventState::Mapped,
-        reason: None,
-        version: None,
-        matches: Vec::new(),
-        messages: Vec::new(),
-        call: None,
-        dead_letter: None,
-        observed: None,
-        seen: None,
-    }
-}
-
 fn ended(state: EventState, reason: &str) -> MappingEnd {
-    MappingEnd { state, reason: Some(reason.to_owned()), ..ended_well() }
+    MappingEnd { reason: Some(reason.to_owned()), ..MappingEnd::new(state) }
 }

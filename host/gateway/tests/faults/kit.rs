@@ -16,6 +16,8 @@ use std::{
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing::post};
 use serde_json::{Value, json};
 
+pub use crate::patience::until;
+
 /// Everything that was accepted has to arrive within this after the harm's end.
 const SETTLE_MAX: Duration = Duration::from_secs(90);
 
@@ -321,17 +323,6 @@ impl Dice {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % end
     }
-}
-
-/// Waits until something holds, at most half a minute.
-pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    for _ in 0..1_200 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("within 30 s it did not come to this: {what}");
 }
 
 fn client() -> reqwest::Client {

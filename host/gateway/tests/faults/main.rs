@@ -11,6 +11,8 @@
 //! that is shown by `synced.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../../../tests/src/patience.rs"]
+mod patience;
 #[path = "../../../../tests/src/postgres.rs"]
 #[expect(dead_code, reason = "each program uses a part of the kit")]
 mod postgres;

@@ -57,9 +57,17 @@ impl LogBook {
     }
 }
 
-/// `text` with what could act on a terminal or mislead a reader written as escapes, at most `bytes_max` long, and whether that
-/// cut it. Only looks as far as it writes.
-pub(crate) fn escape(text: &str, bytes_max: usize) -> (String, bool) {
+/// `text` with each character that [`is_harmful`] written as an escape (`\n`, `\r`, `\t`, else as `\u{1b}`), at most `bytes_max` bytes
+/// long, and whether that cut it.
+///
+/// It is cut between characters and between escapes. Only looks as far as it writes; what is escaped already stays as it is. What a plugin
+/// says of itself comes out of a call like this; a host that shows a payload, or what comes from elsewhere, does the same to it.
+///
+/// ```
+/// assert_eq!(hookloom_runtime::escape("\u{1b}[2Jgone", usize::MAX), (r"\u{1b}[2Jgone".to_owned(), false));
+/// assert_eq!(hookloom_runtime::escape("a\nb", 2), ("a".to_owned(), true));
+/// ```
+pub fn escape(text: &str, bytes_max: usize) -> (String, bool) {
     let mut escaped = String::with_capacity(text.len().min(bytes_max));
     for character in text.chars() {
         let before = escaped.len();
@@ -79,10 +87,11 @@ pub(crate) fn escape(text: &str, bytes_max: usize) -> (String, bool) {
     (escaped, false)
 }
 
-/// Control characters (terminal escapes begin with one), marks that change the direction or hide, and line separators.
+/// Whether a character could act on a terminal or mislead a reader: control characters (terminal escapes begin with one), marks that change
+/// the direction or hide, and line separators. All of them are below U+10000.
 ///
 /// Source: Unicode TR 36 §2.4 and TR 9 §2 (directional formatting characters).
-fn is_harmful(character: char) -> bool {
+pub fn is_harmful(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -12,14 +12,15 @@ async fn claimed_work_comes_back_when_its_node_dies_and_the_old_claim_is_worth_n
     let new = kit.claim_one(WorkKind::Map, at(1)).await;
     assert_eq!((old.work, new.tries), (new.work, 2));
     assert!(new.token > old.token);
-    for result in
-        [kit.store.abandon(&old).await.map(drop), kit.store.finish_mapping(&old, mapped(), false).await.map(drop)]
-    {
+    for result in [
+        kit.store.abandon(&old).await.map(drop),
+        kit.store.finish_mapping(&old, MappingEnd::new(EventState::Mapped), false).await.map(drop),
+    ] {
         assert!(matches!(result, Err(StoreError::LeaseLost { .. })), "{result:?}");
     }
     kit.store.give_back(vec![(old, at(0))]).await.unwrap();
     assert!(kit.store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty(), "it was passed over");
-    kit.store.finish_mapping(&new, mapped(), false).await.unwrap();
+    kit.store.finish_mapping(&new, MappingEnd::new(EventState::Mapped), false).await.unwrap();
     assert!(kit.reopen(at(2)).await.store.claim_due(WorkKind::Map, at(1000), 10).await.unwrap().is_empty());
 }
 
@@ -38,7 +39,7 @@ async fn hot_work_is_claimed_by_the_commit_that_makes_it() {
     );
 
     let message = kit.message(None);
-    let end = MappingEnd { messages: vec![message.clone()], ..mapped() };
+    let end = MappingEnd { messages: vec![message.clone()], ..MappingEnd::new(EventState::Mapped) };
     let claim = kit.store.finish_mapping(&claim, end, true).await.unwrap().remove(0);
     let Job::Message(read, known) = kit.store.jobs(std::slice::from_ref(&claim)).await.unwrap().remove(0) else {
         panic!("a message")
@@ -121,7 +122,7 @@ async fn what_is_claimed_is_listed_and_set_free_under_a_new_token() {
 #[tokio::test]
 async fn work_is_committed_with_what_it_is_about() {
     let kit = Kit::new().await;
-    let tenant = app(&kit, Some("one"));
+    let tenant = app(kit.minter.mint(), Some("one"));
     let work = || Write::Work {
         kind: WorkKind::Backtest,
         app: kit.app.clone(),

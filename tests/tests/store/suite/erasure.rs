@@ -31,7 +31,8 @@ async fn fill(kit: &Kit) {
     store.accept_event(kit.event(Some("key")), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
     let messages = vec![kit.message(None)];
-    store.finish_mapping(&claim, MappingEnd { matches: vec![skipped()], messages, ..mapped() }, false).await.unwrap();
+    let end = MappingEnd { matches: vec![skipped()], messages, ..MappingEnd::new(EventState::Mapped) };
+    store.finish_mapping(&claim, end, false).await.unwrap();
     let claim = kit.claim_one(WorkKind::FanOut, at(0)).await;
     // A delivery with bytes of its own that was tried, and one that stands in a line.
     let (endpoint, other): (EndpointId, EndpointId) = (kit.minter.mint(), kit.minter.mint());
@@ -72,7 +73,7 @@ async fn a_removed_tenant_leaves_no_row_in_any_table() {
     let minter = Minter::new(Arc::new(ManualClock::new(at(1))));
     let (store, app, backend) = (kit.store.clone(), minter.mint(), kit.backend.clone());
     // The instance has an epoch of its own from the first removal on.
-    let instances = super::app(&kit, None);
+    let instances = super::app(kit.minter.mint(), None);
     kit.store.write(vec![store::insert(&instances)], at(0)).await.unwrap();
     kit.store.write(vec![Write::DeleteApp(instances.id)], at(0)).await.unwrap();
     kit.erase().await;
@@ -119,7 +120,7 @@ async fn a_tenant_with_much_is_erased_in_steps_that_end_where_another_process_to
 #[tokio::test]
 async fn deleting_a_tenant_removes_all_that_is_its_and_nothing_else() {
     let kit = Kit::new().await;
-    let tenant = app(&kit, None);
+    let tenant = app(kit.minter.mint(), None);
     kit.store.write(vec![store::insert(&tenant)], at(0)).await.unwrap();
     let of = |app: &AppId| Message { app: app.clone(), ..kit.message(None) };
     kit.store.accept_message(of(&tenant.id), None, false).await.unwrap();

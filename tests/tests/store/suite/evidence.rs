@@ -68,7 +68,8 @@ impl Kit {
         let event = self.store.event(&self.app, &new.id).await.unwrap().unwrap();
         let (call, input) = self.call(&event, failed, rules);
         let id = call.id.clone();
-        self.store.finish_mapping(&claim, MappingEnd { call: Some(call), ..mapped() }, false).await.unwrap();
+        let end = MappingEnd { call: Some(call), ..MappingEnd::new(EventState::Mapped) };
+        self.store.finish_mapping(&claim, end, false).await.unwrap();
         (id, input)
     }
 
@@ -198,10 +199,8 @@ async fn a_calls_output_is_looked_for_in_its_matches_and_deliveries() {
     };
     let (id, version) = (call.id.clone(), call.version.clone());
     let matches = vec![row("{\"n\": 1.10}", Some(&version)), row("{}", Some(&version)), row("[]", None)];
-    kit.store
-        .finish_mapping(&claim, MappingEnd { call: Some(call.clone()), matches, ..mapped() }, false)
-        .await
-        .unwrap();
+    let end = MappingEnd { call: Some(call.clone()), matches, ..MappingEnd::new(EventState::Mapped) };
+    kit.store.finish_mapping(&claim, end, false).await.unwrap();
     let parts = kit.store.output_parts(&kit.app, &id).await.unwrap();
     assert_eq!((parts.variables, parts.bodies), (vec!["{\"n\": 1.10}".to_owned(), "{}".to_owned()], Vec::new()));
 

@@ -9,7 +9,7 @@ async fn mapping_commits_the_event_its_matches_and_its_messages_together() {
     kit.store.accept_event(event.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
     let message = Message { event: Some(event.id.clone()), ..kit.message(None) };
-    let end = MappingEnd { messages: vec![message.clone()], ..mapped() };
+    let end = MappingEnd { messages: vec![message.clone()], ..MappingEnd::new(EventState::Mapped) };
     kit.store.finish_mapping(&claim, end, false).await.unwrap();
     assert_eq!(kit.claim_one(WorkKind::FanOut, at(0)).await.subject, Subject::Message(message.id.clone()));
     let done = EventFilter { state: Some(EventState::Mapped), ..EventFilter::default() };
@@ -23,7 +23,7 @@ async fn a_held_event_is_mapped_again_on_request_and_its_dead_letter_goes() {
     kit.store.accept_event(event.clone(), false).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(0)).await;
     let letter = DeadLetter { event: Some(event.id.clone()), message: None, ..kit.dead_letter(&kit.minter.mint()) };
-    let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), ..mapped() };
+    let held = MappingEnd { dead_letter: Some(letter), ..MappingEnd::new(EventState::Held) };
     kit.store.finish_mapping(&claim, held.clone(), false).await.unwrap();
     assert!(kit.store.claim_due(WorkKind::Map, at(9), 10).await.unwrap().is_empty(), "held events wait");
 
@@ -36,7 +36,7 @@ async fn a_held_event_is_mapped_again_on_request_and_its_dead_letter_goes() {
 
     kit.store.reprocess_event(&kit.app, &event.id, at(10)).await.unwrap();
     let claim = kit.claim_one(WorkKind::Map, at(10)).await;
-    kit.store.finish_mapping(&claim, mapped(), false).await.unwrap();
+    kit.store.finish_mapping(&claim, MappingEnd::new(EventState::Mapped), false).await.unwrap();
     assert!(kit.store.dead_letters(&kit.app, None, PageRequest::newest(10)).await.unwrap().rows.is_empty());
 }
 

@@ -6,7 +6,7 @@ use super::*;
 async fn a_tenant_has_no_more_than_its_quota_and_each_component_counts_once() {
     let kit = Kit::new().await;
     let set = async |quota: Quota, revision| {
-        let tenant = App { id: kit.app.clone(), quota: Box::new(quota), ..app(&kit, None) };
+        let tenant = App { quota: Box::new(quota), ..app(kit.app.clone(), None) };
         kit.store.write(vec![store::update(&tenant, revision)], at(0)).await.unwrap();
     };
     set(Quota { plugins: Some(1), compiled_bytes: Some(250), ..Quota::default() }, 1).await;

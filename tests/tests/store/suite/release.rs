@@ -65,11 +65,11 @@ async fn what_a_replaced_version_holds_late_goes_on_at_once_and_what_the_active_
             ..kit.dead_letter(&kit.minter.mint())
         };
         let seen = Some((plugin.id.clone(), read_at));
-        let held = MappingEnd { state: EventState::Held, dead_letter: Some(letter), seen, ..mapped() };
+        let held = MappingEnd { dead_letter: Some(letter), seen, ..MappingEnd::new(EventState::Held) };
         kit.store.finish_mapping(&claim, held, false).await.unwrap();
         let again = kit.store.claim_due(WorkKind::Map, at(0), 10).await.unwrap();
         for claim in &again {
-            kit.store.finish_mapping(claim, mapped(), false).await.unwrap();
+            kit.store.finish_mapping(claim, MappingEnd::new(EventState::Mapped), false).await.unwrap();
         }
         again.len()
     };

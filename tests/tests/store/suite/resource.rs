@@ -5,9 +5,9 @@ use super::*;
 #[tokio::test]
 async fn a_uid_is_unique_and_a_change_needs_the_revision_that_was_read() {
     let kit = Kit::new().await;
-    let first = app(&kit, Some("tenant"));
+    let first = app(kit.minter.mint(), Some("tenant"));
     kit.store.write(vec![store::insert(&first)], at(0)).await.unwrap();
-    let twin = kit.store.write(vec![store::insert(&app(&kit, Some("tenant")))], at(0)).await;
+    let twin = kit.store.write(vec![store::insert(&app(kit.minter.mint(), Some("tenant")))], at(0)).await;
     assert!(matches!(twin, Err(StoreError::Exists { kind: "app", .. })), "{twin:?}");
 
     let read = kit.store.find::<App>(None, "tenant").await.unwrap().unwrap();
@@ -46,7 +46,7 @@ async fn a_tenant_has_no_more_rules_than_each_event_may_look_at() {
 #[tokio::test]
 async fn writes_are_committed_together_or_not_at_all() {
     let kit = Kit::new().await;
-    let first = app(&kit, Some("one"));
+    let first = app(kit.minter.mint(), Some("one"));
     kit.store.write(vec![store::insert(&first)], at(0)).await.unwrap();
     let component = Write::Component { digest: "sha256:0".into(), bytes: vec![1] };
     let failed = kit.store.write(vec![component, store::insert(&first)], at(0)).await;
@@ -59,7 +59,7 @@ async fn what_requires_a_document_is_committed_only_while_it_is_there() {
     let kit = Kit::new().await;
     let version = version(&kit, 1);
     let required = || {
-        let tenant = app(&kit, None);
+        let tenant = app(kit.minter.mint(), None);
         (tenant.id.clone(), vec![store::insert(&tenant), store::require::<Version>(&version.id)])
     };
     let (id, writes) = required();
@@ -76,7 +76,7 @@ async fn what_requires_a_document_is_committed_only_while_it_is_there() {
 #[tokio::test]
 async fn a_handle_finds_its_document_until_it_expires() {
     let kit = Kit::new().await;
-    let tenant = app(&kit, None);
+    let tenant = app(kit.minter.mint(), None);
     let id = tenant.id.to_string();
     let handle = |digest| Write::Handle { digest, kind: ResourceKind::App, id: id.clone() };
     kit.store.write(vec![store::insert(&tenant), handle([1; 32])], at(0)).await.unwrap();
@@ -94,7 +94,7 @@ async fn changes_of_configuration_are_told_by_their_tenant() {
     let kit = Kit::new().await;
     let (epoch, _) = kit.store.config_changes(0).await.unwrap();
     assert_eq!(kit.store.config_changes(epoch).await.unwrap(), (epoch, Vec::new()));
-    let tenant = app(&kit, None);
+    let tenant = app(kit.minter.mint(), None);
     kit.store
         .write(
             vec![store::insert(&tenant), store::insert(&Version { app: tenant.id.clone(), ..version(&kit, 1) })],
@@ -126,7 +126,7 @@ async fn what_the_gateway_keeps_about_itself_is_kept_once_if_asked() {
 async fn a_message_of_the_gateway_is_committed_with_what_it_tells_of() {
     let kit = Kit::new().await;
     let message = Message { operational: true, origin: Origin::System, ..kit.message(None) };
-    let twin = app(&kit, Some("one"));
+    let twin = app(kit.minter.mint(), Some("one"));
     kit.store.write(vec![store::insert(&twin)], at(0)).await.unwrap();
     let told = || Write::Message(Box::new(message.clone()));
     kit.store.write(vec![told(), store::insert(&twin)], at(0)).await.unwrap_err();

@@ -36,7 +36,8 @@ async fn work_that_lost_its_lease_counts_nothing() {
     kit.store.accept_event(kit.event(None), false).await.unwrap();
     let old = kit.claim_one(WorkKind::Map, at(0)).await;
     let kit = kit.reopen(at(1)).await;
-    let end = MappingEnd { observed: Some(kit.observation(&version, None, true)), ..mapped() };
+    let end =
+        MappingEnd { observed: Some(kit.observation(&version, None, true)), ..MappingEnd::new(EventState::Mapped) };
     assert!(matches!(kit.store.finish_mapping(&old, end, false).await, Err(StoreError::LeaseLost { .. })));
     assert_eq!(kit.store.health(&version).await.unwrap().in_row, 0);
     assert!(kit.store.claim_due(WorkKind::Review, at(100), 10).await.unwrap().is_empty());

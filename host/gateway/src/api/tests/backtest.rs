@@ -100,7 +100,7 @@ async fn call(api: &Api, uid: &str, version: &str, outcome: Outcome, with_eviden
         evidence: with_evidence.then(|| Box::new(evidence)),
         created_at: api.now(),
     };
-    let end = MappingEnd { version: Some(version.id), call: Some(call), ..mapped() };
+    let end = MappingEnd { version: Some(version.id), call: Some(call), ..MappingEnd::new(EventState::Mapped) };
     store.finish_mapping(&claim, end, false).await.unwrap();
     id.to_string()
 }

@@ -74,15 +74,11 @@ async fn map(api: &Api, state: EventState) {
             version: Some(call.version.clone()),
         };
         let end = MappingEnd {
-            state,
-            reason: None,
             version: Some(call.version.clone()),
             matches: vec![matched],
-            messages: Vec::new(),
             dead_letter: (state == EventState::Held).then_some(letter),
             call: Some(call),
-            observed: None,
-            seen: None,
+            ..MappingEnd::new(state)
         };
         store.finish_mapping(&claim, end, false).await.unwrap();
     }

@@ -242,7 +242,8 @@ async fn the_digests_of_a_removed_version_still_stand_on_what_it_made() {
     let app = id(&api.get("/app/acme").await.ok(200));
     let source = id(&api.put("/app/acme/source/s", json!({"name": "s"})).await.ok(201));
     let version = versions[1].parse::<VersionId>().unwrap();
-    let event = api.map_one(&app, &source, MappingEnd { version: Some(version), ..mapped() }).await;
+    let end = MappingEnd { version: Some(version), ..MappingEnd::new(EventState::Mapped) };
+    let event = api.map_one(&app, &source, end).await;
     api.delete(&format!("/app/acme/plugin/p/version/{}", versions[1])).await.ok(204);
     let seen = api.get(&format!("/app/acme/inbound/{event}")).await.ok(200);
     let digest = json!(format!("sha256:{}", versions[1]));
@@ -341,7 +342,8 @@ async fn an_automatic_return_forgets_old_failures_and_never_leads_to_a_version_t
             let counted = Counted { id: watch.id.clone(), window_calls: 100, calls_max: None };
             // What runs late may still be of the version before.
             for observed in [fails(&second, Some(counted)), fails(&first, None)] {
-                api.map_one(&app, &source, MappingEnd { observed: Some(observed), ..mapped() }).await;
+                let end = MappingEnd { observed: Some(observed), ..MappingEnd::new(EventState::Mapped) };
+                api.map_one(&app, &source, end).await;
             }
         }
         let claims = api.gateway.store.claim_due(WorkKind::Review, api.now(), 99).await.unwrap();

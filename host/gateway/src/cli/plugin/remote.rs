@@ -1,13 +1,11 @@
 //! A plugin of a tenant on a gateway, as an author reaches it.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use super::patience::patiently;
 use crate::{
     cli::{
         client::{Client, ClientError},
@@ -24,14 +22,6 @@ const APP_VARIABLE: &str = "HOOKLOOM_APP";
 
 /// The variable with the key.
 const TOKEN_VARIABLE: &str = "HOOKLOOM_TOKEN";
-
-/// How long to wait after each failure that may pass.
-const PAUSES: [Duration; 4] = [
-    Duration::from_millis(600),
-    Duration::from_millis(1_200),
-    Duration::from_millis(2_400),
-    Duration::from_millis(4_800),
-];
 
 /// Which gateway, which tenant, and whose key.
 #[derive(Debug, clap::Args)]
@@ -153,20 +143,9 @@ impl Remote {
         self.client.get(&self.path(path)).await
     }
 
-    /// As [`Remote::get`], for what is asked again and again: what fails in passing is tried again after pauses that double, so that
-    /// a gateway has some nine seconds to start again.
+    /// As [`Remote::get`], for what is asked again and again: what fails in passing is tried again.
     pub async fn get_patiently(&self, path: &str) -> Result<Value, ClientError> {
-        let mut pauses = PAUSES.into_iter();
-        loop {
-            let error = match self.get(path).await {
-                Err(error) if error.is_transient() => error,
-                answer => return answer,
-            };
-            match pauses.next() {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(error),
-            }
-        }
+        patiently(async || self.get(path).await, tokio::time::sleep).await
     }
 
     /// `POST` to a path of the tenant.

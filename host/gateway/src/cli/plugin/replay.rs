@@ -21,7 +21,7 @@ use super::{component::Component, report};
 use crate::{
     cli::{
         exit::Exit,
-        style::{DIM, ERROR, GOOD, RESET, visible},
+        style::{DIM, ERROR, GOOD, RESET, visible, visible_json},
     },
     comparison::{Bounds, Change, Difference, compare},
     limits::FIELDS,
@@ -151,7 +151,7 @@ fn judge(
     let verdict =
         Verdict { verdict, mismatches, comparison, change, differences, more, about, recorded, replayed: &report };
     if arguments.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&verdict).unwrap_or_default());
+        anstream::println!("{}", visible_json(&serde_json::to_string_pretty(&verdict).unwrap_or_default()));
     } else {
         print(&verdict);
     }
@@ -206,9 +206,9 @@ fn component(replay: &Replay, arguments: &ReplayArguments) -> anyhow::Result<Res
 fn unusable(arguments: &ReplayArguments, why: &str) -> ExitCode {
     if arguments.json {
         let unusable = serde_json::json!({ "verdict": "unusable", "detail": why });
-        anstream::println!("{unusable:#}");
+        anstream::println!("{}", visible_json(&format!("{unusable:#}")));
     }
-    anstream::eprintln!("{ERROR}unusable{RESET}: {why}");
+    anstream::eprintln!("{ERROR}unusable{RESET}: {}", visible(why));
     Exit::ReplayMismatch.into()
 }
 
@@ -259,7 +259,8 @@ fn print(verdict: &Verdict<'_>) {
 fn print_differences(verdict: &Verdict<'_>) {
     if verdict.comparison.output == Sameness::Different && verdict.recorded.output.is_none() {
         anstream::println!("the recorded output is not in the file, only its digest; this one is:");
-        anstream::println!("{}", serde_json::to_string_pretty(&verdict.replayed.outcome).unwrap_or_default());
+        let outcome = serde_json::to_string_pretty(&verdict.replayed.outcome).unwrap_or_default();
+        anstream::println!("{}", visible_json(&outcome));
     }
     report::print_differences(&verdict.differences, verdict.more, ["recorded", "replayed"], "");
 }

@@ -6,7 +6,7 @@ use hookloom_runtime::{Failure, Logs, Outcome, Report, Runtime};
 
 use super::component::Component;
 use crate::{
-    cli::style::{DIM, ERROR, HEADING, RESET, visible},
+    cli::style::{DIM, ERROR, HEADING, RESET, visible, visible_json},
     comparison::Difference,
 };
 
@@ -23,10 +23,10 @@ pub fn print(report: &Report) {
     print_logs(&report.logs);
     match &report.outcome {
         Outcome::Mapped(matches) => {
-            anstream::println!("{}", serde_json::to_string_pretty(matches).unwrap_or_default());
+            anstream::println!("{}", visible_json(&serde_json::to_string_pretty(matches).unwrap_or_default()));
         }
         Outcome::Unchanged => anstream::println!("unchanged"),
-        Outcome::Replaced(text) => anstream::println!("{text}"),
+        Outcome::Replaced(text) => anstream::println!("{}", visible_json(text)),
         Outcome::Dropped(reason) => anstream::println!("dropped: {}", visible(reason)),
         Outcome::InvalidPayload(detail) => anstream::eprintln!("{ERROR}invalid payload{RESET}: {}", visible(detail)),
         Outcome::Failed(failure) => anstream::eprint!("{}", failure_text(failure, "")),

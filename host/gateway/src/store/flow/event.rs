@@ -111,3 +111,20 @@ pub struct MappingEnd {
     /// At which revision the plugin was read that was asked.
     pub seen: Option<(PluginId, i64)>,
 }
+
+impl MappingEnd {
+    /// The state alone: no version, no match, no message, nothing to record.
+    pub fn new(state: EventState) -> Self {
+        Self {
+            state,
+            reason: None,
+            version: None,
+            matches: Vec::new(),
+            messages: Vec::new(),
+            call: None,
+            dead_letter: None,
+            observed: None,
+            seen: None,
+        }
+    }
+}

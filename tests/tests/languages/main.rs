@@ -2,7 +2,11 @@
 //! and of a message is delivered.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod packages;
+mod types;
+
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,20 +19,30 @@ use hookloom_runtime::{Input, Limits, Message, Origin, Outcome, Request, Runtime
 use hookloom_tests::{client::text, gateway::TestGateway, plugins, receiver::Receiver};
 use serde_json::{Value, json};
 
-/// A new mapper and a new reshaper, as components.
-fn build(folder: &Path, language: Language) -> [Vec<u8>; 2] {
-    [("order-mapper", Kind::Mapper), ("order-reshaper", Kind::Reshaper)].map(|(name, kind)| {
-        let dir: PathBuf = folder.join(name);
-        let new = NewProject { name, language, kind, sdk: Sdk::Copied };
-        new.write(&dir).unwrap_or_else(|error| panic!("{error}"));
-        plugins::project(&dir)
-    })
+/// A new project that is called like its kind.
+fn new_project(folder: &Path, language: Language, kind: Kind) -> PathBuf {
+    let name = kind.to_string();
+    let dir = folder.join(&name);
+    let new = NewProject { name: &name, language, kind, sdk: Sdk::Copied };
+    new.write(&dir).unwrap_or_else(|error| panic!("{error}"));
+    dir
+}
+
+fn edit(file: &Path, change: impl FnOnce(String) -> String) {
+    let changed = change(fs::read_to_string(file).unwrap());
+    fs::write(file, changed).unwrap();
 }
 
 async fn check(language: Language) {
+    check_components(move |folder, kind| plugins::project(&new_project(folder, language, kind))).await;
+}
+
+/// What becomes of an event and of a message when a mapper and a reshaper do what the templates do.
+async fn check_components(build: impl Fn(&Path, Kind) -> Vec<u8> + Send + 'static) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
-    let [mapper, reshaper] = tokio::task::spawn_blocking(move || build(&path, language)).await.unwrap();
+    let build = move || [Kind::Mapper, Kind::Reshaper].map(|kind| build(&path, kind));
+    let [mapper, reshaper] = tokio::task::spawn_blocking(build).await.unwrap();
 
     let (gateway, receiver) = (TestGateway::start().await, Receiver::start().await);
     let tenant = gateway.tenant("acme").await;
@@ -85,10 +99,10 @@ async fn a_new_project_in_c_is_delivered_through_a_gateway() {
     check(Language::C).await;
 }
 
-/// Runs a program in a folder of the SDK, and shows what it says if it fails.
-fn run(command: &mut Command, folder: &str) {
+/// Runs a program in a folder of the SDK, and answers what it says; shows that if it fails.
+fn run(command: &mut Command, folder: &str) -> String {
     let ran = hookloom_tests::python::run(command.current_dir(plugins::root().join("plugin-sdk").join(folder)));
-    ran.unwrap_or_else(|problem| panic!("{problem}"));
+    ran.unwrap_or_else(|problem| panic!("{problem}"))
 }
 
 #[test]
@@ -105,8 +119,8 @@ fn the_sdk_in_python_passes_its_own_tests() {
 fn an_environment_of_python_that_was_moved_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let [before, after] = ["before", "after"].map(|name| folder.path().join(name));
-    std::fs::create_dir(&before).unwrap();
-    std::fs::write(before.join("requirements.txt"), "").unwrap();
+    fs::create_dir(&before).unwrap();
+    fs::write(before.join("requirements.txt"), "").unwrap();
     let is_made = |dir: &Path| {
         let mut steps = 0;
         let (environment, requirements) = (dir.join(".venv"), dir.join("requirements.txt"));
@@ -114,13 +128,13 @@ fn an_environment_of_python_that_was_moved_is_made_anew() {
         steps > 0
     };
     assert!(is_made(&before) && !is_made(&before));
-    std::fs::rename(&before, &after).unwrap();
+    fs::rename(&before, &after).unwrap();
     assert!(is_made(&after) && !is_made(&after));
 }
 
 #[test]
 fn the_packages_carry_the_published_contract() {
-    let read = |path: &str| std::fs::read_to_string(plugins::root().join(path)).unwrap();
+    let read = |path: &str| fs::read_to_string(plugins::root().join(path)).unwrap();
     for copy in ["plugin-sdk/js/wit/plugin.wit", "plugin-sdk/python/hookloom_plugin/wit/plugin.wit"] {
         assert_eq!(read(copy), read("wit/v1.0/plugin.wit"), "{copy}: cp wit/v1.0/plugin.wit {copy}");
     }
@@ -129,14 +143,22 @@ fn the_packages_carry_the_published_contract() {
 #[test]
 fn an_example_reads_as_its_template_does() {
     // What a template fills in is by hand in an example.
-    let read = |path: &str| std::fs::read_to_string(plugins::root().join(path)).unwrap();
+    let read = |path: &str| fs::read_to_string(plugins::root().join(path)).unwrap();
     let template = read("host/gateway/src/project/template/c/any/compile_flags.txt");
     let filled = template.replace("{{KIND}}", "RESHAPER").replace("{{kind}}", "reshaper");
     assert_eq!(read("example-plugins/one-line/compile_flags.txt"), filled.replace("{{sdk}}", "../../plugin-sdk/c"));
 }
 
-/// What a reshaper makes of a payload, run without a gateway.
+/// What a reshaper makes of a payload.
 fn reshaped(component: &[u8], payload: &str) -> String {
+    match called(component, payload) {
+        Outcome::Replaced(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What becomes of a reshaper's call with a payload, without a gateway.
+fn called(component: &[u8], payload: &str) -> Outcome {
     let plugin = Runtime::new(RuntimeConfig::default()).unwrap().compile(component).unwrap();
     let message = Message {
         id: "msg_1".into(),
@@ -148,10 +170,7 @@ fn reshaped(component: &[u8], payload: &str) -> String {
         payload: payload.into(),
     };
     let request = Request { input: Input::Reshape(message), settings: "{}".into(), limits: Limits::default() };
-    match plugin.call(&request).outcome {
-        Outcome::Replaced(text) => text,
-        other => panic!("{other:?}"),
-    }
+    plugin.call(&request).outcome
 }
 
 /// The packages that the other engine of JavaScript needs beside the SDK.
@@ -161,20 +180,14 @@ const SPIDERMONKEY: [(&str, &str); 2] =
 #[test]
 fn javascript_runs_on_its_other_engine_too_whose_compiler_is_asked_for_where_it_is_missing() {
     let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("browser");
-    let new = NewProject { name: "browser", language: Language::Js, kind: Kind::Reshaper, sdk: Sdk::Copied };
-    new.write(&dir).unwrap();
-    let edit = |file: &str, change: &dyn Fn(String) -> String| {
-        let path = dir.join(file);
-        let changed = change(std::fs::read_to_string(&path).unwrap());
-        std::fs::write(path, changed).unwrap();
-    };
-    edit("plugin.toml", &|text| text.replace("language = \"js\"", "language = \"js\"\nengine = \"spidermonkey\""));
+    let dir = new_project(folder.path(), Language::Js, Kind::Reshaper);
+    let engine = |text: String| text.replace("language = \"js\"", "language = \"js\"\nengine = \"spidermonkey\"");
+    edit(&dir.join("plugin.toml"), engine);
     let missing = toolchain::build(&dir, &mut |_| {}).unwrap_err().to_string();
     for (package, version) in SPIDERMONKEY {
         assert!(missing.contains(&format!("{package}@{version}")), "{missing}");
     }
-    edit("package.json", &|text| {
+    edit(&dir.join("package.json"), |text| {
         let mut package: Value = serde_json::from_str(&text).unwrap();
         for (name, version) in SPIDERMONKEY {
             package["devDependencies"][name] = json!(version);
@@ -225,10 +238,8 @@ hookloom_result hookloom_reshape(const hookloom_message *message) {
 #[test]
 fn the_sdk_in_c_finds_values_and_undoes_escapes() {
     let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("finder");
-    let new = NewProject { name: "finder", language: Language::C, kind: Kind::Reshaper, sdk: Sdk::Copied };
-    new.write(&dir).unwrap();
-    std::fs::write(dir.join("src/plugin.c"), FINDER).unwrap();
+    let dir = new_project(folder.path(), Language::C, Kind::Reshaper);
+    fs::write(dir.join("src/plugin.c"), FINDER).unwrap();
     let payload = r#"{"list": [ 10 , {"deep":[1,"]}"]}, -2.5e3], "a/b":{"~":true}, "twice":1, "text":"\u0041\ud83d\ude00\ud83d \"\\\/\b\f\n\r\t\u001f", "\u00e9":"é", "tw\u0069ce":{ }, "":""}"#;
     let found: Value = serde_json::from_str(&reshaped(&plugins::project(&dir), payload)).unwrap();
     let values = json!([10, [1, "]}"], -2500.0, null, null, null, true, {}, null, null, "é", "", null, null, null]);
