@@ -95,10 +95,7 @@ async fn begin<W: Worker>(gateway: &Arc<Gateway>, stop: &CancellationToken, in_h
     let desk = gateway.engine.desk(W::KIND);
     while !stop.is_cancelled() {
         let now = Instant::now();
-        let (next, wake) = {
-            let mut fair = desk.fair();
-            (fair.next(now), fair.wake())
-        };
+        let (next, wake) = desk.next(now);
         if let Some(started) = next {
             let held = InHand {
                 gateway: gateway.clone(),
@@ -113,8 +110,7 @@ async fn begin<W: Worker>(gateway: &Arc<Gateway>, stop: &CancellationToken, in_h
         tokio::select! {
             () = stop.cancelled() => {}
             () = desk.begin.notified() => {}
-            // A lane that opens may want more.
-            () = until(wake) => desk.feed.notify_one(),
+            () = until(wake) => {}
         }
     }
 }

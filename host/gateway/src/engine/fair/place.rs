@@ -152,12 +152,16 @@ impl<J> Fair<J> {
         }
     }
 
-    pub(super) fn wake_up(&mut self, now: Instant) {
+    /// Wakes what slept until now, as [`Fair::next`] does by itself. Answers whether a lane did: it may want work of the store.
+    pub fn wake_up(&mut self, now: Instant) -> bool {
+        let mut woke = false;
         while let Some((_, lane)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
             self.place(lane, now);
+            woke = true;
         }
         while let Some((_, tenant)) = self.resting.first().copied().filter(|(at, _)| *at <= now) {
             self.place_tenant(tenant, now);
         }
+        woke
     }
 }
