@@ -119,12 +119,12 @@ impl Engine {
         self.desk(claim.kind).offer(Piece { job: Some(job), ..claim.into() }, now);
     }
 
-    /// Sets what the endpoint of a lane allows.
-    pub fn configure(&self, lane: Lane, limits: GateLimits) {
+    /// Sets what the endpoint of a lane and its tenant allow.
+    pub fn configure(&self, lane: Lane, app: &AppId, allowed: (GateLimits, TenantBounds)) {
         let desk = self.desk(WorkKind::Deliver);
         let is_hungry = {
             let mut fair = desk.fair();
-            if !fair.configure(lane, limits, Instant::now()) {
+            if !fair.configure(lane, key(app), allowed, Instant::now()) {
                 return;
             }
             fair.is_hungry()
@@ -136,7 +136,7 @@ impl Engine {
         }
     }
 
-    /// Sets what a tenant's deliveries may take.
+    /// Sets what the deliveries of a tenant may take, if it has some here.
     pub fn configure_tenant(&self, app: &AppId, bounds: TenantBounds) {
         let desk = self.desk(WorkKind::Deliver);
         if desk.fair().configure_tenant(key(app), bounds, Instant::now()) {
@@ -304,6 +304,11 @@ mod tests {
         AppId::from_ulid(ulid::Ulid::nil())
     }
 
+    /// Limits of an endpoint whose tenant has none of its own.
+    fn allowed(limits: GateLimits) -> (GateLimits, TenantBounds) {
+        (limits, TenantBounds::default())
+    }
+
     fn lane(endpoint: u128) -> Lane {
         Lane::live(&EndpointId::from_ulid(ulid::Ulid(endpoint)))
     }
@@ -317,7 +322,7 @@ mod tests {
         let desk = Desk::new(caps(WorkKind::Deliver, &Config::parse("", &[]).unwrap()));
         desk.closed.store(false, Ordering::Release);
         let sleeper = lane(1);
-        desk.fair().configure(sleeper, LIMITS, Instant::now());
+        desk.fair().configure(sleeper, key(&app()), allowed(LIMITS), Instant::now());
         desk.offer(piece(sleeper), Timestamp::from_millis(0));
         let now = Instant::now();
         assert!(desk.next(now).0.is_some());
@@ -338,7 +343,7 @@ mod tests {
     fn a_lane_that_wakes_is_fed_whoever_noticed_that_it_is_time() {
         let (desk, _, opens) = desk_with_a_sleeper();
         // Work for another lane comes just before its time, and is all that anybody hears of.
-        desk.fair().configure(lane(2), LIMITS, opens);
+        desk.fair().configure(lane(2), key(&app()), allowed(LIMITS), opens);
         desk.offer(piece(lane(2)), Timestamp::from_millis(0));
         assert!(!is_rung(&desk.feed));
         assert!(desk.next(opens).0.is_some());
@@ -350,7 +355,7 @@ mod tests {
     fn a_lane_whose_limits_are_lifted_is_fed() {
         let (desk, sleeper, _) = desk_with_a_sleeper();
         let engine = Engine { desks: [(WorkKind::Deliver, desk)].into() };
-        engine.configure(sleeper, GateLimits { per_second: None, ..LIMITS });
+        engine.configure(sleeper, &app(), allowed(GateLimits { per_second: None, ..LIMITS }));
         assert!(is_rung(&engine.desk(WorkKind::Deliver).feed));
     }
 }

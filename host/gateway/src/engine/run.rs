@@ -287,10 +287,7 @@ async fn configure(gateway: &Gateway, desk: &Desk) {
     for (lane, tenant) in unknown {
         let app = key::id(tenant);
         match delivery::worker::limits(gateway, &app, &lane.id()).await {
-            Ok((limits, bounds)) => {
-                gateway.engine.configure_tenant(&app, bounds);
-                gateway.engine.configure(lane, limits);
-            }
+            Ok(allowed) => gateway.engine.configure(lane, &app, allowed),
             Err(error) => {
                 tracing::warn!(%app, error = %Chain(&error), "could not read an endpoint's limits");
                 return tokio::time::sleep(REST).await;

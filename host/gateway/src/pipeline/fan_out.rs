@@ -22,7 +22,7 @@ use crate::{
         policy::{Ordered, Policy},
         worker::{gate_limits, tenant_bounds},
     },
-    engine::{Piece, Worker},
+    engine::{Piece, Worker, fair::TenantBounds},
     gateway::Gateway,
     id::{EndpointId, PluginId, VersionId},
     pipeline::{
@@ -67,7 +67,8 @@ impl Worker for FanOut {
         }
         gateway.timings.record(Stage::Queue, gateway.clock.now().since(message.created_at));
         let endpoints = gateway.all::<Endpoint>(&claim.app).await?;
-        gateway.engine.configure_tenant(&claim.app, tenant_bounds(&app.value));
+        let bounds = tenant_bounds(&app.value);
+        gateway.engine.configure_tenant(&claim.app, bounds);
         let mut round = Round {
             gateway,
             app: &app.value,
@@ -94,7 +95,8 @@ impl Worker for FanOut {
                 }
             };
             let policy = gateway.policy(profile, endpoint);
-            round.end.deliveries.push(Self::placed(gateway, claim, &message, (endpoint, &policy), delivery));
+            let placed = Self::placed(gateway, (claim, bounds), &message, (endpoint, &policy), delivery);
+            round.end.deliveries.push(placed);
         }
         round.cancel_orphans(&known, &endpoints);
         let Round { end, shadows, .. } = round;
@@ -115,7 +117,7 @@ impl FanOut {
     /// A delivery with its place in its endpoint's order, claimed in the commit of the fan-out if it can go on at once.
     fn placed(
         gateway: &Gateway,
-        claim: &Claim,
+        (claim, bounds): (&Claim, TenantBounds),
         message: &Message,
         (endpoint, policy): (&Endpoint, &Policy),
         delivery: NewDelivery,
@@ -130,7 +132,7 @@ impl FanOut {
         let bytes = sent_bytes(&delivery.body, message).len();
         let hot = is_due && gateway.engine.has_room(WorkKind::Deliver, lane, &claim.app, bytes);
         if hot {
-            gateway.engine.configure(lane, gate_limits(policy, endpoint));
+            gateway.engine.configure(lane, &claim.app, (gate_limits(policy, endpoint), bounds));
         }
         NewDelivery { hot, ordering_key: message.ordering_key.clone().filter(|_| waits), ..delivery }
     }

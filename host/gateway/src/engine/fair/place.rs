@@ -48,6 +48,9 @@ impl<J> Fair<J> {
             self.leave(lane, tenant, now);
             return self.place_tenant(tenant, now);
         }
+        // What the endpoint allows is not all: who its tenant is may have been forgotten since.
+        let is_known = of.bounds.is_some() || !self.caps.gated;
+        let permit = permit.filter(|permit| is_known || matches!(permit, Permit::At(_)));
         match permit {
             None if has_work => {
                 self.unknown.insert(lane);
@@ -93,7 +96,10 @@ impl<J> Fair<J> {
             of.in_wanting = Some(*due);
             self.wanting.insert((*due, tenant));
         }
-        let own = of.bounds.in_flight_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        let own = of
+            .bounds
+            .and_then(|bounds| bounds.in_flight_max)
+            .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
         let most = own.min(self.caps.per_tenant);
         if of.ready.is_empty() || of.in_flight >= most {
             return;
