@@ -26,7 +26,6 @@ use crate::{
     delivery::{
         drain::Drain,
         egress::{self, proxy::Relay},
-        opened::OpenedEndpoints,
         operational::Restraint,
         worker::Deliver,
     },
@@ -145,7 +144,6 @@ impl Server {
             client,
             relay,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
-            opened: OpenedEndpoints::default(),
             put_off: PutOff::default(),
             timings: Timings::default(),
             directory: Directory::default(),
