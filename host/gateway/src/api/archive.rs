@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use super::{
     attempt::AttemptOut,
     audit_log::AuditOut,
-    auth::{ArchiveSlot, Archives, Change, Tenant},
+    auth::{Archives, Change, Slot, Tenant},
     call::CallOut,
     dead_letter::DeadLetterOut,
     delivery, export, inbound,
@@ -91,7 +91,7 @@ impl From<ApiError> for Ended {
 }
 
 /// Writes it all; the slot is taken until then.
-async fn run(tenant: Tenant<Change>, _slot: ArchiveSlot, sender: mpsc::Sender<Chunk>) {
+async fn run(tenant: Tenant<Change>, _slot: Slot, sender: mpsc::Sender<Chunk>) {
     let lines = Lines { sender: sender.clone(), waiting: Vec::new(), count: 0, within: CHUNK_WITHIN };
     let mut archive = Archive { gateway: &tenant.gateway, app: &tenant.app.id, lines };
     let why = match archive.write().await {
