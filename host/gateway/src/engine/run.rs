@@ -130,9 +130,8 @@ impl Drop for InHand {
     fn drop(&mut self) {
         let desk = self.gateway.engine.desk(self.claim.kind);
         let (now, due) = (Instant::now(), self.gateway.due_clock.now());
-        // Chance costs a system call, and only failures need it.
-        let failed = matches!(self.verdict, Verdict::Failed | Verdict::Slow { .. });
-        let jitter = if failed { jitter() } else { 0.0 };
+        // Chance costs a system call.
+        let jitter = if self.verdict.is_failure() { jitter() } else { 0.0 };
         let ended = Ended { took: now.duration_since(self.begun), verdict: self.verdict, jitter };
         let (not_begun, is_hungry) = {
             let mut fair = desk.fair();
