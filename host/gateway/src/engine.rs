@@ -27,7 +27,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use run::{Worker, audit, heartbeat, jitter, listen, put_off, run};
+pub use run::{PUT_OFF_MAX, Worker, audit, heartbeat, jitter, listen, put_off, run};
 
 use crate::{
     clock::Timestamp,

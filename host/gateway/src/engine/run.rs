@@ -44,6 +44,8 @@ const REST: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_millis(50);
 /// How long work waits whose tenant has used up its fuel: an operator may allow more before the day is over.
 const NO_FUEL: Duration = Duration::from_secs(300);
+/// The longest that work waits which is put off.
+pub const PUT_OFF_MAX: Duration = NO_FUEL;
 /// A piece that isn't done by then is given up: nothing that works as it should takes so long.
 const WATCHDOG: Duration = Duration::from_secs(600);
 /// How often a node says that it lives.
