@@ -122,7 +122,7 @@ impl Server {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config, &*clock).await?;
         let unreadable = |source| StartError::Store { path: config.store_name(), source };
-        let last_time = keeper::last_time(&*store).await.map_err(unreadable)?;
+        let last_time = keeper::last_time(&config, &*store).await.map_err(unreadable)?;
         let keyring = open_keyring(&config)?;
         let plugins = Plugins::start(&config, sealing::cache_key(&*store, &keyring).await?)?;
         let relay = match config.egress_proxy.clone() {
