@@ -72,6 +72,8 @@ enum Name {
 #[derive(Clone)]
 struct Entry {
     value: Arc<dyn Any + Send + Sync>,
+    /// What was made of the value.
+    made: Option<Arc<dyn Any + Send + Sync>>,
     bytes: usize,
     /// It counts before this time; none: for ever.
     until: Option<Timestamp>,
@@ -79,7 +81,7 @@ struct Entry {
 
 impl Entry {
     fn new(value: Arc<dyn Any + Send + Sync>, bytes: usize) -> Self {
-        Self { value, bytes: bytes + ENTRY_BYTES, until: None }
+        Self { value, made: None, bytes: bytes + ENTRY_BYTES, until: None }
     }
 }
 
@@ -168,6 +170,27 @@ impl Directory {
         Ok(found)
     }
 
+    /// What is made of a tenant's resource, once for each reading of it: kept beside what [`find`](Self::find) found by its id,
+    /// and gone with that. Of a reading that is not there any more it is made each time. Always the same `M` for a `T`.
+    ///
+    /// # Errors
+    /// As `make`; nothing is kept then.
+    pub fn made_of<T: Resource + Sync + 'static, M: Any + Send + Sync, E>(
+        &self,
+        app: &AppId,
+        found: &Arc<Stored<T>>,
+        make: impl FnOnce(&T) -> Result<M, E>,
+    ) -> Result<Arc<M>, E> {
+        let (key, whose) = ((T::KIND, Name::One(found.value.id().to_owned())), Some(app.clone()));
+        let kept = self.state().entry_of(&whose, &key, found).and_then(|entry| entry.made.clone());
+        if let Some(made) = kept.and_then(|made| made.downcast().ok()) {
+            return Ok(made);
+        }
+        let made = Arc::new(make(&found.value)?);
+        self.state().keep_made(&whose, &key, found, made.clone());
+        Ok(made)
+    }
+
     /// Forgets what a tenant has configured; none: everything.
     pub fn forget(&self, app: Option<&AppId>) {
         let mut state = self.state();
@@ -201,6 +224,18 @@ impl State {
         Ok((entry.value.clone().downcast().map_err(|_| self.changes)?, entry.until))
     }
 
+    /// The entry that still holds this very reading.
+    fn entry_of<T: Any + Send + Sync>(
+        &mut self,
+        owner: &Option<AppId>,
+        key: &EntryKey,
+        reading: &Arc<T>,
+    ) -> Option<&mut Entry> {
+        let entry = self.tenants.get_mut(owner)?.entries.get_mut(key)?;
+        let is_same = std::ptr::addr_eq(Arc::as_ptr(&entry.value), Arc::as_ptr(reading));
+        is_same.then_some(entry)
+    }
+
     /// As [`get`](Self::get), whoever's it is.
     fn get_any<T: Any + Send + Sync>(&mut self, key: &EntryKey) -> Result<(Arc<T>, Option<Timestamp>), u64> {
         let owner = self.owners.get(key).ok_or(self.changes)?.clone();
@@ -225,12 +260,36 @@ impl State {
         let (new, old) = (entry.bytes, tenant.entries.insert(key, entry).map_or(0, |old| old.bytes));
         tenant.bytes = tenant.bytes + new - old;
         self.bytes = self.bytes + new - old;
+        self.make_room();
+        self.tenants.contains_key(&owner)
+    }
+
+    /// Keeps what was made of an entry with it, if it still holds that reading. It counts as much as what it was made of.
+    fn keep_made<T: Any + Send + Sync>(
+        &mut self,
+        owner: &Option<AppId>,
+        key: &EntryKey,
+        reading: &Arc<T>,
+        made: Arc<dyn Any + Send + Sync>,
+    ) {
+        let Some(entry) = self.entry_of(owner, key, reading) else { return };
+        let more = if entry.made.is_none() { entry.bytes } else { 0 };
+        entry.made = Some(made);
+        entry.bytes += more;
+        if let Some(tenant) = self.tenants.get_mut(owner) {
+            tenant.bytes += more;
+        }
+        self.bytes += more;
+        self.make_room();
+    }
+
+    /// Removes tenants until the rest is within the bound.
+    fn make_room(&mut self) {
         while self.bytes > BYTES_MAX {
             let oldest = self.tenants.iter().min_by_key(|(_, tenant)| tenant.used).map(|(owner, _)| owner.clone());
             let Some(oldest) = oldest else { break };
             self.remove(&oldest);
         }
-        self.tenants.contains_key(&owner)
     }
 
     fn remove(&mut self, owner: &Option<AppId>) {
@@ -268,7 +327,10 @@ pub async fn follow(gateway: Arc<Gateway>, stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::TypedId;
+    use crate::{
+        id::{EventTypeId, TypedId},
+        store::resource::EventType,
+    };
 
     fn app(number: u128) -> AppId {
         AppId::from_ulid(ulid::Ulid(number))
@@ -309,6 +371,63 @@ mod tests {
         assert!(state.bytes <= BYTES_MAX);
         assert!(get(&mut state, 1, "a").is_err() && get(&mut state, 3, "a").is_ok());
         assert!(get(&mut state, 0, "a").is_ok(), "it was used since");
+    }
+
+    /// A reading of the resource of a tenant that has this number, as the directory has it.
+    fn reading(directory: &Directory, tenant: u128, number: u128) -> Arc<Stored<EventType>> {
+        let at = Timestamp::from_millis(0);
+        let value = EventType {
+            id: EventTypeId::from_ulid(ulid::Ulid(number)),
+            name: String::new(),
+            description: String::new(),
+            archived: false,
+            deprecated: false,
+            feature_flag: None,
+            schemas: None,
+            created_at: at,
+            updated_at: at,
+        };
+        let found = Arc::new(Stored { value, revision: 1 });
+        let key = (ResourceKind::EventType, Name::One(found.value.id.to_string()));
+        let changes = directory.state().changes;
+        directory.state().keep(Some(app(tenant)), key, Entry::new(found.clone(), 100), changes);
+        found
+    }
+
+    #[test]
+    fn what_is_made_of_a_reading_is_made_once_however_many_there_are() {
+        let directory = Directory::default();
+        let readings: Vec<_> = (0..10_000).map(|number| reading(&directory, number % 10, number)).collect();
+        let mut made = 0;
+        for _ in 0..3 {
+            for (number, found) in (0..).zip(&readings) {
+                let make = |_: &EventType| {
+                    made += 1;
+                    Ok::<_, ()>(number)
+                };
+                assert_eq!(directory.made_of(&app(number % 10), found, make).as_deref(), Ok(&number));
+            }
+        }
+        assert_eq!(made, 10_000);
+        assert_eq!(directory.state().bytes, 10_000 * 2 * (100 + ENTRY_BYTES), "it is counted");
+        (0..10).for_each(|tenant| directory.forget(Some(&app(tenant))));
+        assert_eq!(directory.state().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_made_of_a_reading_is_kept_no_longer_than_that() {
+        let directory = Directory::default();
+        let make = |_: &EventType| Ok::<_, ()>(7);
+        let is_kept = |tenant, found| Arc::strong_count(&directory.made_of(&app(tenant), found, make).unwrap()) > 1;
+        let first = reading(&directory, 1, 1);
+        let made = Arc::downgrade(&directory.made_of(&app(1), &first, make).unwrap());
+        assert!(made.upgrade().is_some());
+        directory.forget(Some(&app(1)));
+        assert!(made.upgrade().is_none(), "it went with what it was made of");
+        assert!(!is_kept(1, &first), "who still has the old reading makes it for himself");
+        let second = reading(&directory, 1, 1);
+        assert!(!is_kept(1, &first) && is_kept(1, &second));
+        assert_eq!(directory.made_of(&app(1), &reading(&directory, 1, 2), |_| Err::<u8, _>("no")), Err("no"));
     }
 
     #[test]

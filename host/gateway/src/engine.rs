@@ -27,7 +27,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use run::{Worker, audit, heartbeat, jitter, listen, put_off, run};
+pub use run::{PUT_OFF_MAX, Worker, audit, heartbeat, jitter, listen, put_off, run};
 
 use crate::{
     clock::Timestamp,
@@ -38,7 +38,7 @@ use crate::{
         key::{Lane, key},
     },
 };
-use fair::{Caps, Fair, TenantBounds};
+use fair::{Caps, Fair, Started, TenantBounds};
 use gate::{GateLimits, Verdict};
 
 /// Claims of one kind that are held in memory, over all tenants.
@@ -119,15 +119,24 @@ impl Engine {
         self.desk(claim.kind).offer(Piece { job: Some(job), ..claim.into() }, now);
     }
 
-    /// Sets what the endpoint of a lane allows.
-    pub fn configure(&self, lane: Lane, limits: GateLimits) {
+    /// Sets what the endpoint of a lane and its tenant allow.
+    pub fn configure(&self, lane: Lane, app: &AppId, allowed: (GateLimits, TenantBounds)) {
         let desk = self.desk(WorkKind::Deliver);
-        if desk.fair().configure(lane, limits, Instant::now()) {
-            desk.begin.notify_one();
+        let is_hungry = {
+            let mut fair = desk.fair();
+            if !fair.configure(lane, key(app), allowed, Instant::now()) {
+                return;
+            }
+            fair.is_hungry()
+        };
+        desk.begin.notify_one();
+        // A lane that opens may want more.
+        if is_hungry {
+            desk.feed.notify_one();
         }
     }
 
-    /// Sets what a tenant's deliveries may take.
+    /// Sets what the deliveries of a tenant may take, if it has some here.
     pub fn configure_tenant(&self, app: &AppId, bounds: TenantBounds) {
         let desk = self.desk(WorkKind::Deliver);
         if desk.fair().configure_tenant(key(app), bounds, Instant::now()) {
@@ -202,6 +211,20 @@ impl Desk {
         }
     }
 
+    /// What begins now, and when something may that can't yet.
+    fn next(&self, now: Instant) -> (Option<Started<Piece>>, Option<Instant>) {
+        let (next, wake, is_hungry) = {
+            let mut fair = self.fair();
+            // A lane that opens may want more, whoever noticed that it is time.
+            let is_hungry = fair.wake_up(now) && fair.is_hungry();
+            (fair.next(now), fair.wake(), is_hungry)
+        };
+        if is_hungry {
+            self.feed.notify_one();
+        }
+        (next, wake)
+    }
+
     fn give_back(&self, claim: Claim, due: Timestamp) {
         self.back.lock().unwrap_or_else(PoisonError::into_inner).push((claim, due));
         self.feed.notify_one();
@@ -261,5 +284,78 @@ fn caps(kind: WorkKind, config: &Config) -> Caps {
         lanes: LANES_MAX,
         start: Duration::from_millis(start),
         gated: kind == WorkKind::Deliver,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::{delivery::breaker::BreakerPolicy, engine::fair::Ended, id::TypedId as _, store::key::Subject};
+
+    const LIMITS: GateLimits = GateLimits {
+        in_flight_max: 4,
+        breaker: BreakerPolicy { failures: 5, open: Duration::from_secs(30) },
+        per_second: Some(1),
+    };
+
+    fn app() -> AppId {
+        AppId::from_ulid(ulid::Ulid::nil())
+    }
+
+    /// Limits of an endpoint whose tenant has none of its own.
+    fn allowed(limits: GateLimits) -> (GateLimits, TenantBounds) {
+        (limits, TenantBounds::default())
+    }
+
+    fn lane(endpoint: u128) -> Lane {
+        Lane::live(&EndpointId::from_ulid(ulid::Ulid(endpoint)))
+    }
+
+    fn piece(lane: Lane) -> Piece {
+        Claim { work: 1, kind: WorkKind::Deliver, lane, app: app(), subject: Subject::Once, token: 1, tries: 1 }.into()
+    }
+
+    /// A desk of which one lane has work in the store and sleeps until the answered time, and whose feeder has heard all.
+    fn desk_with_a_sleeper() -> (Desk, Lane, Instant) {
+        let desk = Desk::new(caps(WorkKind::Deliver, &Config::parse("", &[]).unwrap()));
+        desk.closed.store(false, Ordering::Release);
+        let sleeper = lane(1);
+        desk.fair().configure(sleeper, key(&app()), allowed(LIMITS), Instant::now());
+        desk.offer(piece(sleeper), Timestamp::from_millis(0));
+        let now = Instant::now();
+        assert!(desk.next(now).0.is_some());
+        let ended = Ended { took: Duration::ZERO, verdict: Verdict::Ok, jitter: 0.0 };
+        desk.fair().done(sleeper, ended, now);
+        desk.fair().note(sleeper, key(&app()), now, now);
+        is_rung(&desk.feed);
+        let (next, wake) = desk.next(now);
+        assert!(next.is_none() && !is_rung(&desk.feed), "it may not go on yet");
+        (desk, sleeper, wake.unwrap())
+    }
+
+    fn is_rung(bell: &Notify) -> bool {
+        pin!(bell.notified()).enable()
+    }
+
+    #[test]
+    fn a_lane_that_wakes_is_fed_whoever_noticed_that_it_is_time() {
+        let (desk, _, opens) = desk_with_a_sleeper();
+        // Work for another lane comes just before its time, and is all that anybody hears of.
+        desk.fair().configure(lane(2), key(&app()), allowed(LIMITS), opens);
+        desk.offer(piece(lane(2)), Timestamp::from_millis(0));
+        assert!(!is_rung(&desk.feed));
+        assert!(desk.next(opens).0.is_some());
+        assert!(is_rung(&desk.feed), "the feeder does not know that it opened");
+        assert_eq!(desk.fair().wants(opens, 9).len(), 1);
+    }
+
+    #[test]
+    fn a_lane_whose_limits_are_lifted_is_fed() {
+        let (desk, sleeper, _) = desk_with_a_sleeper();
+        let engine = Engine { desks: [(WorkKind::Deliver, desk)].into() };
+        engine.configure(sleeper, &app(), allowed(GateLimits { per_second: None, ..LIMITS }));
+        assert!(is_rung(&engine.desk(WorkKind::Deliver).feed));
     }
 }

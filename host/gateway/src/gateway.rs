@@ -6,7 +6,7 @@ use crate::{
     audit::{self, Entry, Refusals},
     clock::{Clock, DueClock, Minter, Timestamp},
     config::Config,
-    delivery::{egress::proxy::Relay, opened::OpenedEndpoints, operational::Restraint, policy::Policy},
+    delivery::{egress::proxy::Relay, operational::Restraint, policy::Policy},
     directory::Directory,
     engine::Engine,
     id::AppId,
@@ -55,8 +55,6 @@ pub struct Gateway {
     pub plugins: Plugins,
     /// Compiled conditions of rules.
     pub conditions: Conditions,
-    /// Endpoints that were opened for their attempts.
-    pub opened: OpenedEndpoints,
     /// Sends deliveries; refuses forbidden addresses.
     pub client: reqwest::Client,
     /// The way to the operator's proxy, which lives as long as this.

@@ -36,6 +36,8 @@ pub trait TypedId: Sized {
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        const _: () = assert!($prefix.len() <= PREFIX_BYTES_MAX, concat!("the prefix ", $prefix, " is too long"));
+
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, utoipa::ToSchema)]
         #[serde(try_from = "String")]
@@ -140,6 +142,7 @@ ids! {
     DeadLetterId = "dead_";
 }
 
+/// Both fit: the one is checked where ids are declared, the other is a ULID.
 fn text(prefix: &str, ulid: &str) -> Text {
     let mut text = Text::new();
     text.push_str(prefix);

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     clock::Timestamp,
+    config::Config,
     engine::{self, Piece, Worker},
     gateway::Gateway,
     id::{AppId, TypedId as _},
@@ -119,25 +120,32 @@ impl Worker for Keep {
 
 /// Keeps what time it is for work that is due, so that a clock that is set back until the next start stalls nothing.
 ///
-/// Not in a store that several nodes share: one whose clock is wrong would pass that on to the others.
-///
 /// # Errors
 /// As the store.
 pub async fn note_time(gateway: &Gateway) -> Result<(), StoreError> {
-    if gateway.config.postgres.is_some() {
+    if !keeps_time(&gateway.config) {
         return Ok(());
     }
     let now = gateway.due_clock.now().as_millis().to_be_bytes();
     gateway.store.set_meta(TIME, &now, false).await.map(drop)
 }
 
-/// What time it was last.
+/// What time it was last, where that is kept.
 ///
 /// # Errors
 /// As the store.
-pub async fn last_time(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
+pub async fn last_time(config: &Config, store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
+    if !keeps_time(config) {
+        return Ok(None);
+    }
     let kept = store.meta(TIME).await?.and_then(|bytes| bytes.try_into().ok());
     Ok(kept.map(|bytes| Timestamp::from_millis(i64::from_be_bytes(bytes))))
+}
+
+/// Not in a store that several nodes share: one whose clock is wrong would pass that on to the others. What an earlier version wrote
+/// there counts as little.
+fn keeps_time(config: &Config) -> bool {
+    config.postgres.is_none()
 }
 
 /// The work that makes it go on, to be written at each start.
@@ -238,7 +246,19 @@ async fn clear(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::store::sqlite::SqliteStore;
+
+    #[tokio::test]
+    async fn what_time_it_was_in_a_store_that_several_nodes_share_counts_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = Timestamp::from_millis(7);
+        let store = SqliteStore::open(&folder.path().join("store.db"), at).unwrap();
+        store.set_meta(TIME, &at.as_millis().to_be_bytes(), false).await.unwrap();
+        let config = |text| Config::parse(text, &[]).unwrap();
+        assert_eq!(last_time(&config(""), &store).await.unwrap(), Some(at));
+        let shared = config("[store]\nurl = \"postgres://user@localhost/db\"\n");
+        assert_eq!(last_time(&shared, &store).await.unwrap(), None);
+    }
 
     #[test]
     fn a_tenants_own_days_count_and_the_processs_where_it_has_none() {

@@ -47,6 +47,11 @@ pub struct Plugins {
     symbols: Symbols,
 }
 
+/// By the clock, the longest that compiling so many bytes may take. None: nothing ends it.
+pub fn clock(config: &Config, bytes: usize) -> Option<Duration> {
+    (!config.compile_in_process).then(|| config.compiler.wall_clock(bytes))
+}
+
 /// Why an upload is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
@@ -152,15 +157,22 @@ impl Plugins {
     }
 
     /// Checks and compiles an upload of a tenant, and tests it under the tenant's limits; the result is kept for the calls to come,
-    /// in memory and in the cache.
+    /// in memory and in the cache: there also where nobody waits for it any more, so that the next upload of the same finds it.
+    /// The slot is dropped when the compiler is done with the bytes.
     ///
     /// # Errors
     /// [`UploadError`]; nothing is kept then.
-    pub async fn upload(&self, app: &AppId, limits: Limits, bytes: Bytes) -> Result<Plugin, UploadError> {
+    pub async fn upload<S: Send + 'static>(
+        &self,
+        app: &AppId,
+        limits: Limits,
+        bytes: Bytes,
+        slot: S,
+    ) -> Result<Plugin, UploadError> {
         let turn = self.turns.enter(Lane::Uploads, app).await?;
         let runtime = self.runtime.clone();
         let compiled = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _held = (turn, slot);
             runtime.compile_checked(&bytes, |plugin| Ok(plugin.self_test(&limits)?))
         });
         let plugin = compiled.await.unwrap_or_else(|panic| Err(UploadError::Failed { detail: panic.to_string() }))?;
@@ -306,6 +318,7 @@ mod tests {
     use std::{
         fs,
         path::{Path, PathBuf},
+        task::{Context, Waker},
     };
 
     use super::*;
@@ -325,7 +338,7 @@ mod tests {
     }
 
     async fn upload(plugins: &Plugins, app: &AppId) -> String {
-        let uploaded = plugins.upload(app, Limits::default(), Bytes::from_static(COMPONENT)).await;
+        let uploaded = plugins.upload(app, Limits::default(), Bytes::from_static(COMPONENT), ()).await;
         uploaded.unwrap().digest().to_string()
     }
 
@@ -352,6 +365,29 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("it was not marked");
+    }
+
+    #[test]
+    fn an_upload_that_nobody_waits_for_any_more_keeps_its_slot_until_it_is_compiled_and_is_found_then() {
+        let tokio = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (plugins, app) = (plugins(folder.path()), AppId::from_ulid(ulid::Ulid::nil()));
+        tokio.block_on(async {
+            // The only thread is busy, so that the compilation waits.
+            let (go_on, wait) = std::sync::mpsc::sync_channel::<()>(0);
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let slot = Arc::new(());
+            let bytes = Bytes::from_static(COMPONENT);
+            let mut upload = Box::pin(plugins.upload(&app, Limits::default(), bytes, slot.clone()));
+            assert!(upload.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            drop(upload);
+            assert_eq!(Arc::strong_count(&slot), 2, "the bytes are still held");
+            drop(go_on);
+            assert!(busy.await.unwrap().is_err());
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            assert_eq!(Arc::strong_count(&slot), 1);
+            assert!(plugins.runtime.cached(&Digest::of(COMPONENT)).unwrap().is_some());
+        });
     }
 
     #[tokio::test]

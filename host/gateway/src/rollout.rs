@@ -319,12 +319,13 @@ impl Plugin {
     }
 
     fn note(&mut self, action: Action, version: &VersionId, from: Option<VersionId>, act: &Act) {
-        let by = match &act.by {
-            Actor::Key(id) => Some(id.clone()),
-            Actor::Login | Actor::Gateway => None,
+        let (by, login) = match &act.by {
+            Actor::Key(id) => (Some(id.clone()), None),
+            Actor::Login(name) => (None, Some(name.clone())),
+            Actor::Gateway => (None, None),
         };
         let reason = act.reason.clone();
-        self.rollout.history.push(Entry { at: act.at, action, version: version.clone(), from, by, reason });
+        self.rollout.history.push(Entry { at: act.at, action, version: version.clone(), from, by, login, reason });
         cut(&mut self.rollout.history, HISTORY_MAX);
     }
 }

@@ -26,7 +26,6 @@ use crate::{
     delivery::{
         drain::Drain,
         egress::{self, proxy::Relay},
-        opened::OpenedEndpoints,
         operational::Restraint,
         worker::Deliver,
     },
@@ -123,7 +122,7 @@ impl Server {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config, &*clock).await?;
         let unreadable = |source| StartError::Store { path: config.store_name(), source };
-        let last_time = keeper::last_time(&*store).await.map_err(unreadable)?;
+        let last_time = keeper::last_time(&config, &*store).await.map_err(unreadable)?;
         let keyring = open_keyring(&config)?;
         let plugins = Plugins::start(&config, sealing::cache_key(&*store, &keyring).await?)?;
         let relay = match config.egress_proxy.clone() {
@@ -145,7 +144,6 @@ impl Server {
             client,
             relay,
             shadows: Shadows::new(config.versions.shadow_waiting_max),
-            opened: OpenedEndpoints::default(),
             put_off: PutOff::default(),
             timings: Timings::default(),
             directory: Directory::default(),

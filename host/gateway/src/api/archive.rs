@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use super::{
     attempt::AttemptOut,
     audit_log::AuditOut,
-    auth::{ArchiveSlot, Archives, Change, Tenant},
+    auth::{Archives, Change, Slot, Tenant},
     call::CallOut,
     dead_letter::DeadLetterOut,
     delivery, export, inbound,
@@ -49,8 +49,8 @@ const CHUNKS_MAX: usize = 4;
 /// How long a chunk waits for room among those: who reads less than 3 KiB a second holds a place for nothing.
 const CHUNK_WITHIN: Duration = Duration::from_secs(20);
 
-/// What is kept of an application, as lines of JSON: `kind` and `data`, deliveries with their `messageId`. Without bytes of components and
-/// of what reshapers made, and without inputs that are kept of failed calls: those have routes of their own.
+/// What is kept of an application, as lines of JSON: `kind` and `data`, deliveries with their `messageId`. Without bytes of components,
+/// inputs that are kept of failed calls, and what reshapers made; the first two have routes of their own.
 #[utoipa::path(
     get, path = "/app/{app_id}/export", operation_id = "v1.application.export", tag = "Application", summary = "Export Application",
     responses((status = 200, description = "A line of JSON for each thing; the last one is of the kind `end`", body = String, content_type = "application/x-ndjson")),
@@ -91,7 +91,7 @@ impl From<ApiError> for Ended {
 }
 
 /// Writes it all; the slot is taken until then.
-async fn run(tenant: Tenant<Change>, _slot: ArchiveSlot, sender: mpsc::Sender<Chunk>) {
+async fn run(tenant: Tenant<Change>, _slot: Slot, sender: mpsc::Sender<Chunk>) {
     let lines = Lines { sender: sender.clone(), waiting: Vec::new(), count: 0, within: CHUNK_WITHIN };
     let mut archive = Archive { gateway: &tenant.gateway, app: &tenant.app.id, lines };
     let why = match archive.write().await {

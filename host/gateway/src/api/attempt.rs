@@ -1,6 +1,6 @@
 //! Attempts: each HTTP try of a delivery.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use axum::{Json, extract::Path, http::StatusCode};
 use serde::Serialize;
@@ -69,7 +69,7 @@ impl AttemptOut {
         }
     }
 
-    fn for_whom(mut self, sight: &Sight<'_>) -> Self {
+    fn for_whom(mut self, sight: &Sight) -> Self {
         if !sight.reaches(&self.endpoint_id) {
             self.url.clear();
         }
@@ -172,23 +172,23 @@ pub async fn expunge(
 }
 
 /// Whose addresses a caller may see: they belong to an endpoint's configuration.
-struct Sight<'a> {
-    tenant: &'a Tenant<ReadTraffic>,
-    endpoints: Arc<Vec<Endpoint>>,
+struct Sight {
+    /// Of each endpoint that is there, whether he may.
+    endpoints: HashMap<EndpointId, bool>,
+    /// The same of one that is gone: nobody knows any more what it was.
+    gone: bool,
 }
 
-impl<'a> Sight<'a> {
-    async fn of(tenant: &'a Tenant<ReadTraffic>) -> Result<Self, ApiError> {
-        Ok(Self { tenant, endpoints: tenant.gateway.all::<Endpoint>(&tenant.app.id).await? })
+impl Sight {
+    async fn of(tenant: &Tenant<ReadTraffic>) -> Result<Self, ApiError> {
+        let (gateway, app, role) = (&tenant.gateway, &tenant.app, tenant.caller.role);
+        let all = gateway.all::<Endpoint>(&app.id).await?;
+        let seen = |it: &Endpoint| (it.id.clone(), profile::may_configure(gateway, app, it, role));
+        Ok(Self { endpoints: all.iter().map(seen).collect(), gone: matches!(role, Role::Operator | Role::Admin) })
     }
 
     fn reaches(&self, id: &EndpointId) -> bool {
-        let (gateway, app, role) = (&self.tenant.gateway, &self.tenant.app, self.tenant.caller.role);
-        match self.endpoints.iter().find(|endpoint| endpoint.id == *id) {
-            Some(endpoint) => profile::may_configure(gateway, app, endpoint, role),
-            // Of one that is gone nobody knows any more what it was.
-            None => matches!(role, Role::Operator | Role::Admin),
-        }
+        self.endpoints.get(id).copied().unwrap_or(self.gone)
     }
 }
 

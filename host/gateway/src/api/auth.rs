@@ -37,7 +37,7 @@ pub(super) use key::digest;
 use key::{KEY_PREFIX, hint};
 pub use permission::{Change, Keys, Operate, Permission, Read, ReadTraffic, Replay};
 use slot::{ARCHIVES_MAX, EXPORTS_MAX, Slots};
-pub use slot::{ArchiveSlot, Archives, ExportSlot, Exports, UploadSlot};
+pub use slot::{Archives, Exports, Slot, UploadSlot};
 
 /// The state of the routes: the gateway behind the checks of this module.
 #[derive(Clone)]

@@ -98,7 +98,10 @@ pub struct EntryOut {
     #[serde(flatten)]
     digests: DigestsOut,
     from_version_id: Option<VersionId>,
+    /// Whose key it was, if it was done with one.
     by: Option<KeyId>,
+    /// Who it was, as the platform's login calls them, if it was done without a key. Null with `by`: the gateway itself.
+    login: Option<String>,
     reason: Option<String>,
 }
 
@@ -145,7 +148,8 @@ pub async fn digests<'a>(
 
 /// The tenant's doing, now.
 pub fn act(tenant: &Tenant<Change>, reason: Option<&str>) -> Act {
-    let by = tenant.caller.key_id.clone().map_or(Actor::Login, Actor::Key);
+    let login = || Actor::Login(tenant.caller.name.clone());
+    let by = tenant.caller.key_id.clone().map_or_else(login, Actor::Key);
     Act { by, at: tenant.gateway.clock.now(), reason: reason.map(str::to_owned) }
 }
 
@@ -275,6 +279,7 @@ pub async fn history(
             version_id: entry.version,
             from_version_id: entry.from,
             by: entry.by,
+            login: entry.login,
             reason: entry.reason,
         })
         .collect();

@@ -3,7 +3,7 @@
 //! An upload is the component's bytes as they are. Its settings are a JSON object in the query parameter `settings` or the
 //! header `Hookloom-Settings`. Version and bytes are committed together, or neither is.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -24,17 +24,18 @@ use super::{
     extract::{self, Query},
     message::raw_json,
     page::{self, List},
-    patience::AnswerBy,
+    patience::{AnswerBy, WAITED_MAX},
     plugin::PluginOut,
     respond::{ApiError, ValidationItem},
     rollout::{self, SuspensionOut},
 };
 use crate::{
+    config::Config,
     gateway::Gateway,
     id::{AppId, PluginId, VersionId},
     json::{self, Kind},
     limits::limits_of,
-    plugins::UploadError,
+    plugins::{self, UploadError},
     rollout::Action,
     store::{
         Order, PageRequest, StoreError, Write, delete as removal, insert, require,
@@ -44,9 +45,6 @@ use crate::{
 
 /// The header that carries an upload's settings, where the query doesn't.
 const SETTINGS_HEADER: &str = "hookloom-settings";
-/// For a component that has arrived to have its turn, to be compiled and to be kept. Compilations stand back behind calls, and a
-/// language's whole engine takes half a minute on a busy machine.
-const COMPILED_WITHIN: Duration = Duration::from_secs(240);
 /// Longest settings in bytes.
 const SETTINGS_BYTES_MAX: usize = 16_384;
 /// Deepest nesting of settings.
@@ -143,7 +141,8 @@ pub async fn list(
     Ok(Json(List::new(page, |row| row.value.id(), out)?))
 }
 
-/// 201 for a new version; 200 for one that is there already, with the same component, contract and settings.
+/// 201 for a new version; 200 for one that is there already, with the same component, contract and settings. 408: it was not compiled
+/// in time; that goes on, and the same upload is answered at once when it is done (until then 429).
 #[utoipa::path(
     post, path = "/app/{app_id}/plugin/{plugin_id}/version", operation_id = "v1.version.create", tag = "Plugin Version", summary = "Upload Version",
     params(("settings" = Option<String>, Query, description = "The version's settings: the text of a JSON object"), ("hookloom-settings" = Option<String>, Header, description = "The settings, where the query does not have them")),
@@ -153,7 +152,7 @@ pub async fn list(
 )]
 pub async fn upload(
     tenant: Tenant<Change>,
-    _slot: UploadSlot,
+    UploadSlot(slot): UploadSlot,
     Path((_, name)): Path<(String, String)>,
     headers: HeaderMap,
     mut query: Query,
@@ -161,14 +160,16 @@ pub async fn upload(
     Component(bytes): Component,
 ) -> Result<(StatusCode, Json<VersionOut>), ApiError> {
     if let Some(Extension(answer_by)) = answer_by {
-        answer_by.extend(COMPILED_WITHIN);
+        answer_by.extend(answered_within(&tenant.gateway.config, bytes.len()));
     }
     let settings = settings(&mut query, &headers)?;
     query.finish()?;
     let (gateway, app) = (&tenant.gateway, &tenant.app.id);
     let plugin = edit::find::<Plugin>(gateway, app, &name).await?;
     let limits = limits_of(gateway, app).await?;
-    let compiled = gateway.plugins.upload(app, limits, bytes.clone()).await.map_err(refused)?;
+    // It is taken as long as the bytes are held: here, and by the compiler, which goes on where nobody waits any more.
+    let slot = Arc::new(slot);
+    let compiled = gateway.plugins.upload(app, limits, bytes.clone(), slot.clone()).await.map_err(refused)?;
     let component = compiled.digest().to_string();
     let digest = version_digest(&component, compiled.contract(), &settings);
     let unique = unique(&plugin.id, &digest);
@@ -293,6 +294,11 @@ pub async fn all_of(gateway: &Gateway, app: &AppId, plugin: &PluginId) -> Result
     Ok(versions)
 }
 
+/// For a component that has arrived to have its turn, which may take as long as what it waits for, to be compiled and to be kept.
+fn answered_within(config: &Config, bytes: usize) -> Duration {
+    plugins::clock(config, bytes).map_or(WAITED_MAX, |clock| clock.saturating_mul(2).min(WAITED_MAX))
+}
+
 fn refused(error: UploadError) -> ApiError {
     let detail = error.to_string();
     match error {
@@ -339,4 +345,18 @@ fn version_digest(component: &str, contract: &str, settings: &str) -> String {
 
 fn unique(plugin: &PluginId, digest: &str) -> String {
     format!("{plugin}:{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_has_the_time_of_two_compilations_as_far_as_a_client_waits() {
+        let mut config = Config::parse("[runtime.compile]\ncpu_ms = 2_000\ncpu_per_mib_ms = 1_000\n", &[]).unwrap();
+        let within = |config: &Config, mib: usize| answered_within(config, mib << 20).as_secs();
+        assert_eq!([0, 1, 2, 24].map(|mib| within(&config, mib)), [80, 120, 160, 240]);
+        config.compile_in_process = true;
+        assert_eq!(within(&config, 0), 240, "nothing ends it there");
+    }
 }

@@ -10,12 +10,13 @@ use reqwest::{
 use serde_json::Value;
 
 use super::style::{visible, with_escapes};
+use crate::api::patience::WAITED_MAX;
 
 /// The time for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// The time for an answer: an upload is compiled before it is answered.
-const ANSWER_MAX: Duration = Duration::from_secs(300);
+/// The time for an answer: an upload arrives and is compiled before it is answered.
+const ANSWER_MAX: Duration = WAITED_MAX.saturating_add(Duration::from_secs(60));
 
 /// Bytes of an answer that are read: a list of calls with all that they may log is far below it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

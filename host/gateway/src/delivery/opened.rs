@@ -1,13 +1,13 @@
 //! What an endpoint's requests are made with: its address as it is parsed, its own headers and its keys as they are opened.
 //!
 //! To decrypt, decode and parse them costs a tenth of an attempt, and the same comes out each time. So it is done once for
-//! each reading of the endpoint: what is kept counts as long as the directory holds that very reading, hence follows each
-//! change that it follows. Opened secrets stand in memory meanwhile, as the key that opens them does.
+//! each reading of the endpoint, and kept with it ([`Directory::made_of`]): it goes when that goes, so it follows each change,
+//! and the keys of an endpoint or a tenant that is gone do not stay. Opened secrets stand in memory meanwhile, as the key that
+//! opens them does.
+//!
+//! [`Directory::made_of`]: crate::directory::Directory::made_of
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use url::Url;
@@ -15,15 +15,13 @@ use url::Url;
 use super::signature::SigningKey;
 use crate::{
     clock::Timestamp,
-    id::EndpointId,
+    gateway::Gateway,
+    id::AppId,
     pipeline::WorkError,
     sealing::{self, Place},
     secret::SecretKeyring,
     store::resource::{Endpoint, Stored},
 };
-
-/// Endpoints of which something is kept.
-const KEPT_MAX: usize = 4_096;
 
 /// An endpoint, opened.
 pub struct Opened {
@@ -35,47 +33,16 @@ pub struct Opened {
     keys: Vec<(SigningKey, Option<Timestamp>)>,
 }
 
-/// Endpoints that were opened.
-#[derive(Default)]
-pub struct OpenedEndpoints(Mutex<HashMap<EndpointId, Kept>>);
-
-/// With the reading that it was made of.
-type Kept = (Weak<Stored<Endpoint>>, Arc<Opened>);
-
-impl OpenedEndpoints {
-    /// What this reading of an endpoint opens to; keys that have expired by `now` are not opened.
+impl Opened {
+    /// What this reading of a tenant's endpoint opens to; keys that have expired by then are not opened.
     ///
     /// # Errors
     /// [`WorkError::Secret`] where something does not open or is not what it should be.
-    pub fn of(
-        &self,
-        keyring: &SecretKeyring,
-        found: &Arc<Stored<Endpoint>>,
-        now: Timestamp,
-    ) -> Result<Arc<Opened>, WorkError> {
-        let id = &found.value.id;
-        let kept =
-            self.kept().get(id).filter(|(of, _)| of.as_ptr() == Arc::as_ptr(found)).map(|(_, opened)| opened.clone());
-        if let Some(opened) = kept {
-            return Ok(opened);
-        }
-        let opened = Arc::new(Opened::new(keyring, &found.value, now)?);
-        let mut kept = self.kept();
-        if kept.len() >= KEPT_MAX {
-            kept.retain(|_, (of, _)| of.strong_count() > 0);
-        }
-        if kept.len() < KEPT_MAX || kept.contains_key(id) {
-            kept.insert(id.clone(), (Arc::downgrade(found), opened.clone()));
-        }
-        Ok(opened)
+    pub fn of(gateway: &Gateway, app: &AppId, found: &Arc<Stored<Endpoint>>) -> Result<Arc<Self>, WorkError> {
+        let open = |endpoint: &Endpoint| Self::new(&gateway.keyring, endpoint, gateway.clock.now());
+        gateway.directory.made_of(app, found, open)
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<EndpointId, Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Opened {
     fn new(keyring: &SecretKeyring, endpoint: &Endpoint, now: Timestamp) -> Result<Self, WorkError> {
         let mut headers = Vec::new();
         for (name, sealed) in &endpoint.headers {

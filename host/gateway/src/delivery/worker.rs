@@ -89,8 +89,8 @@ impl Worker for Deliver {
             }
         };
         let policy = gateway.policy(profile, endpoint);
-        gateway.engine.configure(claim.lane, gate_limits(&policy, endpoint));
-        let opened = gateway.opened.of(&gateway.keyring, &found, gateway.clock.now())?;
+        gateway.engine.configure(claim.lane, &claim.app, (gate_limits(&policy, endpoint), tenant_bounds(&app.value)));
+        let opened = Opened::of(gateway, &claim.app, &found)?;
         let way = Way { endpoint, opened: &opened, outbound, policy: &policy };
         let (attempt, mut end, verdict) = attempt_once(gateway, &job, &way).await?;
         piece.verdict = verdict;

@@ -56,7 +56,7 @@ pub struct Caps {
     pub lanes: usize,
     /// What a start costs, as time.
     pub start: Duration,
-    /// Whether lanes have gates: nothing of a lane begins then before its limits are known.
+    /// Whether lanes have gates: nothing of a lane begins then before its limits and its tenant's bounds are known.
     pub gated: bool,
 }
 
@@ -74,7 +74,7 @@ pub struct Fair<J> {
     resting: BTreeSet<(Instant, Key)>,
     /// Tenants with lanes that want work from the store, by when the first of it is due.
     wanting: BTreeSet<(Instant, Key)>,
-    /// Lanes with work and without limits.
+    /// Lanes with work whose limits, or whose tenant's bounds, are not known.
     unknown: BTreeSet<Lane>,
     in_flight: usize,
     /// Held in memory, and asked for.
@@ -128,7 +128,8 @@ struct Tenant {
     wishes: BTreeSet<(Instant, Lane)>,
     /// Replay lanes that wait for another replay's end.
     replays: BTreeSet<Lane>,
-    bounds: TenantBounds,
+    /// None: they are not known yet.
+    bounds: Option<TenantBounds>,
     throttle: Option<Throttle>,
     /// Where it stands in the ring.
     in_ring: Option<u64>,
@@ -230,36 +231,44 @@ impl<J> Fair<J> {
         true
     }
 
-    /// Lanes that need their limits ([`Fair::configure`]) before anything of them begins.
+    /// Lanes that need their limits or their tenant's bounds ([`Fair::configure`]) before anything of them begins.
     pub fn unknown(&self, max: usize) -> Vec<(Lane, Key)> {
         let tenant = |lane: &Lane| Some((*lane, self.lanes.get(lane)?.tenant));
         self.unknown.iter().filter_map(tenant).take(max).collect()
     }
 
-    /// Sets what an endpoint allows. Answers whether that is something else than before: each attempt comes by here, and
-    /// nearly none brings news.
-    pub fn configure(&mut self, lane: Lane, limits: GateLimits, now: Instant) -> bool {
+    /// Sets what an endpoint and its tenant allow. Answers whether that is something else than before: each attempt comes by
+    /// here, and nearly none brings news.
+    pub fn configure(
+        &mut self,
+        lane: Lane,
+        tenant: Key,
+        (limits, bounds): (GateLimits, TenantBounds),
+        now: Instant,
+    ) -> bool {
+        self.tenants.entry(tenant).or_default();
+        let of_tenant = self.configure_tenant(tenant, bounds, now);
         let state = self.gates.entry(endpoint(lane)).or_default();
-        let changed = match &mut state.gate {
+        let of_endpoint = match &mut state.gate {
             Some(gate) => gate.set_limits(limits, now),
             None => {
                 state.gate = Some(Gate::new(limits, now));
                 true
             }
         };
-        if changed {
+        // A lane may have waited for the bounds of its tenant alone, and another one have brought them.
+        let has_waited = siblings(lane).iter().any(|lane| self.unknown.contains(lane));
+        if of_endpoint || has_waited {
             self.place_endpoint(lane, now);
         }
-        changed
+        of_tenant || of_endpoint || has_waited
     }
 
-    /// Sets what a tenant may have of its own. Answers whether that is something else than before.
+    /// Sets what a tenant may have of its own. Answers whether that is something else than before. Of a tenant without work
+    /// here nothing is kept: its bounds are asked for when some comes.
     pub fn configure_tenant(&mut self, tenant: Key, bounds: TenantBounds, now: Instant) -> bool {
-        if self.tenants.get(&tenant).map_or(TenantBounds::default(), |of| of.bounds) == bounds {
-            return false;
-        }
-        let of = self.tenants.entry(tenant).or_default();
-        of.bounds = bounds;
+        let Some(of) = self.tenants.get_mut(&tenant).filter(|of| of.bounds != Some(bounds)) else { return false };
+        of.bounds = Some(bounds);
         match (&mut of.throttle, bounds.per_second) {
             (Some(throttle), Some(rate)) => throttle.set_rate(rate.into(), now),
             (throttle, rate) => *throttle = rate.map(|rate| Throttle::new(rate.into(), now)),

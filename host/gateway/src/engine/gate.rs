@@ -40,6 +40,16 @@ pub enum Verdict {
     Neutral,
 }
 
+impl Verdict {
+    /// Whether the breaker counts it as a failure; only then chance decides how long it opens.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Failed | Self::Slow { .. } => true,
+            Self::Ok | Self::Neutral => false,
+        }
+    }
+}
+
 /// The gate before one endpoint.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -105,26 +115,23 @@ impl Gate {
         }
     }
 
-    /// Tells what an attempt that has ended says of the endpoint. `jitter` from 0.0 to 1.0. Answers whether the breaker
+    /// Tells what an attempt that has ended says of the endpoint. `jitter` from 0.0 to 1.0, looked at after failures only. Answers whether the breaker
     /// opened.
     pub fn ended(&mut self, verdict: Verdict, jitter: f64, now: Instant) -> bool {
-        match verdict {
-            Verdict::Ok => {
-                self.breaker.succeeded();
-                self.pauses = 0;
-                self.window = self.window.saturating_add(1).min(self.limits.in_flight_max);
-                false
-            }
-            Verdict::Failed => self.breaker.failed(&self.limits.breaker, jitter, now),
-            Verdict::Slow { pause } => {
-                self.slow_down(pause, now);
-                self.breaker.failed(&self.limits.breaker, jitter, now)
-            }
-            Verdict::Neutral => {
-                self.breaker.ended(now);
-                false
-            }
+        if let Verdict::Slow { pause } = verdict {
+            self.slow_down(pause, now);
         }
+        if verdict.is_failure() {
+            return self.breaker.failed(&self.limits.breaker, jitter, now);
+        }
+        if verdict == Verdict::Ok {
+            self.breaker.succeeded();
+            self.pauses = 0;
+            self.window = self.window.saturating_add(1).min(self.limits.in_flight_max);
+        } else {
+            self.breaker.ended(now);
+        }
+        false
     }
 
     /// Whether nothing would be lost if it were forgotten.

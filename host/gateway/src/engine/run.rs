@@ -44,6 +44,8 @@ const REST: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_millis(50);
 /// How long work waits whose tenant has used up its fuel: an operator may allow more before the day is over.
 const NO_FUEL: Duration = Duration::from_secs(300);
+/// The longest that work waits which is put off.
+pub const PUT_OFF_MAX: Duration = NO_FUEL;
 /// A piece that isn't done by then is given up: nothing that works as it should takes so long.
 const WATCHDOG: Duration = Duration::from_secs(600);
 /// How often a node says that it lives.
@@ -95,10 +97,7 @@ async fn begin<W: Worker>(gateway: &Arc<Gateway>, stop: &CancellationToken, in_h
     let desk = gateway.engine.desk(W::KIND);
     while !stop.is_cancelled() {
         let now = Instant::now();
-        let (next, wake) = {
-            let mut fair = desk.fair();
-            (fair.next(now), fair.wake())
-        };
+        let (next, wake) = desk.next(now);
         if let Some(started) = next {
             let held = InHand {
                 gateway: gateway.clone(),
@@ -113,8 +112,7 @@ async fn begin<W: Worker>(gateway: &Arc<Gateway>, stop: &CancellationToken, in_h
         tokio::select! {
             () = stop.cancelled() => {}
             () = desk.begin.notified() => {}
-            // A lane that opens may want more.
-            () = until(wake) => desk.feed.notify_one(),
+            () = until(wake) => {}
         }
     }
 }
@@ -134,9 +132,8 @@ impl Drop for InHand {
     fn drop(&mut self) {
         let desk = self.gateway.engine.desk(self.claim.kind);
         let (now, due) = (Instant::now(), self.gateway.due_clock.now());
-        // Chance costs a system call, and only failures need it.
-        let failed = matches!(self.verdict, Verdict::Failed | Verdict::Slow { .. });
-        let jitter = if failed { jitter() } else { 0.0 };
+        // Chance costs a system call.
+        let jitter = if self.verdict.is_failure() { jitter() } else { 0.0 };
         let ended = Ended { took: now.duration_since(self.begun), verdict: self.verdict, jitter };
         let (not_begun, is_hungry) = {
             let mut fair = desk.fair();
@@ -291,10 +288,7 @@ async fn configure(gateway: &Gateway, desk: &Desk) {
     for (lane, tenant) in unknown {
         let app = key::id(tenant);
         match delivery::worker::limits(gateway, &app, &lane.id()).await {
-            Ok((limits, bounds)) => {
-                gateway.engine.configure_tenant(&app, bounds);
-                gateway.engine.configure(lane, limits);
-            }
+            Ok(allowed) => gateway.engine.configure(lane, &app, allowed),
             Err(error) => {
                 tracing::warn!(%app, error = %Chain(&error), "could not read an endpoint's limits");
                 return tokio::time::sleep(REST).await;

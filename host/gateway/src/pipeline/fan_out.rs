@@ -9,7 +9,7 @@
 
 pub mod begun;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::LazyCell, collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use hookloom_runtime::{Input, Outcome};
@@ -22,7 +22,7 @@ use crate::{
         policy::{Ordered, Policy},
         worker::{gate_limits, tenant_bounds},
     },
-    engine::{Piece, Worker},
+    engine::{Piece, Worker, fair::TenantBounds},
     gateway::Gateway,
     id::{EndpointId, PluginId, VersionId},
     pipeline::{
@@ -50,8 +50,8 @@ impl Worker for FanOut {
     async fn work(gateway: &Gateway, piece: &mut Piece) -> Result<(), WorkError> {
         let job = piece.job(gateway).await?;
         let claim = &piece.claim;
-        // Before anything else: it must not outlive a message or a tenant that is gone.
-        let begun = gateway.put_off.take(claim);
+        // Before anything else, so that nothing of it stays where the message turns out to be gone.
+        let begun = gateway.put_off.take(claim, Instant::now());
         let Job::Message(message, known) = job else {
             return Ok(gateway.store.abandon(claim).await?);
         };
@@ -67,7 +67,8 @@ impl Worker for FanOut {
         }
         gateway.timings.record(Stage::Queue, gateway.clock.now().since(message.created_at));
         let endpoints = gateway.all::<Endpoint>(&claim.app).await?;
-        gateway.engine.configure_tenant(&claim.app, tenant_bounds(&app.value));
+        let bounds = tenant_bounds(&app.value);
+        gateway.engine.configure_tenant(&claim.app, bounds);
         let mut round = Round {
             gateway,
             app: &app.value,
@@ -89,12 +90,13 @@ impl Worker for FanOut {
             let delivery = match round.delivery(endpoint, (profile, outbound), binding).await {
                 Ok(delivery) => delivery,
                 Err(error) => {
-                    gateway.put_off.keep(claim, round.begun());
+                    gateway.put_off.keep(claim, round.begun(), Instant::now());
                     return Err(error);
                 }
             };
             let policy = gateway.policy(profile, endpoint);
-            round.end.deliveries.push(Self::placed(gateway, claim, &message, (endpoint, &policy), delivery));
+            let placed = Self::placed(gateway, (claim, bounds), &message, (endpoint, &policy), delivery);
+            round.end.deliveries.push(placed);
         }
         round.cancel_orphans(&known, &endpoints);
         let Round { end, shadows, .. } = round;
@@ -115,7 +117,7 @@ impl FanOut {
     /// A delivery with its place in its endpoint's order, claimed in the commit of the fan-out if it can go on at once.
     fn placed(
         gateway: &Gateway,
-        claim: &Claim,
+        (claim, bounds): (&Claim, TenantBounds),
         message: &Message,
         (endpoint, policy): (&Endpoint, &Policy),
         delivery: NewDelivery,
@@ -130,7 +132,7 @@ impl FanOut {
         let bytes = sent_bytes(&delivery.body, message).len();
         let hot = is_due && gateway.engine.has_room(WorkKind::Deliver, lane, &claim.app, bytes);
         if hot {
-            gateway.engine.configure(lane, gate_limits(policy, endpoint));
+            gateway.engine.configure(lane, &claim.app, (gate_limits(policy, endpoint), bounds));
         }
         NewDelivery { hot, ordering_key: message.ordering_key.clone().filter(|_| waits), ..delivery }
     }
@@ -147,7 +149,8 @@ fn hand_over(
 ) {
     let due_now = gateway.due_clock.now();
     let mut claims: HashMap<EndpointId, Claim> = done.claims.into_iter().collect();
-    let original = Bytes::copy_from_slice(message.payload.as_bytes());
+    // Copied once, and only if there is somebody to hand it to.
+    let original = LazyCell::new(|| Bytes::copy_from_slice(message.payload.as_bytes()));
     for delivery in sent.into_iter().filter(|delivery| delivery.state == DeliveryState::Waiting) {
         let Some(claimed) = claims.remove(&delivery.endpoint) else {
             let lane = claim.lane.beside(&delivery.endpoint);
@@ -159,9 +162,9 @@ fn hand_over(
             event_type: message.event_type.clone(),
             operational: message.operational,
             deliver_at: message.deliver_at,
-            body: match &delivery.body {
-                DeliveryBody::Original => original.clone(),
-                DeliveryBody::Replaced(text) => Bytes::copy_from_slice(text.as_bytes()),
+            body: match delivery.body {
+                DeliveryBody::Original => Bytes::clone(&original),
+                DeliveryBody::Replaced(text) => shared(text),
             },
             trigger: Trigger::Scheduled,
             delivery: Delivery {
@@ -182,6 +185,11 @@ fn hand_over(
     if let Some(next) = &done.next {
         gateway.engine.note(next, due_now);
     }
+}
+
+/// The bytes of a text, where they are: endpoints of one profile have them together.
+fn shared(text: Arc<str>) -> Bytes {
+    Bytes::from_owner(Arc::<[u8]>::from(text))
 }
 
 fn sent_bytes<'a>(body: &'a DeliveryBody, message: &'a Message) -> &'a str {
@@ -495,5 +503,12 @@ mod tests {
         check("message.*", "message", false);
         check("message.*", "messages.inbound", false);
         check("mess*", "message.inbound", false);
+    }
+
+    #[test]
+    fn a_body_that_several_endpoints_get_is_in_memory_once() {
+        let text: Arc<str> = "{}".into();
+        let [first, second] = [shared(text.clone()), shared(text.clone())];
+        assert_eq!((&first[..], first.as_ptr(), second.as_ptr()), (&b"{}"[..], text.as_ptr(), text.as_ptr()));
     }
 }

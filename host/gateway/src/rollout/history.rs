@@ -23,8 +23,8 @@ pub struct Act {
 pub enum Actor {
     /// The holder of this key.
     Key(KeyId),
-    /// Somebody whom the platform's own login knows; the audit log says who.
-    Login,
+    /// Somebody whom the platform's own login knows, as that calls him.
+    Login(String),
     /// The gateway, by the policy.
     Gateway,
 }
@@ -64,8 +64,23 @@ pub struct Entry {
     pub version: VersionId,
     /// Which version was active before, where that changed.
     pub from: Option<VersionId>,
-    /// Whose key it was; none: the gateway itself.
+    /// Whose key it was, if it was done with one.
     pub by: Option<KeyId>,
+    /// Who it was by the platform's own login. Neither: the gateway itself, or, in what earlier versions wrote, somebody by that
+    /// login.
+    pub login: Option<String>,
     /// Why, where that needs words.
     pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_logins_were_kept_is_read() {
+        let old = r#"{"at":0,"action":"activated","version":"plv_00000000010000000000000001",
+                      "from":null,"by":null,"reason":null}"#;
+        assert_eq!(serde_json::from_str::<Entry>(old).unwrap().login, None);
+    }
 }

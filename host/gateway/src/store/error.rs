@@ -62,3 +62,8 @@ pub enum StoreError {
 pub(super) fn inconsistent(error: impl ToString) -> StoreError {
     StoreError::Inconsistent { detail: error.to_string() }
 }
+
+/// Reads JSON that we wrote ourselves.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
+    text.map(|text| serde_json::from_str(&text)).transpose().map_err(inconsistent)
+}

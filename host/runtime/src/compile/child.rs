@@ -42,7 +42,7 @@ pub(crate) fn run(config: &ChildCompiler, work: Work, component: &[u8]) -> Resul
         Work::Symbolicate(_) => SYMBOLS_CPU_SECONDS,
         _ => config.cpu_seconds(component.len()),
     };
-    let deadline = Instant::now() + config.wall_clock(cpu_seconds);
+    let deadline = Instant::now() + config.wall_clock_for(cpu_seconds);
     let order = Order { memory_bytes_max: config.memory_bytes_max, cpu_seconds, work };
     let input = input(&order, component).map_err(|error| failed(format!("make the order: {error}")))?;
     let mut child = Running::start(config).map_err(|error| failed(format!("start the compile child: {error}")))?;
@@ -63,7 +63,7 @@ pub(crate) fn run(config: &ChildCompiler, work: Work, component: &[u8]) -> Resul
         End::Killed if pipes.answer.len() > bytes_max => {
             Err(limit(CompileBound::ArtefactBytes, config.artefact_bytes_max as u64))
         }
-        End::Killed => Err(limit(CompileBound::WallClockSeconds, config.wall_clock(cpu_seconds).as_secs())),
+        End::Killed => Err(limit(CompileBound::WallClockSeconds, config.wall_clock_for(cpu_seconds).as_secs())),
     }
 }
 

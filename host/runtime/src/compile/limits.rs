@@ -97,8 +97,13 @@ impl ChildCompiler {
         ((self.cpu.as_secs_f64() + part).ceil() as u64).max(1)
     }
 
-    /// Wall-clock time for a component that may use so much processor time.
-    pub(crate) fn wall_clock(&self, cpu_seconds: u64) -> Duration {
+    /// Wall-clock time that compiling a component of so many bytes may take, in whole seconds.
+    pub fn wall_clock(&self, bytes: usize) -> Duration {
+        self.wall_clock_for(self.cpu_seconds(bytes))
+    }
+
+    /// The same for what may use so much processor time.
+    pub(crate) fn wall_clock_for(&self, cpu_seconds: u64) -> Duration {
         Duration::from_secs(cpu_seconds.saturating_mul(u64::from(self.wall_clock_factor.max(1))))
     }
 }
@@ -113,7 +118,7 @@ mod tests {
         assert_eq!(child.cpu_seconds(0), 5);
         assert_eq!(child.cpu_seconds(1 << 20), 10);
         assert_eq!(child.cpu_seconds(18 << 20), 95);
-        assert_eq!(child.wall_clock(5), Duration::from_secs(100));
+        assert_eq!([0, 1 << 20].map(|bytes| child.wall_clock(bytes).as_secs()), [100, 200]);
         let none = ChildCompiler { cpu: Duration::ZERO, cpu_per_mib: Duration::ZERO, ..child };
         assert_eq!(none.cpu_seconds(1000), 1);
     }

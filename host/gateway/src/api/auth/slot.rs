@@ -41,11 +41,18 @@ impl Slots {
     }
 }
 
-/// The right to do that.
-struct Slot {
+/// The right to do that, until it is dropped.
+pub struct Slot {
     _permit: OwnedSemaphorePermit,
     slots: Arc<Slots>,
     app: AppId,
+}
+
+impl Slot {
+    /// The bytes of an answer; the place is taken until the client has read them.
+    pub fn over(self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Exported { bytes, _slot: self })
+    }
 }
 
 impl Drop for Slot {
@@ -54,51 +61,7 @@ impl Drop for Slot {
     }
 }
 
-/// The right to upload a component. Asked for after [`Tenant`](super::Tenant), which says who it is.
-pub struct UploadSlot(#[expect(dead_code, reason = "held, not used")] Slot);
-
-impl FromRequestParts<Door> for UploadSlot {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        let bug = || ApiError::Bug { detail: "an upload's route asks for its slot before its tenant".into() };
-        let app = parts.extensions.get::<AppId>().ok_or_else(bug)?;
-        door.uploads.take(app).map(Self)
-    }
-}
-
-/// Where the right to answer with a component is had.
-pub struct Exports(Arc<Slots>);
-
-impl FromRequestParts<Door> for Exports {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        Ok(Self(door.exports.clone()))
-    }
-}
-
-impl Exports {
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// [`ApiError::TooMany`] if the tenant has one already, or others have all.
-    pub fn take(&self, app: &AppId) -> Result<ExportSlot, ApiError> {
-        self.0.take(app).map(ExportSlot)
-    }
-}
-
-/// The right to answer with a component.
-pub struct ExportSlot(Slot);
-
-impl ExportSlot {
-    /// The bytes of the answer; the place is taken until the client has read them.
-    pub fn over(self, bytes: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Exported { bytes, _slot: self.0 })
-    }
-}
-
-/// A component on its way to a client.
+/// An answer on its way to a client.
 struct Exported {
     bytes: Vec<u8>,
     _slot: Slot,
@@ -110,26 +73,47 @@ impl AsRef<[u8]> for Exported {
     }
 }
 
-/// Where the right to export a tenant is had.
-pub struct Archives(Arc<Slots>);
+/// The right to upload a component. Asked for after [`Tenant`](super::Tenant), which says who it is.
+pub struct UploadSlot(pub Slot);
 
-impl FromRequestParts<Door> for Archives {
+impl FromRequestParts<Door> for UploadSlot {
     type Rejection = ApiError;
 
-    async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
-        Ok(Self(door.archives.clone()))
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
+        let bug = || ApiError::Bug { detail: "an upload's route asks for its slot before its tenant".into() };
+        let app = parts.extensions.get::<AppId>().ok_or_else(bug)?;
+        door.uploads.take(app).map(Self)
     }
 }
 
-impl Archives {
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// As [`Exports::take`].
-    pub fn take(&self, app: &AppId) -> Result<ArchiveSlot, ApiError> {
-        self.0.take(app).map(ArchiveSlot)
-    }
+macro_rules! places {
+    ($($(#[$doc:meta])* $name:ident = $slots:ident;)*) => {$(
+        $(#[$doc])*
+        pub struct $name(Arc<Slots>);
+
+        impl FromRequestParts<Door> for $name {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(_: &mut Parts, door: &Door) -> Result<Self, ApiError> {
+                Ok(Self(door.$slots.clone()))
+            }
+        }
+
+        impl $name {
+            /// Takes a place.
+            ///
+            /// # Errors
+            /// [`ApiError::TooMany`] if the tenant has one already, or others have all.
+            pub fn take(&self, app: &AppId) -> Result<Slot, ApiError> {
+                self.0.take(app)
+            }
+        }
+    )*};
 }
 
-/// The right to export a tenant, until it is dropped.
-pub struct ArchiveSlot(#[expect(dead_code, reason = "held, not used")] Slot);
+places! {
+    /// Where the right to answer with a component is had.
+    Exports = exports;
+    /// Where the right to export a tenant is had.
+    Archives = archives;
+}

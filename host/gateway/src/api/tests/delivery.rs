@@ -137,6 +137,22 @@ async fn attempts_are_listed_and_filtered() {
 }
 
 #[tokio::test]
+async fn the_address_of_an_endpoint_that_is_gone_is_shown_to_none_but_admins_and_operators() {
+    let api = Api::start().await;
+    let (app, endpoint, message) = api.delivery(DeliveryState::Waiting).await;
+    attempt(&api, Some(200), DeliveryState::Delivered).await;
+    let (manager, admin) = (api.make_key(Some(&app), Role::Manager).await, api.make_key(Some(&app), Role::Admin).await);
+    let seen = async |key: &str| {
+        let list = api.send(key, Method::GET, &format!("/app/{app}/attempt/msg/{message}"), None).await.ok(200);
+        list["data"][0]["url"].as_str().unwrap().to_owned()
+    };
+    let url = "https://example.com/hook";
+    assert_eq!([seen(&manager).await, seen(&admin).await, seen(&api.operator).await], [url, url, url]);
+    api.delete(&format!("/app/{app}/endpoint/{endpoint}")).await.ok(204);
+    assert_eq!([seen(&manager).await, seen(&admin).await, seen(&api.operator).await], ["", url, url]);
+}
+
+#[tokio::test]
 async fn a_delivery_is_sent_again_on_demand() {
     let api = Api::start().await;
     let (app, endpoint, message) = api.delivery(DeliveryState::Dead).await;

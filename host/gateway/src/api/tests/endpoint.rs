@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    delivery::opened::Opened,
     sealing::{self, Place},
     store::resource::Endpoint,
 };
@@ -106,9 +107,10 @@ async fn what_an_endpoint_is_opened_to_is_made_once_and_follows_its_changes() {
     let api = Api::start().await;
     let app = api.app("acme").await.parse().unwrap();
     api.put("/app/acme/endpoint/main", json!({"url": "https://example.com/one"})).await.ok(201);
+    let endpoint = id(&api.get("/app/acme/endpoint/main").await.ok(200));
     let opened = async || {
-        let found = api.gateway.find::<Endpoint>(&app, "main").await.unwrap().unwrap();
-        api.gateway.opened.of(&api.gateway.keyring, &found, api.now()).unwrap()
+        let found = api.gateway.find::<Endpoint>(&app, &endpoint).await.unwrap().unwrap();
+        Opened::of(&api.gateway, &app, &found).unwrap()
     };
     let first = opened().await;
     assert_eq!((first.url.as_str(), first.headers.len()), ("https://example.com/one", 0));
@@ -123,6 +125,12 @@ async fn what_an_endpoint_is_opened_to_is_made_once_and_follows_its_changes() {
     let keys = |seconds| second.keys(api.now().after(Duration::from_secs(seconds))).cloned().collect::<Vec<_>>();
     assert_eq!((keys(59).len(), keys(60).len()), (2, 1), "the one before signs until it expires");
     assert_eq!(first.keys(api.now()).next(), keys(59).last());
+
+    // What was opened stands in memory no longer than what it belongs to.
+    let opened = [first, second].map(|opened| Arc::downgrade(&opened));
+    assert_eq!(opened.each_ref().map(|opened| opened.strong_count()), [0, 1]);
+    api.delete("/app/acme/endpoint/main").await.ok(204);
+    assert_eq!(opened[1].strong_count(), 0);
 }
 
 #[tokio::test]

@@ -92,6 +92,22 @@ async fn a_token_of_the_platforms_login_may_what_its_claims_say() {
 }
 
 #[tokio::test]
+async fn a_plugins_history_says_who_it_was_by_the_platforms_login() {
+    let key = Key::make("one");
+    let provider = Provider::start(&[&key]).await;
+    let api = provider.gateway("").await;
+    api.app("acme").await;
+    let (_, version) = api.plugin("acme", "p", true, false).await;
+    let mut claims = claims(&api);
+    claims["hookloom_role"] = "admin".into();
+    let token = key.sign(&claims);
+    let activate = format!("/app/acme/plugin/p/version/{version}/activate");
+    api.send(&token, Method::POST, &activate, Some(json!({}))).await.ok(200);
+    let history = api.get("/app/acme/plugin/p/history").await.ok(200);
+    assert_eq!((&history["data"][0]["login"], &history["data"][0]["by"]), (&json!("ann"), &Value::Null));
+}
+
+#[tokio::test]
 async fn a_systems_own_routes_take_a_token_of_the_platforms_login() {
     let key = Key::make("one");
     let provider = Provider::start(&[&key]).await;

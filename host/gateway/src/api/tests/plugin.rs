@@ -1,6 +1,7 @@
 //! Plugins, their versions, and where they are bound.
 
 use super::*;
+use crate::api::patience::AnswerBy;
 
 async fn upload(api: &Api, query: &str, content_type: &str, bytes: Vec<u8>) -> Answer {
     let request = Request::post(format!("/api/v1/app/acme/plugin/p/version{query}"))
@@ -41,6 +42,23 @@ async fn what_is_no_component_is_refused_and_leaves_nothing() {
     upload(&api, "", "application/json", b"{}".to_vec()).await.refused(415, "unsupported_media_type");
     assert_eq!(upload(&api, "?settings=%5B%5D", wasm, Vec::new()).await.places(), ["query.settings"]);
     assert_eq!(api.get("/app/acme/plugin/p/version").await.ok(200)["data"], json!([]));
+}
+
+#[tokio::test]
+async fn an_upload_that_has_arrived_has_time_to_be_compiled() {
+    let api = Api::start().await;
+    api.app("acme").await;
+    api.put("/app/acme/plugin/p", json!({"name": "p"})).await.ok(201);
+    let answer_by = AnswerBy::within(Duration::ZERO);
+    answer_by.passed().await;
+    let request = Request::post("/api/v1/app/acme/plugin/p/version")
+        .header(header::AUTHORIZATION, format!("Bearer {}", api.operator))
+        .header(header::CONTENT_TYPE, "application/wasm")
+        .extension(answer_by.clone());
+    api.ask(request.body(b"hello".to_vec().into()).unwrap()).await.refused(422, "not_a_component");
+    let waker = std::task::Waker::noop();
+    let left = std::pin::pin!(answer_by.passed()).poll(&mut std::task::Context::from_waker(waker));
+    assert!(left.is_pending(), "it was given more");
 }
 
 #[tokio::test]

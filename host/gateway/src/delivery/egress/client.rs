@@ -89,7 +89,7 @@ pub(super) mod tests {
         // The first is allowed, the second is not, whoever listens there.
         let policy = Arc::new(policy(&["127.0.0.1/32"], true));
         let answers = ["127.0.0.1:0", "127.0.0.2:0"].map(|answer| vec![answer.parse().unwrap()]);
-        let resolver = SafeResolver { policy: policy.clone(), lookup: Scripted::new(answers) };
+        let resolver = SafeResolver::with(policy.clone(), Scripted::new(answers));
         client(&policy, Duration::from_secs(5), None).unwrap();
         let client = builder(resolver, Duration::from_secs(5)).build().unwrap();
         let attempt = async || {

@@ -38,14 +38,22 @@ impl Lookup for SystemLookup {
 /// Resolves names and hands on addresses that the policy allows, or none.
 #[derive(Clone, Debug)]
 pub struct SafeResolver<L = SystemLookup> {
-    pub(super) policy: Arc<EgressPolicy>,
-    pub(super) lookup: L,
+    policy: Arc<EgressPolicy>,
+    lookup: L,
 }
 
 impl SafeResolver {
     /// Resolves with the system's resolver under this policy.
     pub fn new(policy: Arc<EgressPolicy>) -> Self {
         Self { policy, lookup: SystemLookup }
+    }
+}
+
+#[cfg(test)]
+impl<L> SafeResolver<L> {
+    /// Resolves with this under this policy.
+    pub(super) fn with(policy: Arc<EgressPolicy>, lookup: L) -> Self {
+        Self { policy, lookup }
     }
 }
 
@@ -102,7 +110,7 @@ pub(super) mod tests {
         assert!(all.len() > 30, "the spellings of addresses are no answers of a resolver, the addresses are");
         for refused in all {
             for answer in [vec![refused], vec![public, refused], vec![refused, public]] {
-                let resolver = SafeResolver { policy: Arc::default(), lookup: Scripted::new([answer]) };
+                let resolver = SafeResolver::with(Arc::default(), Scripted::new([answer]));
                 let error = resolver.resolve("a.example".parse().unwrap()).await.err().unwrap();
                 assert!(matches!(error.downcast_ref(), Some(EgressError::Resolved { .. })), "{refused}: {error}");
             }

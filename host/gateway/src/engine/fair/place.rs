@@ -48,6 +48,9 @@ impl<J> Fair<J> {
             self.leave(lane, tenant, now);
             return self.place_tenant(tenant, now);
         }
+        // What the endpoint allows is not all: who its tenant is may have been forgotten since.
+        let is_known = of.bounds.is_some() || !self.caps.gated;
+        let permit = permit.filter(|permit| is_known || matches!(permit, Permit::At(_)));
         match permit {
             None if has_work => {
                 self.unknown.insert(lane);
@@ -93,7 +96,10 @@ impl<J> Fair<J> {
             of.in_wanting = Some(*due);
             self.wanting.insert((*due, tenant));
         }
-        let own = of.bounds.in_flight_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        let own = of
+            .bounds
+            .and_then(|bounds| bounds.in_flight_max)
+            .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
         let most = own.min(self.caps.per_tenant);
         if of.ready.is_empty() || of.in_flight >= most {
             return;
@@ -152,12 +158,16 @@ impl<J> Fair<J> {
         }
     }
 
-    pub(super) fn wake_up(&mut self, now: Instant) {
+    /// Wakes what slept until now, as [`Fair::next`] does by itself. Answers whether a lane did: it may want work of the store.
+    pub fn wake_up(&mut self, now: Instant) -> bool {
+        let mut woke = false;
         while let Some((_, lane)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
             self.place(lane, now);
+            woke = true;
         }
         while let Some((_, tenant)) = self.resting.first().copied().filter(|(at, _)| *at <= now) {
             self.place_tenant(tenant, now);
         }
+        woke
     }
 }

@@ -47,6 +47,11 @@ fn limits() -> GateLimits {
     GateLimits { in_flight_max: 4, breaker: BreakerPolicy { failures: 5, open: MS(30_000) }, per_second: None }
 }
 
+/// Tells what an endpoint allows whose tenant has no bounds of its own.
+fn configure<J>(fair: &mut Fair<J>, lane: Lane, limits: GateLimits, now: Instant) -> bool {
+    fair.configure(lane, tenant(lane.as_bytes()[0]), (limits, TenantBounds::default()), now)
+}
+
 fn ended(verdict: Verdict, took: Duration) -> Ended {
     Ended { took, verdict, jitter: 0.5 }
 }
@@ -112,7 +117,7 @@ fn in_flight_never_exceeds_any_cap_and_everything_offered_comes_out_once() {
             }
             for (lane, _) in fair.unknown(10) {
                 let per_second = (lane.as_bytes()[1] == 0).then_some(50);
-                fair.configure(lane, GateLimits { per_second, ..limits() }, now);
+                configure(&mut fair, lane, GateLimits { per_second, ..limits() }, now);
             }
             while let Some(started) = fair.next(now) {
                 running.push((started.lane, started.job));
@@ -168,7 +173,7 @@ fn a_closed_lane_is_never_asked_for() {
     let mut fair = Fair::new(caps());
     let dead = lane(1, 1);
     assert!(fair.note(dead, tenant(1), now, now));
-    fair.configure(dead, limits(), now);
+    configure(&mut fair, dead, limits(), now);
     let wants = fair.wants(now, 10);
     assert_eq!(wants, [Wanted { lane: dead, limit: 32 }]);
     assert_eq!(fair.wants(now, 10), [], "one claim of a lane at a time");
@@ -194,7 +199,7 @@ fn a_closed_lane_is_never_asked_for() {
     assert_eq!(opens, now + MS(30_000));
     // A neighbor goes on.
     fair.offer(lane(2, 1), tenant(2), 99, 0, now);
-    fair.configure(lane(2, 1), limits(), now);
+    configure(&mut fair, lane(2, 1), limits(), now);
     assert_eq!(fair.next(now).unwrap().job, 99);
 
     assert_eq!(fair.next(opens), None);
@@ -209,7 +214,7 @@ fn exactly_one_probe_and_then_the_backlog_goes_on() {
     for job in 0..5 {
         fair.offer(at, tenant(1), job, 0, now);
     }
-    fair.configure(at, limits(), now);
+    configure(&mut fair, at, limits(), now);
     for _ in 0..5 {
         assert!(fair.next(now).is_some());
         fair.done(at, ended(Verdict::Failed, MS(1)), now);
@@ -234,7 +239,7 @@ fn a_tenants_rate_holds_over_all_its_endpoints() {
     let mut fair = Fair::new(Caps { total: 1_000, per_tenant: 1_000, ..caps() });
     for job in 0..100_u8 {
         fair.offer(lane(1, job % 10), tenant(1), job, 0, start);
-        fair.configure(lane(1, job % 10), GateLimits { in_flight_max: 64, ..limits() }, start);
+        configure(&mut fair, lane(1, job % 10), GateLimits { in_flight_max: 64, ..limits() }, start);
     }
     fair.configure_tenant(tenant(1), TenantBounds { per_second: Some(10), in_flight_max: None }, start);
     let mut begun = 0;
@@ -273,9 +278,38 @@ fn nothing_begins_before_the_limits_are_known() {
     fair.offer(lane(1, 1), tenant(1), 1, 0, now);
     assert_eq!(fair.next(now), None);
     assert_eq!(fair.unknown(10), [(lane(1, 1), tenant(1))]);
-    fair.configure(lane(1, 1), limits(), now);
+    configure(&mut fair, lane(1, 1), limits(), now);
     assert_eq!(fair.unknown(10), []);
     assert!(fair.next(now).is_some());
+}
+
+#[test]
+fn a_tenant_that_was_forgotten_keeps_its_bounds_where_an_endpoint_is_remembered() {
+    let now = Instant::now();
+    let mut fair = Fair::new(caps());
+    let one_at_once = (limits(), TenantBounds { per_second: None, in_flight_max: Some(1) });
+    fair.offer(lane(1, 1), tenant(1), 1, 0, now);
+    fair.configure(lane(1, 1), tenant(1), one_at_once, now);
+    // Others use more than it does, so that it owes nothing.
+    configure(&mut fair, lane(2, 1), limits(), now);
+    for _ in 0..3 {
+        fair.offer(lane(2, 1), tenant(2), 0, 0, now);
+    }
+    assert_eq!(std::iter::from_fn(|| fair.next(now)).count(), 4);
+    fair.done(lane(1, 1), ended(Verdict::Failed, MS(1)), now);
+    assert!(!fair.tenants.contains_key(&tenant(1)));
+    assert!(fair.gates.contains_key(&endpoint(lane(1, 1))), "what was learnt of the endpoint is kept");
+
+    for (endpoint, job) in [(1, 2), (1, 3), (2, 4)] {
+        fair.offer(lane(1, endpoint), tenant(1), job, 0, now);
+    }
+    assert_eq!(fair.next(now), None, "its bounds are not known");
+    for (unknown, of) in fair.unknown(10) {
+        assert!(fair.configure(unknown, of, one_at_once, now), "it waited for this");
+    }
+    assert_eq!(fair.unknown(10), []);
+    assert!(fair.next(now).is_some());
+    assert_eq!(fair.next(now), None, "one at once, over all its endpoints");
 }
 
 #[test]
@@ -283,23 +317,25 @@ fn limits_that_are_no_news_are_told_apart_from_others() {
     let now = Instant::now();
     let mut fair: Fair<u8> = Fair::new(caps());
     let slower = GateLimits { per_second: Some(1), ..limits() };
-    let news = [limits(), limits(), slower, slower, limits()].map(|limits| fair.configure(lane(1, 1), limits, now));
+    let news =
+        [limits(), limits(), slower, slower, limits()].map(|limits| configure(&mut fair, lane(1, 1), limits, now));
     assert_eq!(news, [true, false, true, false, true]);
     let throttled = TenantBounds { per_second: Some(1), in_flight_max: None };
     let bounds = [TenantBounds::default(), throttled, throttled, TenantBounds::default()];
     assert_eq!(bounds.map(|bounds| fair.configure_tenant(tenant(1), bounds, now)), [false, true, false, true]);
+    assert!(!fair.configure_tenant(tenant(2), throttled, now) && fair.tenants.len() == 1, "it has nothing here");
 }
 
 #[test]
 fn only_what_the_store_has_or_limits_that_are_unknown_are_worth_a_look() {
     let now = Instant::now();
     let mut fair = Fair::new(caps());
-    fair.configure(lane(1, 1), limits(), now);
+    configure(&mut fair, lane(1, 1), limits(), now);
     fair.offer(lane(1, 1), tenant(1), 1, 0, now);
     assert!(!fair.is_hungry(), "it has all that it needs");
     fair.offer(lane(1, 2), tenant(1), 2, 0, now);
     assert!(fair.is_hungry(), "its limits are to be found");
-    fair.configure(lane(1, 2), limits(), now);
+    configure(&mut fair, lane(1, 2), limits(), now);
     assert!(!fair.is_hungry());
     fair.note(lane(1, 2), tenant(1), now + MS(50), now);
     assert!(fair.is_hungry(), "something is to be claimed, if later");

@@ -3,15 +3,18 @@
 //!
 //! Kept in memory, within bounds, the oldest leave first: a plugin whose result is lost runs again, and answers the same. What is kept
 //! serves the next claim of the same work only: where another node had it meanwhile, or it was done and asked for again, it is nothing
-//! worth any more.
+//! worth any more. That claim comes soon or, where the message or its tenant is gone, never: what is older than the longest wait is
+//! dropped at the next look.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::{ReshapeResult, Reshaped};
 use crate::{
+    engine::PUT_OFF_MAX,
     id::PluginId,
     pipeline::shadow::ShadowJob,
     rollout::tally::Observation,
@@ -24,6 +27,8 @@ const MESSAGES_MAX: usize = 256;
 const BYTES_MAX: usize = 16 << 20;
 /// The same of one message, which must not push out those of all others.
 const MESSAGE_BYTES_MAX: usize = BYTES_MAX / 8;
+/// How long something is kept: work that was put off comes back a little after it is due.
+const KEPT_FOR: Duration = PUT_OFF_MAX.saturating_add(Duration::from_secs(60));
 
 /// Fan-outs that were put off.
 #[derive(Default)]
@@ -31,9 +36,17 @@ pub struct PutOff(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// The oldest first, by the claim that it was made under.
-    all: VecDeque<(Held, Begun)>,
+    /// The oldest first.
+    all: VecDeque<Entry>,
     bytes: usize,
+}
+
+struct Entry {
+    /// The claim that it was made under.
+    held: Held,
+    at: Instant,
+    bytes: usize,
+    begun: Begun,
 }
 
 /// What was done of a fan-out.
@@ -52,34 +65,47 @@ pub struct Begun {
 }
 
 impl PutOff {
-    /// Keeps what was done under a claim.
-    pub fn keep(&self, claim: &Claim, begun: Begun) {
+    /// Keeps what was done under a claim until now.
+    pub fn keep(&self, claim: &Claim, begun: Begun, now: Instant) {
         let bytes = begun.bytes();
+        let mut kept = self.lock();
+        kept.drop_old(now);
         if begun.seen.is_empty() || bytes > MESSAGE_BYTES_MAX {
             return;
         }
-        let mut kept = self.lock();
         kept.bytes += bytes;
-        kept.all.push_back((claim.held(), begun));
+        kept.all.push_back(Entry { held: claim.held(), at: now, bytes, begun });
         while kept.all.len() > MESSAGES_MAX || kept.bytes > BYTES_MAX {
-            let Some((_, oldest)) = kept.all.pop_front() else { break };
-            kept.bytes -= oldest.bytes();
+            kept.drop_oldest();
         }
     }
 
     /// Takes out what was done under earlier claims of the same work: what the one just before this left is answered, what is older is
     /// dropped.
-    pub fn take(&self, claim: &Claim) -> Option<Begun> {
+    pub fn take(&self, claim: &Claim, now: Instant) -> Option<Begun> {
         let mut kept = self.lock();
-        let place = kept.all.iter().position(|(held, _)| held.work == claim.work)?;
-        let (held, begun) = kept.all.remove(place)?;
-        kept.bytes -= begun.bytes();
+        kept.drop_old(now);
+        let place = kept.all.iter().position(|entry| entry.held.work == claim.work)?;
+        let entry = kept.all.remove(place)?;
+        kept.bytes -= entry.bytes;
         // Each claim has a token that is one higher; giving the work back changes none.
-        (held.token + 1 == claim.token).then_some(begun)
+        (entry.held.token + 1 == claim.token).then_some(entry.begun)
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn drop_old(&mut self, now: Instant) {
+        while self.all.front().is_some_and(|oldest| now.saturating_duration_since(oldest.at) > KEPT_FOR) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        self.bytes -= self.all.pop_front().map_or(0, |oldest| oldest.bytes);
     }
 }
 
@@ -127,29 +153,46 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_in_number_and_bytes_and_the_oldest_leave() {
-        let put_off = PutOff::default();
+        let (put_off, now) = (PutOff::default(), Instant::now());
         for work in 0..300 {
-            put_off.keep(&claim(work, 1), begun(1));
+            put_off.keep(&claim(work, 1), begun(1), now);
         }
-        assert!(put_off.take(&claim(43, 2)).is_none() && put_off.take(&claim(44, 2)).is_some());
-        assert!(put_off.take(&claim(44, 2)).is_none(), "it is taken once");
+        assert!(put_off.take(&claim(43, 2), now).is_none() && put_off.take(&claim(44, 2), now).is_some());
+        assert!(put_off.take(&claim(44, 2), now).is_none(), "it is taken once");
         for work in 300..309 {
-            put_off.keep(&claim(work, 1), begun(MESSAGE_BYTES_MAX));
+            put_off.keep(&claim(work, 1), begun(MESSAGE_BYTES_MAX), now);
         }
-        assert!(put_off.take(&claim(300, 2)).is_none() && put_off.take(&claim(308, 2)).is_some());
+        assert!(put_off.take(&claim(300, 2), now).is_none() && put_off.take(&claim(308, 2), now).is_some());
         assert_eq!(put_off.lock().bytes, 7 * MESSAGE_BYTES_MAX);
-        put_off.keep(&claim(400, 1), Begun::default());
-        put_off.keep(&claim(401, 1), begun(MESSAGE_BYTES_MAX + 1));
-        assert!(put_off.take(&claim(400, 2)).is_none(), "nothing was done");
-        assert!(put_off.take(&claim(401, 2)).is_none(), "it is too large");
+        put_off.keep(&claim(400, 1), Begun::default(), now);
+        put_off.keep(&claim(401, 1), begun(MESSAGE_BYTES_MAX + 1), now);
+        assert!(put_off.take(&claim(400, 2), now).is_none(), "nothing was done");
+        assert!(put_off.take(&claim(401, 2), now).is_none(), "it is too large");
     }
 
     #[test]
     fn what_another_claim_came_after_is_worth_nothing() {
-        let put_off = PutOff::default();
-        put_off.keep(&claim(1, 5), begun(1));
-        assert!(put_off.take(&claim(2, 6)).is_none(), "of other work");
-        assert!(put_off.take(&claim(1, 7)).is_none(), "somebody had it in between");
-        assert!(put_off.take(&claim(1, 6)).is_none(), "and it is gone then");
+        let (put_off, now) = (PutOff::default(), Instant::now());
+        put_off.keep(&claim(1, 5), begun(1), now);
+        assert!(put_off.take(&claim(2, 6), now).is_none(), "of other work");
+        assert!(put_off.take(&claim(1, 7), now).is_none(), "somebody had it in between");
+        assert!(put_off.take(&claim(1, 6), now).is_none(), "and it is gone then");
+    }
+
+    #[test]
+    fn what_nobody_comes_for_is_dropped() {
+        let (put_off, begun_at) = (PutOff::default(), Instant::now());
+        put_off.keep(&claim(1, 1), begun(5), begun_at);
+        put_off.keep(&claim(2, 1), begun(7), begun_at + KEPT_FOR);
+        let size = || {
+            let kept = put_off.lock();
+            (kept.bytes, kept.all.len())
+        };
+        assert_eq!(size(), (12, 2));
+        // Neither has anything to do with the first one.
+        assert!(put_off.take(&claim(3, 2), begun_at + KEPT_FOR + Duration::from_secs(1)).is_none());
+        assert_eq!(size(), (7, 1));
+        put_off.keep(&claim(4, 1), Begun::default(), begun_at + 3 * KEPT_FOR);
+        assert_eq!(size(), (0, 0));
     }
 }

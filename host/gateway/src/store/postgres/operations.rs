@@ -25,7 +25,7 @@ use crate::{
     store::{
         AttemptFilter, CallFilter, EventFilter, MessageFilter, NodeState, Page, PageRequest, Released, Result, Ring,
         Store, VersionDigests, Write,
-        error::inconsistent,
+        error::read_json,
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
             Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryCounts,
@@ -261,11 +261,11 @@ impl Store for PostgresStore {
     }
 
     async fn tally(&self, id: &RolloutId) -> Result<Option<Tally>> {
-        read_counts(rollouts::counts(&*self.reads.get().await?, id).await?)
+        read_json(rollouts::counts(&*self.reads.get().await?, id).await?)
     }
 
     async fn shadow_counts(&self, id: &RolloutId) -> Result<Option<ShadowCounts>> {
-        read_counts(rollouts::counts(&*self.reads.get().await?, id).await?)
+        read_json(rollouts::counts(&*self.reads.get().await?, id).await?)
     }
 
     async fn health(&self, version: &VersionId) -> Result<Health> {
@@ -464,8 +464,4 @@ impl Store for PostgresStore {
         let c = self.lists.get().await?;
         lists::dead_letters(&c, app, plugin.as_ref(), &page).await
     }
-}
-
-fn read_counts<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
-    text.map(|text| serde_json::from_str(&text)).transpose().map_err(inconsistent)
 }

@@ -84,3 +84,21 @@ pub fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<()> {
     transaction.pragma_update(None, "user_version", migrations.len() as i64).map_err(unavailable)?;
     transaction.commit().map_err(unavailable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlite_is_compiled_as_the_repositorys_configuration_says() {
+        let connection = Connection::open_in_memory().unwrap();
+        let mut statement = connection.prepare("PRAGMA compile_options").unwrap();
+        let options: Vec<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+        assert!(
+            options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"),
+            "this build has not seen .cargo/config.toml, which cargo looks for from the folder that it is called in: call it \
+             within the repository"
+        );
+    }
+}

@@ -294,8 +294,7 @@ fn is_delivery(c: &Connection, message: &MessageId, endpoint: &EndpointId) -> ru
         .exists([key(message), key(endpoint)])
 }
 
-/// Adds an attempt of a delivery that is still there. `INSERT … SELECT … WHERE EXISTS` would save the look, and make a copy of
-/// each page that it writes to, against a second row that might fail.
+/// Adds an attempt. The caller has seen that its delivery is there.
 fn insert_attempt(c: &Connection, attempt: &Attempt) -> Result<()> {
     c.prepare_cached(
         "INSERT INTO attempt (id, app_id, message_id, endpoint_id, url, succeeded, status_code, response, duration_ms,

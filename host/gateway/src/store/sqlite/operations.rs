@@ -19,7 +19,7 @@ use crate::{
     store::{
         AttemptFilter, CallFilter, EventFilter, MessageFilter, NodeState, Page, PageRequest, Released, Result, Ring,
         Store, VersionDigests, Write,
-        error::inconsistent,
+        error::read_json,
         evidence::{OutputParts, RecordedCall, RecordedFilter},
         flow::{
             Admitted, Attempt, AttemptDone, AttemptEnd, Call, Claim, DeadLetter, Delivery, DeliveryCounts,
@@ -206,12 +206,12 @@ impl Store for SqliteStore {
 
     async fn tally(&self, id: &RolloutId) -> Result<Option<Tally>> {
         let id = id.clone();
-        read_counts(self.read(move |c| rollouts::counts(c, &id)).await?)
+        read_json(self.read(move |c| rollouts::counts(c, &id)).await?)
     }
 
     async fn shadow_counts(&self, id: &RolloutId) -> Result<Option<ShadowCounts>> {
         let id = id.clone();
-        read_counts(self.read(move |c| rollouts::counts(c, &id)).await?)
+        read_json(self.read(move |c| rollouts::counts(c, &id)).await?)
     }
 
     async fn health(&self, version: &VersionId) -> Result<Health> {
@@ -424,8 +424,4 @@ impl Store for SqliteStore {
         let app = app.clone();
         self.list(move |c| lists::dead_letters(c, &app, plugin.as_ref(), &page)).await
     }
-}
-
-fn read_counts<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
-    text.map(|text| serde_json::from_str(&text)).transpose().map_err(inconsistent)
 }

@@ -8,9 +8,9 @@
 //! After a commit that failed the connection is closed and another one opened: a failed sync may have lost pages that SQLite
 //! believes written.
 
+mod turn;
+
 use std::{
-    cell::{Cell, RefCell},
-    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -28,15 +28,13 @@ use super::{
     backlog::{Backlog, Rank},
     checkpoint::Log,
     connection::reconnect_writer,
-    error::{store_error, unavailable},
+    error::unavailable,
 };
-use crate::{
-    id::AppId,
-    store::{
-        Result, StoreError,
-        key::{Key, key},
-    },
-};
+use crate::store::{Result, StoreError};
+use turn::Process;
+#[cfg(test)]
+pub use turn::turn;
+pub use turn::{Turn, Used};
 
 /// Operations that wait for the writer; more make the callers wait.
 const QUEUE_MAX: usize = 1024;
@@ -46,9 +44,6 @@ const UPKEEP_MAX: usize = 16;
 
 /// Operations that share one commit.
 const GROUP_MAX: usize = 256;
-
-/// The number of a node stands in the ids of what it adds, above so many bits of its own count.
-const COUNT_BITS: u32 = 40;
 
 /// What somebody wants done, and how to answer.
 trait Operation: Send {
@@ -89,114 +84,6 @@ impl<T: Send, F: FnMut(&Turn<'_>) -> Result<T> + Send> Operation for Wanted<T, F
     }
 }
 
-/// What an operation works with: the transaction, and what this process knows beside it.
-pub struct Turn<'a> {
-    transaction: &'a Transaction<'a>,
-    process: &'a Process,
-    /// What changes in the tenants' usage; written once for all operations of the commit.
-    used: RefCell<Vec<(Key, Used)>>,
-}
-
-/// This process, as the store knows it.
-struct Process {
-    node: i64,
-    count: Cell<i64>,
-}
-
-/// A change of what a tenant has in the store.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Used {
-    pub events: i64,
-    pub event_bytes: i64,
-    pub messages: i64,
-    pub message_bytes: i64,
-    /// Fuel of calls,
-    pub fuel: i64,
-    /// made on this day.
-    pub fuel_day: i64,
-}
-
-impl Turn<'_> {
-    /// The number of this process.
-    pub fn node(&self) -> i64 {
-        self.process.node
-    }
-
-    /// A number that was never used before and is larger than all that this process made.
-    pub fn number(&self) -> i64 {
-        let count = self.process.count.get() + 1;
-        self.process.count.set(count);
-        self.process.node << COUNT_BITS | count
-    }
-
-    /// Counts what a tenant has more or less now.
-    pub fn used(&self, app: &AppId, used: Used) {
-        self.used.borrow_mut().push((key(app), used));
-    }
-
-    /// Runs one operation; false if it failed and left something behind.
-    fn run(&self, operation: &mut dyn Operation) -> bool {
-        let (counted, changed) = (self.used.borrow().len(), self.transaction.total_changes());
-        if operation.run(self) {
-            return true;
-        }
-        self.used.borrow_mut().truncate(counted);
-        self.transaction.total_changes() == changed
-    }
-
-    /// Runs one operation so that its failure, even a panic, undoes all of it.
-    fn run_apart(&self, operation: &mut dyn Operation) {
-        let counted = self.used.borrow().len();
-        let began = self.transaction.execute_batch("SAVEPOINT operation");
-        let succeeded = began.is_ok() && operation.run(self);
-        if !succeeded {
-            self.used.borrow_mut().truncate(counted);
-        }
-        let end = if succeeded { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
-        if let Err(error) = began.and_then(|()| self.transaction.execute_batch(end)) {
-            operation.refuse(store_error(error));
-        }
-    }
-
-    fn write_usage(&self) -> rusqlite::Result<()> {
-        let mut used = self.used.take();
-        used.sort_by_key(|(app, _)| *app);
-        let mut statement = self.transaction.prepare_cached(
-            "INSERT INTO usage (app_id, events, event_bytes, messages, message_bytes, fuel, fuel_day)
-             VALUES (?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (app_id) DO UPDATE SET events = events + excluded.events,
-                 event_bytes = event_bytes + excluded.event_bytes, messages = messages + excluded.messages,
-                 message_bytes = message_bytes + excluded.message_bytes,
-                 fuel = CASE WHEN excluded.fuel_day > fuel_day THEN excluded.fuel
-                             WHEN excluded.fuel_day = fuel_day THEN fuel + excluded.fuel ELSE fuel END,
-                 fuel_day = max(fuel_day, excluded.fuel_day)",
-        )?;
-        for of_app in used.chunk_by(|(one, _), (other, _)| one == other) {
-            let sum = |part: fn(&Used) -> i64| of_app.iter().map(|(_, used)| part(used)).sum::<i64>();
-            let day = of_app.iter().map(|(_, used)| used.fuel_day).max().unwrap_or(0);
-            let fuel: i64 = of_app.iter().filter(|(_, used)| used.fuel_day == day).map(|(_, used)| used.fuel).sum();
-            statement.execute(params![
-                of_app[0].0,
-                sum(|used| used.events),
-                sum(|used| used.event_bytes),
-                sum(|used| used.messages),
-                sum(|used| used.message_bytes),
-                fuel,
-                day,
-            ])?;
-        }
-        Ok(())
-    }
-}
-
-impl Deref for Turn<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.transaction
-    }
-}
-
 /// The writing thread and the way to it.
 pub struct Writer {
     waiting: Arc<Waiting>,
@@ -226,7 +113,7 @@ impl Writer {
     pub fn start(path: &Path, connection: Connection, node: i64, log: Arc<Log>) -> Result<Self> {
         let state = Mutex::new(State { backlog: Backlog::new(), sleeps: false, closed: false });
         let waiting = Arc::new(Waiting { state, changed: Condvar::new() });
-        let process = Process { node, count: Cell::new(0) };
+        let process = Process::new(node);
         let (connection, complained) = (Some(connection), Complained::default());
         let runtime = Handle::try_current().ok();
         let mut work = Work { path: path.to_owned(), connection, process, log, complained, runtime };
@@ -450,7 +337,7 @@ fn write_group(
             return Err(error.into());
         }
     };
-    let turn = Turn { transaction: &transaction, process, used: RefCell::default() };
+    let turn = Turn::new(&transaction, process);
     let mut next = 0;
     // A full disk may undo the whole transaction: nothing more may run in it then, since it would commit by itself.
     while !transaction.is_autocommit() {
@@ -487,15 +374,4 @@ impl Complained {
             (self.last, self.unsaid) = (Some(Instant::now()), 0);
         }
     }
-}
-
-/// Runs one operation in a commit of its own.
-#[cfg(test)]
-pub fn turn<T>(connection: &mut Connection, operation: impl FnOnce(&Turn<'_>) -> Result<T>) -> Result<T> {
-    let number = connection.query_row("SELECT coalesce(max(id), 0) FROM work", [], |row| row.get(0))?;
-    let process = Process { node: 1, count: Cell::new(number) };
-    let transaction = connection.transaction()?;
-    let result = operation(&Turn { transaction: &transaction, process: &process, used: RefCell::default() });
-    transaction.commit()?;
-    result
 }
