@@ -8,6 +8,8 @@
 //! deliveries comes here again when somebody asks for it: then only those are worked on.
 
 pub mod begun;
+#[cfg(test)]
+mod tests;
 
 use std::{cell::LazyCell, collections::HashMap, sync::Arc, time::Instant};
 
@@ -484,31 +486,5 @@ fn result(outcome: Result<Outcome, Failed>) -> ReshapeResult {
         }
         Ok(Outcome::Failed(failure)) => ReshapeResult::Failed(Failed::of(failure)),
         Err(failed) => ReshapeResult::Failed(failed),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn event_types_match_exactly_or_by_wildcard() {
-        let check = |pattern, event_type, expected| {
-            assert_eq!(matches_pattern(pattern, event_type), expected, "{pattern} {event_type}");
-        };
-        check("message.inbound", "message.inbound", true);
-        check("message.inbound", "message.outbound", false);
-        check("*", "message.inbound", true);
-        check("message.*", "message.inbound", true);
-        check("message.*", "message", false);
-        check("message.*", "messages.inbound", false);
-        check("mess*", "message.inbound", false);
-    }
-
-    #[test]
-    fn a_body_that_several_endpoints_get_is_in_memory_once() {
-        let text: Arc<str> = "{}".into();
-        let [first, second] = [shared(text.clone()), shared(text.clone())];
-        assert_eq!((&first[..], first.as_ptr(), second.as_ptr()), (&b"{}"[..], text.as_ptr(), text.as_ptr()));
     }
 }
