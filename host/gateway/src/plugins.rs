@@ -47,11 +47,6 @@ pub struct Plugins {
     symbols: Symbols,
 }
 
-/// By the clock, the longest that compiling so many bytes may take. None: nothing ends it.
-pub fn clock(config: &Config, bytes: usize) -> Option<Duration> {
-    (!config.compile_in_process).then(|| config.compiler.wall_clock(bytes))
-}
-
 /// Why an upload is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {

@@ -28,6 +28,7 @@ pub mod resource;
 pub mod sqlite;
 pub mod trail;
 mod typed;
+mod used;
 mod write;
 
 use std::collections::BTreeMap;

@@ -35,7 +35,7 @@ use crate::{
     id::{AppId, PluginId, VersionId},
     json::{self, Kind},
     limits::limits_of,
-    plugins::{self, UploadError},
+    plugins::UploadError,
     rollout::Action,
     store::{
         Order, PageRequest, StoreError, Write, delete as removal, insert, require,
@@ -296,7 +296,11 @@ pub async fn all_of(gateway: &Gateway, app: &AppId, plugin: &PluginId) -> Result
 
 /// For a component that has arrived to have its turn, which may take as long as what it waits for, to be compiled and to be kept.
 fn answered_within(config: &Config, bytes: usize) -> Duration {
-    plugins::clock(config, bytes).map_or(WAITED_MAX, |clock| clock.saturating_mul(2).min(WAITED_MAX))
+    match config.compile_in_process {
+        // Nothing ends it there.
+        true => WAITED_MAX,
+        false => config.compiler.wall_clock(bytes).saturating_mul(2).min(WAITED_MAX),
+    }
 }
 
 fn refused(error: UploadError) -> ApiError {

@@ -115,8 +115,8 @@ impl Gate {
         }
     }
 
-    /// Tells what an attempt that has ended says of the endpoint. `jitter` from 0.0 to 1.0, looked at after failures only. Answers whether the breaker
-    /// opened.
+    /// Tells what an attempt that has ended says of the endpoint. `jitter` from 0.0 to 1.0, looked at after failures only.
+    /// Answers whether the breaker opened.
     pub fn ended(&mut self, verdict: Verdict, jitter: f64, now: Instant) -> bool {
         if let Verdict::Slow { pause } = verdict {
             self.slow_down(pause, now);

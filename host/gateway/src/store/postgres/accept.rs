@@ -6,7 +6,7 @@ use super::{
     queue::{NewWork, enqueue},
     resources,
     rows::{self, get, params},
-    turn::{Turn, Used},
+    turn::Turn,
 };
 use crate::{
     clock::Timestamp,
@@ -17,6 +17,7 @@ use crate::{
         flow::{Accepted, Admitted, Claim, EventState, Idempotency, Message, NewEvent, WorkKind},
         key::{Lane, Subject, key},
         resource::ResourceKind,
+        used::Used,
     },
 };
 

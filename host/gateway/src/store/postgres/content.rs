@@ -6,7 +6,7 @@ use super::{
     connect::Connection,
     expire, order, queue,
     rows::{self, get, params},
-    turn::{Turn, Used},
+    turn::Turn,
 };
 use crate::{
     clock::Timestamp,
@@ -16,6 +16,7 @@ use crate::{
         flow::{Accepted, Admitted, DeliveryCounts, DeliveryState, EXPUNGED, Message, WorkKind},
         key::{self, Key, Subject, key},
         query::first_key,
+        used::Used,
     },
 };
 

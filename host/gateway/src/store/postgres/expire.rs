@@ -6,7 +6,7 @@ use super::{
     content, order,
     rows::{get, params},
     trail,
-    turn::{Turn, Used},
+    turn::Turn,
 };
 use crate::{
     clock::Timestamp,
@@ -17,6 +17,7 @@ use crate::{
         key::{self, Key, key},
         query::{first_key, key_of},
         resource::ResourceKind,
+        used::Used,
     },
 };
 

@@ -12,7 +12,7 @@ use super::{
     queue::{self, NewWork, enqueue},
     rollouts, rows,
     rows::{Param, get, pair, params},
-    turn::{Turn, Used},
+    turn::Turn,
 };
 use crate::{
     clock::Timestamp,
@@ -26,6 +26,7 @@ use crate::{
             EndpointHealth, FanOutDone, FanOutEnd, HealthChange, MappingEnd, MatchRow, NewDelivery, WorkKind,
         },
         key::{Key, Subject, key},
+        used::Used,
     },
 };
 

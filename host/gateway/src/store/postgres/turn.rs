@@ -18,6 +18,7 @@ use crate::{
         Result, StoreError,
         flow::LaneHead,
         key::{Key, key},
+        used::{Used, by_tenant},
     },
 };
 
@@ -41,19 +42,6 @@ pub struct Turn {
 struct Noted {
     used: Vec<(Key, Used)>,
     notice: Notice,
-}
-
-/// A change of what a tenant has in the store.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Used {
-    pub events: i64,
-    pub event_bytes: i64,
-    pub messages: i64,
-    pub message_bytes: i64,
-    /// Fuel of calls,
-    pub fuel: i64,
-    /// made on this day.
-    pub fuel_day: i64,
 }
 
 impl Turn {
@@ -123,13 +111,10 @@ impl Turn {
     }
 
     /// Last of all, since everybody who accepts for the tenant writes one of these few rows.
-    async fn write_usage(&self, mut used: Vec<(Key, Used)>) -> Result<()> {
-        used.sort_by_key(|(app, _)| *app);
+    async fn write_usage(&self, used: Vec<(Key, Used)>) -> Result<()> {
         let part = self.lease.number() % PARTS + self.node * PARTS;
-        for of_app in used.chunk_by(|(one, _), (other, _)| one == other) {
-            let sum = |part: fn(&Used) -> i64| of_app.iter().map(|(_, used)| part(used)).sum::<i64>();
-            let day = of_app.iter().map(|(_, used)| used.fuel_day).max().unwrap_or(0);
-            let fuel: i64 = of_app.iter().filter(|(_, used)| used.fuel_day == day).map(|(_, used)| used.fuel).sum();
+        for (app, used) in by_tenant(used) {
+            let Used { events, event_bytes, messages, message_bytes, fuel, fuel_day } = used;
             self.lease
                 .execute(
                     "INSERT INTO usage AS old (app_id, part, events, event_bytes, messages, message_bytes, fuel, fuel_day)
@@ -142,16 +127,7 @@ impl Turn {
                                      WHEN excluded.fuel_day = old.fuel_day THEN old.fuel + excluded.fuel
                                      ELSE old.fuel END,
                          fuel_day = greatest(old.fuel_day, excluded.fuel_day)",
-                    params![
-                        of_app[0].0,
-                        part,
-                        sum(|used| used.events),
-                        sum(|used| used.event_bytes),
-                        sum(|used| used.messages),
-                        sum(|used| used.message_bytes),
-                        fuel,
-                        day,
-                    ],
+                    params![app, part, events, event_bytes, messages, message_bytes, fuel, fuel_day],
                 )
                 .await?;
         }

@@ -6,7 +6,7 @@ use super::{
     order,
     queue::{NewWork, enqueue},
     resources,
-    writer::{Turn, Used},
+    writer::Turn,
 };
 use crate::{
     clock::Timestamp,
@@ -17,6 +17,7 @@ use crate::{
         flow::{Accepted, Admitted, Claim, EventState, Idempotency, Message, NewEvent, WorkKind},
         key::{self, Key, Lane, Subject, key},
         resource::ResourceKind,
+        used::Used,
     },
 };
 

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -25,19 +25,23 @@ use crate::store::Result;
 /// When what is done.
 #[derive(Clone, Copy)]
 pub struct Pace {
-    /// How often the thread looks.
-    pub every: Duration,
+    /// The shortest and the longest pause of the thread between two looks.
+    pub pause: (Duration, Duration),
     /// Frames in the log from which on it is to begin anew.
     pub frames_max: i64,
 }
 
 /// Little at a time: what is copied has to be synced, and a commit that needs the disk meanwhile waits for that. With 250 ms between two
-/// copies one commit in fifty waited for some milliseconds, with 3 s one in a hundred for fifty; with 50 ms none waits that long.
+/// copies one commit in fifty waited for some milliseconds, with 3 s one in a hundred for fifty; with 50 ms none waits that long. A disk that
+/// is slow to sync is left in peace for longer ([`Pace::pause_after`]).
 ///
 /// With pages of 4 KiB, the log begins anew at 64 MiB.
 ///
 /// Source: the bench `gateway`, `neighbor_e2e_p99_ratio`, on 2026-11-28.
-pub const PACE: Pace = Pace { every: Duration::from_millis(50), frames_max: 16_384 };
+pub const PACE: Pace = Pace { pause: (Duration::from_millis(50), Duration::from_millis(250)), frames_max: 16_384 };
+
+/// A pause is so many times as long as the copying before it, within its bounds: commits have the disk for the rest.
+const PAUSES: u32 = 10;
 
 /// How long readers may hold up the new beginning of the log; if they do, it is tried again soon.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -104,12 +108,19 @@ impl Drop for Checkpointer {
     }
 }
 
+impl Pace {
+    /// How long the thread rests after copying for so long.
+    fn pause_after(&self, took: Duration) -> Duration {
+        took.saturating_mul(PAUSES).clamp(self.pause.0, self.pause.1)
+    }
+}
+
 fn run(connection: &Connection, log: &Log, pace: Pace, stop: &(Mutex<bool>, Condvar), wake: &dyn Fn()) {
-    let mut seen = 0;
+    let (mut seen, mut pause) = (0, pace.pause.0);
     loop {
         let stopped = stop.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (stopped, _) =
-            stop.1.wait_timeout_while(stopped, pace.every, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner);
+            stop.1.wait_timeout_while(stopped, pause, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner);
         if *stopped {
             return;
         }
@@ -118,7 +129,10 @@ fn run(connection: &Connection, log: &Log, pace: Pace, stop: &(Mutex<bool>, Cond
         if commits == seen {
             continue;
         }
-        match checkpoint(connection, "PASSIVE") {
+        let begun = Instant::now();
+        let copied = checkpoint(connection, "PASSIVE");
+        pause = pace.pause_after(begun.elapsed());
+        match copied {
             Ok(frames) => {
                 seen = commits;
                 if frames > pace.frames_max {
@@ -135,4 +149,15 @@ fn run(connection: &Connection, log: &Log, pace: Pace, stop: &(Mutex<bool>, Cond
 /// Copies what it can; answers how many frames the log has.
 fn checkpoint(connection: &Connection, how: &str) -> rusqlite::Result<i64> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| row.get(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_slow_to_sync_is_left_in_peace_for_longer() {
+        let pauses = [0, 5, 6, 24, 26, 10_000].map(|took| PACE.pause_after(Duration::from_millis(took)).as_millis());
+        assert_eq!(pauses, [50, 50, 60, 240, 250, 250]);
+    }
 }

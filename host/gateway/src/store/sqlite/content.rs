@@ -3,10 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{
-    accept, again, expire, order, queue, rows,
-    writer::{Turn, Used},
-};
+use super::{accept, again, expire, order, queue, rows, writer::Turn};
 use crate::{
     clock::Timestamp,
     id::{AppId, AttemptId, EndpointId, MessageId},
@@ -15,6 +12,7 @@ use crate::{
         flow::{Accepted, Admitted, DeliveryCounts, DeliveryState, EXPUNGED, Message, WorkKind},
         key::{self, Key, Subject, key},
         query::first_key,
+        used::Used,
     },
 };
 

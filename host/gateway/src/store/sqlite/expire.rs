@@ -2,10 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{
-    content, order, trail,
-    writer::{Turn, Used},
-};
+use super::{content, order, trail, writer::Turn};
 use crate::{
     clock::Timestamp,
     id::{AppId, EndpointId, MessageId},
@@ -15,6 +12,7 @@ use crate::{
         key::{self, Key, key},
         query::{first_key, key_of},
         resource::ResourceKind,
+        used::Used,
     },
 };
 

@@ -7,7 +7,7 @@ use super::{
     evidence, order,
     queue::{self, NewWork, enqueue},
     rollouts, rows,
-    writer::{Turn, Used},
+    writer::Turn,
 };
 use crate::{
     clock::Timestamp,
@@ -20,6 +20,7 @@ use crate::{
             EndpointHealth, FanOutDone, FanOutEnd, HealthChange, MappingEnd, MatchRow, NewDelivery, WorkKind,
         },
         key::{Key, Subject, key},
+        used::Used,
     },
 };
 

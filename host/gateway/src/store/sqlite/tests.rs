@@ -28,7 +28,7 @@ async fn the_log_stays_below_its_bound_under_constant_writing_with_readers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let (lock, connection) = (connection::lock(&path).unwrap(), connection::connect_writer(&path).unwrap());
-    let pace = Pace { every: Duration::from_millis(20), frames_max: 100 };
+    let pace = Pace { pause: (Duration::from_millis(20), Duration::from_millis(20)), frames_max: 100 };
     let store = Arc::new(SqliteStore::run(&path, connection, at(0), Some(lock), pace).unwrap());
     let reading = store.clone();
     let reader = tokio::spawn(async move {

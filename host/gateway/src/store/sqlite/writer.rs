@@ -32,9 +32,9 @@ use super::{
 };
 use crate::store::{Result, StoreError};
 use turn::Process;
+pub use turn::Turn;
 #[cfg(test)]
 pub use turn::turn;
-pub use turn::{Turn, Used};
 
 /// Operations that wait for the writer; more make the callers wait.
 const QUEUE_MAX: usize = 1024;

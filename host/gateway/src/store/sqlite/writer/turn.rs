@@ -15,6 +15,7 @@ use crate::{
     store::{
         key::{Key, key},
         sqlite::error::store_error,
+        used::{Used, by_tenant},
     },
 };
 
@@ -33,19 +34,6 @@ pub struct Turn<'a> {
 pub(super) struct Process {
     node: i64,
     count: Cell<i64>,
-}
-
-/// A change of what a tenant has in the store.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Used {
-    pub events: i64,
-    pub event_bytes: i64,
-    pub messages: i64,
-    pub message_bytes: i64,
-    /// Fuel of calls,
-    pub fuel: i64,
-    /// made on this day.
-    pub fuel_day: i64,
 }
 
 impl Process {
@@ -106,8 +94,6 @@ impl Turn<'_> {
 
     /// Adds what was counted to the tenants' usage.
     pub(super) fn write_usage(&self) -> rusqlite::Result<()> {
-        let mut used = self.used.take();
-        used.sort_by_key(|(app, _)| *app);
         let mut statement = self.transaction.prepare_cached(
             "INSERT INTO usage (app_id, events, event_bytes, messages, message_bytes, fuel, fuel_day)
              VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -118,19 +104,9 @@ impl Turn<'_> {
                              WHEN excluded.fuel_day = fuel_day THEN fuel + excluded.fuel ELSE fuel END,
                  fuel_day = max(fuel_day, excluded.fuel_day)",
         )?;
-        for of_app in used.chunk_by(|(one, _), (other, _)| one == other) {
-            let sum = |part: fn(&Used) -> i64| of_app.iter().map(|(_, used)| part(used)).sum::<i64>();
-            let day = of_app.iter().map(|(_, used)| used.fuel_day).max().unwrap_or(0);
-            let fuel: i64 = of_app.iter().filter(|(_, used)| used.fuel_day == day).map(|(_, used)| used.fuel).sum();
-            statement.execute(params![
-                of_app[0].0,
-                sum(|used| used.events),
-                sum(|used| used.event_bytes),
-                sum(|used| used.messages),
-                sum(|used| used.message_bytes),
-                fuel,
-                day,
-            ])?;
+        for (app, used) in by_tenant(self.used.take()) {
+            let Used { events, event_bytes, messages, message_bytes, fuel, fuel_day } = used;
+            statement.execute(params![app, events, event_bytes, messages, message_bytes, fuel, fuel_day])?;
         }
         Ok(())
     }
