@@ -26,7 +26,11 @@ mod scenario;
 #[path = "gateway/seed.rs"]
 mod seed;
 
-use std::{env, process::ExitCode, time::Duration};
+use std::{
+    env,
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::Parser as _;
@@ -55,6 +59,8 @@ fn main() -> Result<ExitCode> {
     } else {
         Plan { filters, runs: 3, warm_up: Duration::from_secs(5), window: Duration::from_secs(20), backlog: 1_000_000 }
     };
+    // What a build has just written would be written out half a minute later, in the middle of a window, and commits would wait for it.
+    Command::new("sync").status()?;
     let mut report = Report::new(quick);
     scenario::run(&plan, &mut report)?;
     report.finish()?;
