@@ -1,7 +1,7 @@
 //! The runtime's bench: `cargo bench -p hookloom-runtime`, or with a part of the names of sections behind `--`.
 //!
-//! Everything goes through the public synchronous [`Plugin::call`], each call in a fresh instance, with all limits as shipped
-//! (fuel, deadline, memory, output, logs) and Spectre mitigations on. Contenders take turns in one process; ratios are medians
+//! Everything goes through the public synchronous [`Plugin::call`], each call in an instance in which nothing has happened yet, with all
+//! limits as shipped (fuel, deadline, memory, output, logs) and Spectre mitigations on. Contenders take turns in one process; ratios are medians
 //! of paired rounds. It prints the table and writes `target/bench/runtime.json`.
 //!
 //! `-- --loop GUEST SECONDS` only calls the component in that file, for a profiler.
@@ -187,24 +187,30 @@ impl Bench {
 
     /// The same plugins as the components that they are, which is how all run whose module can't run alone.
     fn forms(&self, table: &mut Table) -> Result<()> {
-        let runtime = Runtime::new(RuntimeConfig { keep_wrapped: true, ..RuntimeConfig::default() })?;
-        println!("{:<42} {:>8} {:>8}", "p50 µs by form", "module", "component");
+        let wrapped = Runtime::new(RuntimeConfig { keep_wrapped: true, ..RuntimeConfig::default() })?;
+        let anew = Runtime::new(RuntimeConfig { always_anew: true, ..RuntimeConfig::default() })?;
+        println!("{:<42} {:>8} {:>8} {:>9}", "p50 µs by form and instance", "put back", "new", "component");
         let guests = [
             ("SDK, dynamic", &self.dynamic, &self.guests.dynamic, &self.event),
             ("SDK, typed", &self.typed, &self.guests.typed, &self.event),
             ("echo", &self.echo, &self.guests.echo, &self.smallest),
         ];
-        for (name, module, component, request) in guests {
-            anyhow::ensure!(module.is_unwrapped(), "{name} runs as a component");
-            let component = runtime.compile(&std::fs::read(component)?)?;
-            let mut contenders =
-                [contender("module", || module.call(request)), contender("component", || component.call(request))];
+        for (name, kept, component, request) in guests {
+            anyhow::ensure!(kept.is_unwrapped(), "{name} runs as a component");
+            let bytes = std::fs::read(component)?;
+            let (module, component) = (anew.compile(&bytes)?, wrapped.compile(&bytes)?);
+            let mut contenders = [
+                contender("kept", || kept.call(request)),
+                contender("module", || module.call(request)),
+                contender("component", || component.call(request)),
+            ];
             let rounds = paired(&mut contenders, ROUNDS, SLICE);
-            let (module, component) = (rounds.median("module"), rounds.median("component"));
-            println!("{name:<42} {module:>8.2} {component:>8.2}");
+            let [kept, module, component] = ["kept", "module", "component"].map(|name| rounds.median(name));
+            println!("{name:<42} {kept:>8.2} {module:>8.2} {component:>9.2}");
             if name == "SDK, typed" {
-                let raw = json!({ "module_us": module, "component_us": component });
-                table.record("module_over_component", rounds.ratio("module", "component"), raw);
+                let raw = json!({ "put_back_us": kept, "new_us": module, "component_us": component });
+                table.record("module_over_component", rounds.ratio("module", "component"), raw.clone());
+                table.record("put_back_over_new", rounds.ratio("kept", "module"), raw);
             }
         }
         Ok(())

@@ -34,7 +34,7 @@ use crate::Digest;
 use crate::compile::{Artefact, Structure};
 
 /// Raised with each change of what an entry says or means; entries of another number are rebuilt.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"hookloom";
 const MAC_BYTES: usize = 32;

@@ -1,18 +1,21 @@
-//! One call: a fresh store and instance, limits set before anything of the guest runs, one result, nothing kept.
+//! One call: a store and an instance that nothing has happened in, limits set before anything of the guest runs, one result, nothing
+//! left of it.
 //!
 //! Runs on the caller's thread. Nothing that a guest does is an error of the host: each end is a [`Report`]. The flow:
 //!
 //! 1. [`admit`]: does the plugin export what is asked, is the input small enough.
-//! 2. [`new_store`]: fuel, deadline, memory, tables and copies are bounded before the instance exists.
+//! 2. [`new_store`]: fuel, deadline, memory, tables and copies are bounded before the instance exists. Or an instance is at hand that was
+//!    put back to how it began (`kept.rs`): [`renew`] does the same for it.
 //! 3. Instantiate, call the export: `bindings.rs`, by the version of the contract; or, where the core module alone is known to do the
 //!    same, `unwrapped.rs`, which saves most of what the machinery of components costs.
 //! 4. `output.rs` measures and checks the result, or `classify.rs` finds the cause of the failure.
-//! 5. The store is dropped: its memory is cleared and its slot is free again.
+//! 5. The store is dropped: its memory is cleared and its slot is free again. Or its instance is put back and kept.
 
 mod backtrace;
 pub(crate) mod canonical;
 mod classify;
 mod fault;
+mod kept;
 mod log;
 mod output;
 mod plain;
@@ -30,11 +33,15 @@ use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower}
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use self::classify::Circumstances;
+use self::kept::{Beginning, Idle};
+pub(crate) use self::kept::{Kept, PluginId};
 pub use self::log::{escape, is_harmful};
 pub(crate) use self::self_test::self_test;
 pub(crate) use self::state::CallState;
+use self::state::Ended;
 pub use self::trace::{Measured, Profiled, Sample, Share};
 use self::trace::{Trace, Watched};
+use self::unwrapped::Running;
 pub(crate) use self::unwrapped::Unwrapped;
 use crate::plugin::{Form, Prepared, Wrapped};
 use crate::{Failure, FailureCode, Input, Limits, Outcome, Report, Request};
@@ -91,19 +98,21 @@ fn admit(plugin: &Prepared, request: &Request) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the sandbox, runs the guest in it, takes the sandbox down.
+/// Makes the sandbox, runs the guest in it, takes the sandbox down or keeps it for the next call.
 fn attempt(plugin: &Prepared, request: &Request, start: Instant, watched: Watched) -> (Report, Option<Trace>) {
     let limits = effective_limits(plugin, &request.limits);
     // Given back when everything else of the call is.
     let Some(_slot) = plugin.slots().take() else { return (Report::not_run(busy()), None) };
-    let mut store = match new_store(plugin, request, &limits, start, watched) {
-        Ok(store) => store,
+    let mut sandbox = match Sandbox::new(plugin, request, &limits, start, watched) {
+        Ok(sandbox) => sandbox,
         Err(error) => return (Report::not_run(Failure::new(FailureCode::Internal, format!("{error:#}"))), None),
     };
     let returned = match &plugin.form {
-        Form::Component(form) => form.adapter.enter(form, &mut store, &request.input),
-        Form::Module(form) => form.enter(&mut store, &request.input),
+        Form::Component(form) => form.adapter.enter(form, &mut sandbox.store, &request.input),
+        Form::Module(form) => form.enter(&mut sandbox, &limits, &request.input),
     };
+    let has_returned = returned.is_ok();
+    let store = &mut sandbox.store;
     let outcome = match returned {
         Ok(returned) => {
             if let Some(trace) = &mut store.data_mut().trace {
@@ -111,17 +120,14 @@ fn attempt(plugin: &Prepared, request: &Request, start: Instant, watched: Watche
             }
             output::outcome(&limits, returned)
         }
-        Err(error) => Err(classify::failure(&store, &error, &circumstances(plugin, &limits, start))),
+        Err(error) => Err(classify::failure(store, &error, &circumstances(plugin, &limits, start))),
     };
     let outcome = outcome.unwrap_or_else(Outcome::Failed);
     let fuel_used = limits.fuel - store.get_fuel().unwrap_or(0).min(limits.fuel);
-    let memory_peak_bytes = store.data().meter.memory.peak();
-    let CallState { log, trace, meter, .. } = store.into_data();
-    let logs = log.into_logs();
-    let trace = trace.map(|mut trace| {
-        trace.table_elements = meter.table.peak();
-        *trace
-    });
+    let Ended { logs, trace, memory_peak_bytes } = store.data_mut().end();
+    if has_returned {
+        sandbox.keep(plugin);
+    }
     (Report { outcome, fuel_used, duration: Duration::ZERO, memory_peak_bytes, logs }, trace)
 }
 
@@ -144,6 +150,83 @@ fn effective_limits(plugin: &Prepared, limits: &Limits) -> Limits {
     }
 }
 
+/// What a call runs in: a store for it alone, and the instance, where it is a core module's and exists.
+pub(crate) struct Sandbox {
+    store: Store<CallState>,
+    running: Option<Running>,
+    /// Whether it is worth keeping.
+    keeps: bool,
+}
+
+impl Sandbox {
+    /// With an instance that was kept, if one is at hand.
+    fn new(
+        plugin: &Prepared,
+        request: &Request,
+        limits: &Limits,
+        start: Instant,
+        watched: Watched,
+    ) -> wasmtime::Result<Sandbox> {
+        let mut keeps = false;
+        // A call that is watched has a store with hooks in it.
+        if let (Form::Module(form), Watched::Nothing) = (&plugin.form, watched)
+            && let Some(bytes) = form.kept_bytes()
+            && !plugin.shared.config.always_anew
+        {
+            let found = plugin.shared.kept.begin(plugin.id, bytes);
+            keeps = found.keep;
+            if let (Some(mut idle), Some(beginning)) = (found.idle, form.beginning()) {
+                if renew(plugin, &mut idle, beginning, request, limits, start) {
+                    return Ok(Sandbox { store: idle.store, running: Some(idle.running), keeps });
+                }
+                plugin.shared.kept.keep(idle);
+            }
+        }
+        Ok(Sandbox { store: new_store(plugin, request, limits, start, watched)?, running: None, keeps })
+    }
+
+    /// Puts what a call has ended well in back to how it began, and keeps it, where that is possible and worth it.
+    fn keep(self, plugin: &Prepared) {
+        let Sandbox { mut store, running, keeps } = self;
+        if let (Form::Module(form), true, Some(running)) = (&plugin.form, keeps, running)
+            && let (Some(bytes), Some(beginning)) = (form.kept_bytes(), form.beginning())
+            && beginning.restore(&mut store, &running).is_some()
+        {
+            plugin.shared.kept.keep(Idle::new(plugin.id, bytes, store, running));
+        }
+    }
+}
+
+/// Prepares a store whose instance is as it began for a call: as [`new_store`] and instantiating would. Says no where these limits would not
+/// let an instance come to be, and leaves it as it is.
+fn renew(
+    plugin: &Prepared,
+    idle: &mut Idle,
+    beginning: &Beginning,
+    request: &Request,
+    limits: &Limits,
+    start: Instant,
+) -> bool {
+    let mut state = new_state(plugin, request, limits, start);
+    let (memory, table) = beginning.metered;
+    let fuel = limits.fuel.checked_sub(beginning.fuel).filter(|left| *left > 0);
+    let (true, Some(fuel)) = (state.meter.begin(memory, table), fuel) else { return false };
+    state.guest = Some(idle.running.guest);
+    state.instantiated = true;
+    if idle.store.set_fuel(fuel).is_err() {
+        return false;
+    }
+    *idle.store.data_mut() = state;
+    idle.store.set_epoch_deadline(ticks(limits.deadline, plugin.shared.config.epoch_tick));
+    true
+}
+
+fn new_state(plugin: &Prepared, request: &Request, limits: &Limits, start: Instant) -> CallState {
+    // A deadline beyond what the clock can express is none.
+    let deadline = start.checked_add(limits.deadline);
+    CallState::new(limits, Arc::clone(&request.settings), deadline, plugin.wide_strings)
+}
+
 /// A store with every limit set, so that even a start function runs under them.
 fn new_store(
     plugin: &Prepared,
@@ -152,9 +235,7 @@ fn new_store(
     start: Instant,
     watched: Watched,
 ) -> wasmtime::Result<Store<CallState>> {
-    // A deadline beyond what the clock can express is none.
-    let deadline = start.checked_add(limits.deadline);
-    let mut state = CallState::new(limits, Arc::clone(&request.settings), deadline, plugin.wide_strings);
+    let mut state = new_state(plugin, request, limits, start);
     if watched != Watched::Nothing {
         state.trace = Some(Box::new(Trace::new(start, plugin.form.offset())));
     }

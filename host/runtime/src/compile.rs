@@ -21,7 +21,6 @@ mod tally;
 mod types;
 mod unwrap;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
@@ -36,7 +35,7 @@ pub(crate) use self::job::Place;
 use self::job::{Answer, Work};
 pub use self::limits::{ChildCompiler, CompileLimits, Compiler};
 pub(crate) use self::structure::Structure;
-pub(crate) use self::unwrap::{Entry, Unwrapped};
+pub(crate) use self::unwrap::{Entry, Reset, Unwrapped};
 use crate::bindings::{self, Exported, v1_0};
 use crate::cache::{Facts, Found, Unusable};
 use crate::call;
@@ -128,17 +127,17 @@ pub(crate) fn find(shared: &Arc<Shared>, digest: &Digest) -> Found<Result<Plugin
 /// Compiles to machine code, here or in a child.
 fn translate(shared: &Shared, bytes: &[u8], structure: &Structure) -> Result<Artefact<'static>, CompileError> {
     let class = structure.needs.class();
-    let module = structure.unwrapped.as_ref().map(|unwrapped| &unwrapped.module);
+    let unwrapped = structure.unwrapped.as_ref();
     let config = match &shared.config.compiler {
         Compiler::InProcess => {
-            let artefact = precompile(&shared.host(class).engine, bytes, module);
+            let artefact = precompile(&shared.host(class).engine, bytes, unwrapped);
             return artefact
                 .map(Artefact::compiled)
                 .map_err(|error| CompileError::Compile { detail: format!("{error:#}") });
         }
         Compiler::Child(config) => config,
     };
-    match child::run(config, Work::Compile(class, module.cloned()), bytes)? {
+    match child::run(config, Work::Compile(class, unwrapped.cloned()), bytes)? {
         (Answer::Compiled(engine), artefact) if engine == shared.host(class).fingerprint => {
             Ok(Artefact::compiled(artefact))
         }
@@ -156,16 +155,15 @@ fn other_answer() -> CompileError {
     CompileError::Compiler { detail: "the compile child answered something else than it was asked".to_owned() }
 }
 
-/// Compiles a component, or the core module that lies there in it.
+/// Compiles a component, or the core module of it that runs alone.
 ///
 /// # Errors
 /// What the engine has against it, in words about the component.
-fn precompile(engine: &Engine, component: &[u8], module: Option<&Range<u64>>) -> wasmtime::Result<Vec<u8>> {
+fn precompile(engine: &Engine, component: &[u8], unwrapped: Option<&Unwrapped>) -> wasmtime::Result<Vec<u8>> {
     let whole = || engine.precompile_component(component);
-    let range = module.map(|module| usize::try_from(module.start).ok().zip(usize::try_from(module.end).ok()));
-    match range.and_then(|range| component.get(range?.0..range?.1)) {
+    match unwrapped.and_then(|unwrapped| unwrapped.code(component)) {
         // Places in the words are those of the component then, which its author knows.
-        Some(module) => engine.precompile_module(module).map_err(|error| whole().err().unwrap_or(error)),
+        Some(module) => engine.precompile_module(&module).map_err(|error| whole().err().unwrap_or(error)),
         None => whole(),
     }
 }
@@ -206,6 +204,7 @@ fn prepare(
         (Code::Module(_), None) => return Err(missing("what of it is called")),
     };
     Ok(Plugin::new(Prepared {
+        id: call::PluginId::next(),
         shared: Arc::clone(shared),
         class,
         form,

@@ -3,12 +3,13 @@
 //! Called once at start-up; afterwards [`Runtime::compile`] is the only door. All plugins of a class share one engine.
 //!
 //! In reading order: `config` (what an embedder chooses), `settings` (what the engines are set to, and their classes), `memory` (where
-//! a guest's memory comes from), `code` (where its machine code lies).
+//! a guest's memory comes from), `shelves` (where what calls leave for the next ones lies), `code` (where its machine code lies).
 
 pub(crate) mod code;
 mod config;
 mod memory;
 mod settings;
+mod shelves;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,8 +28,9 @@ pub(crate) use self::settings::{
     BACKTRACE_FRAMES_MAX, CORE_INSTANCES_MAX, Class, MEMORIES_MAX, SNAPSHOT_BYTES_MIN, TABLES_MAX, WASM_PAGE_BYTES,
     compile_only, fingerprint,
 };
+pub(crate) use self::shelves::Shelves;
 use crate::cache::{Cache, CacheCounters, CacheError, Found};
-use crate::call::CallState;
+use crate::call::{CallState, Kept};
 use crate::compile::{Attempt, ChildCompiler};
 use crate::{CompileError, Digest, Failure, Frame, Plugin, bindings, compile};
 
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     /// Where the machine code of all plugins lies, of each engine.
     pub(crate) code_space: Arc<CodeSpace>,
+    /// Instances that calls have left as they were at the beginning.
+    pub(crate) kept: Kept,
 }
 
 /// An engine, and what its plugins are linked with.
@@ -152,7 +156,9 @@ impl Runtime {
         let engines = *engines.finalize().as_bytes();
         let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines)).transpose()?;
         start_ticker(hosts.map(|host| host.engine.weak()), config.epoch_tick)?;
-        Ok(Runtime { shared: Arc::new(Shared { program, roomy, snapshot, config, cache, code_space }) })
+        Ok(Runtime {
+            shared: Arc::new(Shared { program, roomy, snapshot, config, cache, code_space, kept: Kept::new() }),
+        })
     }
 
     /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.
@@ -226,6 +232,18 @@ impl Runtime {
         if let Some(cache) = &self.shared.cache {
             cache.touch(digest);
         }
+    }
+
+    /// Calls so far that ran in an instance which was put back to how it began. For tests and measurements.
+    #[doc(hidden)]
+    pub fn calls_in_kept_instances(&self) -> u64 {
+        self.shared.kept.count(|shelf| shelf.taken)
+    }
+
+    /// Instances that wait for a call just now. For tests and measurements.
+    #[doc(hidden)]
+    pub fn kept_instances(&self) -> u64 {
+        self.shared.kept.count(|shelf| shelf.idle.len() as u64)
     }
 
     /// What the cache has done so far; all zero without one.

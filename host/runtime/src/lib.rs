@@ -38,7 +38,8 @@
 //!
 //! What holds for every call:
 //!
-//! - A fresh instance, and nothing of it survives.
+//! - It runs in an instance in which nothing has happened yet: one that was made for it, or one that was put back, byte for byte, to how it
+//!   began, where that can be proved. Nothing of it survives.
 //! - The same component, settings and input give the same outcome and the same fuel, on one version of the engine and one
 //!   architecture. `deadline` and `stack_overflow` depend on the machine.
 //! - Every limit is set before any code of the guest runs, and each has its own [`FailureCode`].

@@ -1,6 +1,6 @@
 //! A compiled component, ready to be called and shared by everybody whose bytes are the same.
 //!
-//! Once a plugin version; made by `compile.rs`, which has checked everything. A call makes a fresh instance of it (`call.rs`)
+//! Once a plugin version; made by `compile.rs`, which has checked everything. A call runs in an instance that is as it began (`call.rs`)
 //! and leaves nothing behind.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use wasmtime::Engine;
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
 use crate::bindings::Adapter;
-use crate::call::{self, CallState, Unwrapped};
+use crate::call::{self, CallState, PluginId, Unwrapped};
 use crate::engine::{Class, Shared, Slots};
 use crate::observer::ObserverHandle;
 use crate::{Digest, Measured, Profiled, Report, Request};
@@ -35,6 +35,7 @@ pub struct Exports {
 /// On cache lines of its own: whoever clones a [`Plugin`] writes to the count before it, which would take them from other threads.
 #[repr(align(128))]
 pub(crate) struct Prepared {
+    pub(crate) id: PluginId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) class: Class,
     pub(crate) form: Form,
@@ -81,7 +82,7 @@ impl Form {
         }
     }
 
-    /// Where the code that the engine was given lies in the component.
+    /// What is added to a place in the code that the engine was given to get the place in the component, modulo 2⁶⁴.
     pub(crate) fn offset(&self) -> u64 {
         match self {
             Form::Component(_) => 0,
@@ -105,6 +106,16 @@ impl Prepared {
 
     pub(crate) fn slots(&self) -> &Slots {
         &self.shared.host(self.class).slots
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if let Form::Module(form) = &self.form
+            && form.beginning().is_some()
+        {
+            self.shared.kept.forget(self.id);
+        }
     }
 }
 
@@ -162,7 +173,7 @@ impl Plugin {
         &self.inner.shared.config.observer
     }
 
-    /// Runs the plugin once, in a fresh instance, on the caller's thread, whose stack must have room for
+    /// Runs the plugin once, in an instance in which nothing has happened yet, on the caller's thread, whose stack must have room for
     /// [`crate::RuntimeConfig::stack_bytes`] and some.
     ///
     /// Blocks for at most about the deadline. Never panics; every end, also a failure of the host, is in the report.

@@ -21,7 +21,8 @@ chosen (on a 2-core EPYC of 2026, µs of one call before → after)
   code that minds the memory's size, where a guest starts with much  std 14.3 → 9.7, two threads 0.8 → 1.95 times as fast
   the count of running calls on cache lines of its own        two threads 1.7 → 1.95 times as fast
   snapshots: 2 MiB copied back in place                       QuickJS 250 → 130
-  code of a plugin fetched as one stream where others ran since 1,000 taking turns 46 → 33
+  instances put back to how they began, where that is proved   dynamic 6.4 → 5.2, typed 4.0 → 2.8   (forms)
+  code of a plugin read before it runs where others ran since  1,000 taking turns 44 → 27; 30 with instructions that only ask for it
   code written to where it runs, not mapped for each plugin   a load 307 → 237
 dropped
   code in huge pages: nothing where the host of a virtual machine has small ones, and up to 10 ms for the clearing of each
@@ -55,7 +56,9 @@ impl Bench {
             ("engine defaults but for pooling", Knobs { tuned: false, ..pool.clone() }),
         ];
         const RUNTIME: &str = "the runtime";
+        const ANEW: &str = "the runtime, a new instance for each call";
         let runtime = Runtime::new(RuntimeConfig::default())?;
+        let anew = Runtime::new(RuntimeConfig { always_anew: true, ..RuntimeConfig::default() })?;
         let mut guests = vec![
             ("echo", &self.guests.echo),
             ("typed", &self.guests.typed),
@@ -63,18 +66,20 @@ impl Bench {
             ("std", &self.guests.std),
         ];
         guests.extend(self.guests.javascript.as_ref().ok().map(|javascript| ("QuickJS", javascript)));
-        let names: Vec<&'static str> = variants.iter().map(|(name, _)| *name).chain([RUNTIME]).collect();
+        let names: Vec<&'static str> = variants.iter().map(|(name, _)| *name).chain([ANEW, RUNTIME]).collect();
         let mut rows: Vec<String> = names.iter().map(|name| format!("{name:<56}")).collect();
         let mut head = format!("{:<56}", "what each setting brings, p50 µs");
         for (name, guest) in guests {
             let hands: Vec<Hand> =
                 variants.iter().map(|(_, knobs)| Hand::new(knobs.clone(), guest)).collect::<Result<_>>()?;
-            let plugin = runtime.compile(&std::fs::read(guest)?)?;
+            let bytes = std::fs::read(guest)?;
+            let (plugin, new) = (runtime.compile(&bytes)?, anew.compile(&bytes)?);
             let mut contenders: Vec<_> = variants
                 .iter()
                 .zip(&hands)
                 .map(|((name, _), hand)| contender(name, || drop(hand.call(reshape::EVENT))))
                 .collect();
+            contenders.push(contender(ANEW, || drop(new.call(&self.event))));
             contenders.push(contender(RUNTIME, || drop(plugin.call(&self.event))));
             let rounds = paired(&mut contenders, 9, Duration::from_millis(15));
             head += &format!(" {name:>8}");

@@ -14,11 +14,12 @@ const LINES_MAX: usize = 32;
 /// Bytes of a line.
 const LINE_BYTES_MAX: usize = 300;
 
-/// The guest's frames, innermost first; `offset` is where the code that the engine was given lies in the component.
+/// The guest's frames, innermost first; `offset` is what is added to a place in the code that the engine was given to get the place in the
+/// component, modulo 2⁶⁴.
 pub(super) fn frames(trace: &WasmBacktrace, offset: u64) -> Vec<Frame> {
     let frames = trace.frames().iter().map(|frame| Frame {
         function: frame.func_index(),
-        offset: frame.module_offset().and_then(|place| u64::try_from(place).ok()?.checked_add(offset)),
+        offset: frame.module_offset().and_then(|place| Some(u64::try_from(place).ok()?.wrapping_add(offset))),
         name: frame.func_name().map(|name| log::escape(&demangle(name), LINE_BYTES_MAX).0),
     });
     frames.collect()

@@ -12,7 +12,7 @@ use wasmtime::{AsContextMut, CallHook, ResourceLimiter, StoreContextMut, Trap};
 use super::canonical::{self, Guest, Pair};
 use super::log::LogBook;
 use super::trace::Trace;
-use crate::{Limits, LogLevel};
+use crate::{Limits, LogLevel, Logs};
 
 /// The state of one call.
 #[derive(Debug)]
@@ -29,7 +29,8 @@ pub(crate) struct CallState {
     pub(crate) may_leave: bool,
     /// What was seen of the call, where it is watched.
     pub(crate) trace: Option<Box<Trace>>,
-    settings: Arc<str>,
+    /// `None` when the call has ended.
+    settings: Option<Arc<str>>,
     host_calls: u32,
     host_calls_max: u32,
     /// Bytes that may be copied out of the guest as its result.
@@ -66,6 +67,13 @@ pub(crate) struct Meter {
     pub(crate) table: Gauge,
 }
 
+/// What the state of a call has come to.
+pub(crate) struct Ended {
+    pub(crate) logs: Logs,
+    pub(crate) trace: Option<Trace>,
+    pub(crate) memory_peak_bytes: u64,
+}
+
 /// The plugin has called the host too often.
 #[derive(Debug)]
 pub(crate) struct HostCallLimit;
@@ -92,13 +100,24 @@ impl CallState {
             guest: None,
             may_leave: true,
             trace: None,
-            settings,
+            settings: Some(settings),
             host_calls: 0,
             host_calls_max: limits.host_calls_max,
             result_bytes_max,
             // A log line is read where it lies, however long it is, and only its beginning is copied.
             argument_bytes_max: if wide_strings { result_bytes_max } else { usize::MAX },
         }
+    }
+
+    /// Takes out what the call has come to; its store may be kept for others, so the tenant's settings go too.
+    pub(crate) fn end(&mut self) -> Ended {
+        self.settings = None;
+        let memory_peak_bytes = self.meter.memory.peak();
+        let trace = self.trace.take().map(|mut trace| {
+            trace.table_elements = self.meter.table.peak();
+            *trace
+        });
+        Ended { logs: std::mem::take(&mut self.log).into_logs(), trace, memory_peak_bytes }
     }
 
     pub(crate) fn host_calls_max(&self) -> u32 {
@@ -180,7 +199,8 @@ impl CallState {
     /// The host function `settings`. A byte costs a unit of fuel.
     pub(crate) fn settings(store: &mut StoreContextMut<'_, CallState>) -> wasmtime::Result<Arc<str>> {
         store.data_mut().count_call()?;
-        let settings = Arc::clone(&store.data().settings);
+        let ended = || wasmtime::Error::msg("the host was called after the call had ended");
+        let settings = store.data().settings.clone().ok_or_else(ended)?;
         pay(store, settings.len())?;
         Ok(settings)
     }
@@ -226,8 +246,25 @@ impl Gauge {
         true
     }
 
+    fn begin(&mut self, used: u64) -> bool {
+        (self.used, self.peak) = (used, used);
+        used <= self.max
+    }
+
     fn undo(&mut self) {
         self.used -= std::mem::take(&mut self.last);
+    }
+}
+
+impl Meter {
+    /// Bytes of all memories and elements of all tables.
+    pub(crate) fn used(&self) -> (u64, u64) {
+        (self.memory.used, self.table.used)
+    }
+
+    /// Counts what an instance begins with; whether that is allowed.
+    pub(crate) fn begin(&mut self, memory_bytes: u64, table_elements: u64) -> bool {
+        self.memory.begin(memory_bytes) && self.table.begin(table_elements)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Trace {
     start: Instant,
     crossings: Vec<Crossing>,
     samples: Vec<Sample>,
-    /// Where the code that the engine was given lies in the component.
+    /// What is added to the places of a sample, so that they are the component's.
     offset: u64,
     /// The most elements of all tables together.
     pub(crate) table_elements: u64,

@@ -1,32 +1,47 @@
 //! Calls the core module of a plugin alone, where `compile/unwrap.rs` has found that it does the same as its component.
 //!
-//! One instance a call instead of three, and no component machinery around it. The flow is that of
+//! One instance instead of three, or one that was put back to how it began (`kept.rs`), and no component machinery around it. The flow is that of
 //! the engine for components, step by step; what differs is that the shim between guest and host functions is not there. Its fuel
 //! is charged ([`CallState::leave`]) and its table counted all the same, so that a call costs what its plugin costs in
 //! either form. Only backtraces tell them apart: the shim's own frame is missing.
 
+use std::sync::OnceLock;
+
 use wasmtime::{
-    AsContextMut, Error, Extern, Instance, InstancePre, Memory, Module, ModuleExport, ResourceLimiter, Result, Store,
+    AsContextMut, Error, Extern, ExternType, Global, Instance, InstancePre, Memory, Module, ModuleExport,
+    ResourceLimiter, Result, Store,
 };
 
-use super::CallState;
 use super::canonical::{Guest, Lift, Lower};
-use super::plain::PlainExport;
-use crate::Input;
+use super::kept::Beginning;
+use super::plain::{Plain, PlainExport};
+use super::{CallState, Sandbox};
 use crate::bindings::Returned;
 use crate::bindings::v1_0::unwrapped::{self as v1_0, MAP_PARAMS, RESHAPE_PARAMS};
-use crate::compile;
+use crate::engine::WASM_PAGE_BYTES;
+use crate::{Input, Limits, compile};
 
 /// A core module, ready to be called.
 pub(crate) struct Unwrapped {
     pub(crate) instance_pre: InstancePre<CallState>,
-    /// Where it lies in its component: backtraces tell places of the component.
+    /// What is added to a place in it to get the place in its component, modulo 2⁶⁴.
     pub(crate) offset: u64,
     memory: ModuleExport,
     realloc: PlainExport<4, 1>,
     map: Option<Entry<MAP_PARAMS>>,
     reshape: Option<Entry<RESHAPE_PARAMS>>,
     shim_elements: usize,
+    reset: Option<Reset>,
+}
+
+/// How instances are put back to how they began.
+struct Reset {
+    /// What can change of an instance besides its memory.
+    globals: Box<[ModuleExport]>,
+    /// Bytes of its memory at the beginning.
+    bytes: usize,
+    /// Known from the first instance on that is worth keeping.
+    beginning: OnceLock<Beginning>,
 }
 
 struct Entry<const N: usize> {
@@ -49,14 +64,19 @@ impl Unwrapped {
             Some(found) => Some(Entry::find(module, found)?),
             None => None,
         };
+        let reset = match &found.reset {
+            Some(found_reset) => Some(Reset::find(module, found_reset, &found.memory)?),
+            None => None,
+        };
         Some(Unwrapped {
             instance_pre,
-            offset: found.module.start,
+            offset: found.offset(),
             memory: module.get_export_index(&found.memory)?,
             realloc: PlainExport::find(module, &found.realloc)?,
             map,
             reshape,
             shim_elements: found.shim_elements,
+            reset,
         })
     }
 
@@ -66,6 +86,16 @@ impl Unwrapped {
 
     pub(crate) fn reshapes(&self) -> bool {
         self.reshape.is_some()
+    }
+
+    /// Bytes of memory that an instance has which can be kept; `None` where none can.
+    pub(crate) fn kept_bytes(&self) -> Option<usize> {
+        self.reset.as_ref().map(|reset| reset.bytes)
+    }
+
+    /// How instances begin, where that was worth finding out.
+    pub(crate) fn beginning(&self) -> Option<&Beginning> {
+        self.reset.as_ref().and_then(|reset| reset.beginning.get())
     }
 
     /// Makes an instance.
@@ -81,47 +111,69 @@ impl Unwrapped {
         let memory = memory(&instance, store, &self.memory)?;
         let guest = Guest { memory, realloc: self.realloc.of(&instance, store)? };
         store.data_mut().guest = Some(guest);
-        Ok(Running { instance, guest })
+        Ok(Running { instance, guest, globals: Box::default(), map: None, reshape: None })
     }
 
-    /// Makes an instance and calls the export that the input is for.
-    pub(crate) fn enter(&self, store: &mut Store<CallState>, input: &Input) -> Result<Returned> {
+    /// Makes an instance, unless there is one, and calls the export that the input is for.
+    pub(crate) fn enter(&self, sandbox: &mut Sandbox, limits: &Limits, input: &Input) -> Result<Returned> {
+        let Sandbox { store, running, keeps } = sandbox;
+        let running = match running {
+            Some(running) => running,
+            None => {
+                let mut made = self.instantiate(store)?;
+                if let (Some(reset), true) = (&self.reset, *keeps) {
+                    reset.begin(store, &mut made, limits)?;
+                }
+                store.data_mut().instantiated = true;
+                running.insert(made)
+            }
+        };
+        let Running { instance, guest, .. } = *running;
         let missing = || Error::msg("the export is missing");
         match input {
             Input::Map(input) => {
-                let entry = self.map.as_ref().ok_or_else(missing)?;
+                let entered = match (running.map, &self.map) {
+                    (Some(entered), _) => entered,
+                    (None, entry) => *running.map.insert(entry.as_ref().ok_or_else(missing)?.of(&instance, store)?),
+                };
                 let lower = |lower: &mut Lower<'_>| v1_0::lower_map(lower, input);
-                self.call(store, entry, lower, v1_0::lift_map).map(Returned::Map)
+                entered.call(store, guest, lower, v1_0::lift_map).map(Returned::Map)
             }
             Input::Reshape(message) => {
-                let entry = self.reshape.as_ref().ok_or_else(missing)?;
+                let entered = match (running.reshape, &self.reshape) {
+                    (Some(entered), _) => entered,
+                    (None, entry) => *running.reshape.insert(entry.as_ref().ok_or_else(missing)?.of(&instance, store)?),
+                };
                 let lower = |lower: &mut Lower<'_>| v1_0::lower_reshape(lower, message);
-                self.call(store, entry, lower, v1_0::lift_reshape).map(Returned::Reshape)
+                entered.call(store, guest, lower, v1_0::lift_reshape).map(Returned::Reshape)
             }
         }
     }
+}
 
-    fn call<const N: usize, T>(
-        &self,
-        store: &mut Store<CallState>,
-        entry: &Entry<N>,
-        lower: impl FnOnce(&mut Lower<'_>) -> Result<[u32; N]>,
-        lift: impl FnOnce(Lift<'_>, u32) -> Result<T>,
-    ) -> Result<T> {
-        let Running { instance, guest } = self.instantiate(store)?;
-        store.data_mut().instantiated = true;
-        let entered = entry.function.of(&instance, store)?;
-        let params = lower(&mut Lower::new(store.as_context_mut(), guest))?;
-        let address = entered.call(&mut *store, params)?;
-        let budget = store.data().result_bytes_max();
-        let result = lift(Lift::new(guest.memory.data(&*store), budget), address)?;
-        if let Some(post_return) = &entry.post_return {
-            let post_return = post_return.of(&instance, store)?;
-            // The result is the host's already: there is nothing left to call it for.
-            store.data_mut().may_leave = false;
-            post_return.call(&mut *store, [address])?;
+impl Reset {
+    /// Finds what has to be put back in the compiled module; `None` where something is missing.
+    fn find(module: &Module, found: &compile::Reset, memory: &str) -> Option<Reset> {
+        let Some(ExternType::Memory(ty)) = module.get_export(memory) else { return None };
+        let bytes = usize::try_from(ty.minimum().checked_mul(WASM_PAGE_BYTES)?).ok()?;
+        let globals = found.exports().map(|name| module.get_export_index(&name)).collect::<Option<_>>()?;
+        Some(Reset { globals, bytes, beginning: OnceLock::new() })
+    }
+
+    /// Notes how an instance begins that was made just now under `limits`, and finds in it what has to be put back.
+    fn begin(&self, store: &mut Store<CallState>, running: &mut Running, limits: &Limits) -> Result<()> {
+        let globals = self.globals.iter().map(|global| match running.instance.get_module_export(&mut *store, global) {
+            Some(Extern::Global(global)) => Ok(global),
+            _ => Err(Error::msg("an export of the module is no global")),
+        });
+        running.globals = globals.collect::<Result<_>>()?;
+        if self.beginning.get().is_none() {
+            let fuel = limits.fuel.saturating_sub(store.get_fuel()?);
+            let beginning = Beginning::of(store, running, fuel);
+            // Another thread may have been first: it has noted the same.
+            let _ = self.beginning.set(beginning);
         }
-        Ok(result)
+        Ok(())
     }
 }
 
@@ -133,12 +185,55 @@ impl<const N: usize> Entry<N> {
         };
         Some(Entry { function: PlainExport::find(module, &found.function)?, post_return })
     }
+
+    /// The functions in an instance of that module.
+    fn of(&self, instance: &Instance, store: &mut Store<CallState>) -> Result<Entered<N>> {
+        let function = self.function.of(instance, store)?;
+        let post_return = match &self.post_return {
+            Some(post_return) => Some(post_return.of(instance, store)?),
+            None => None,
+        };
+        Ok(Entered { function, post_return })
+    }
 }
 
-/// An instance of a module, for one call.
+/// The functions behind an export of an instance.
+#[derive(Clone, Copy)]
+struct Entered<const N: usize> {
+    function: Plain<N, 1>,
+    post_return: Option<Plain<1, 0>>,
+}
+
+impl<const N: usize> Entered<N> {
+    fn call<T>(
+        self,
+        store: &mut Store<CallState>,
+        guest: Guest,
+        lower: impl FnOnce(&mut Lower<'_>) -> Result<[u32; N]>,
+        lift: impl FnOnce(Lift<'_>, u32) -> Result<T>,
+    ) -> Result<T> {
+        let params = lower(&mut Lower::new(store.as_context_mut(), guest))?;
+        let address = self.function.call(&mut *store, params)?;
+        let budget = store.data().result_bytes_max();
+        let result = lift(Lift::new(guest.memory.data(&*store), budget), address)?;
+        if let Some(post_return) = self.post_return {
+            // The result is the host's already: there is nothing left to call it for.
+            store.data_mut().may_leave = false;
+            post_return.call(&mut *store, [address])?;
+        }
+        Ok(result)
+    }
+}
+
+/// An instance of a module.
 pub(crate) struct Running {
     instance: Instance,
-    guest: Guest,
+    pub(crate) guest: Guest,
+    /// What can change of it besides its memory, where it is worth keeping.
+    pub(crate) globals: Box<[Global]>,
+    /// Its exports, once they have been called.
+    map: Option<Entered<MAP_PARAMS>>,
+    reshape: Option<Entered<RESHAPE_PARAMS>>,
 }
 
 fn memory(instance: &Instance, store: &mut Store<CallState>, export: &ModuleExport) -> Result<Memory> {

@@ -4,10 +4,10 @@
 //! read, then the cage closes, and only then is the first byte of the component (a stranger's) read.
 
 use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Unwrapped;
 use super::job::{self, Answer, Attempt, HEAD_BYTES_MAX, Order, Work};
 use super::symbols;
 use crate::engine::{self, Class};
@@ -65,7 +65,7 @@ fn work() -> io::Result<()> {
     close(&order)?;
     let component = job::read(&mut stdin, COMPONENT_BYTES_MAX)?;
     let (answer, artefact) = match order.work {
-        Work::Compile(class, module) => compile(&component, class, module.as_ref())?,
+        Work::Compile(class, unwrapped) => compile(&component, class, unwrapped.as_ref())?,
         Work::Symbolicate(frames) => (Answer::Symbols(symbols::find(&component, &frames)), Vec::new()),
         Work::Probe(attempts) => (Answer::Probed(attempts.iter().map(succeeds).collect()), Vec::new()),
     };
@@ -75,9 +75,9 @@ fn work() -> io::Result<()> {
     stdout.flush()
 }
 
-fn compile(component: &[u8], class: Class, module: Option<&Range<u64>>) -> io::Result<(Answer, Vec<u8>)> {
+fn compile(component: &[u8], class: Class, unwrapped: Option<&Unwrapped>) -> io::Result<(Answer, Vec<u8>)> {
     let engine = engine::compile_only(class).map_err(|error| io::Error::other(format!("{error:#}")))?;
-    Ok(match super::precompile(&engine, component, module) {
+    Ok(match super::precompile(&engine, component, unwrapped) {
         Ok(artefact) => (Answer::Compiled(engine::fingerprint(&engine)), artefact),
         Err(error) => (Answer::Refused(format!("{error:#}")), Vec::new()),
     })

@@ -5,10 +5,10 @@
 //! artefact. Each is a length (8 bytes, little-endian) and so many bytes; order and answer are in postcard's format.
 
 use std::io::{self, Read, Write};
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::Unwrapped;
 use crate::engine::Class;
 use crate::outcome::Frame;
 
@@ -26,8 +26,8 @@ pub(crate) struct Order {
 /// The kinds of work.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Work {
-    /// Compile the component, for the engine of this class; or the core module that lies there in it.
-    Compile(Class, Option<Range<u64>>),
+    /// Compile the component, for the engine of this class; or the core module of it that runs alone.
+    Compile(Class, Option<Unwrapped>),
     /// Find the places of these frames in the component's debug information.
     Symbolicate(Vec<Frame>),
     /// Try what a subverted child would try. There is no component.

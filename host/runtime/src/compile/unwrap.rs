@@ -15,9 +15,11 @@
 //! - The types are the contract's, item by item (`types.rs`).
 
 mod modules;
+mod reset;
 mod sections;
 mod types;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -29,6 +31,7 @@ use wasmparser::{
 };
 
 use self::modules::{Fixup, Shim};
+pub(crate) use self::reset::Reset;
 use self::sections::{is_plain, plain, renaming, sections};
 use crate::bindings::v1_0;
 
@@ -50,6 +53,8 @@ pub(crate) struct Unwrapped {
     pub(crate) reshape: Option<Entry>,
     /// Elements of the shim's table, which a call has to be able to afford.
     pub(crate) shim_elements: usize,
+    /// How an instance is put back to how it began, where that is possible.
+    pub(crate) reset: Option<Reset>,
 }
 
 /// The exports behind a function of the contract.
@@ -65,7 +70,9 @@ pub(super) fn find(component: &[u8], types: &Types) -> Option<Unwrapped> {
     let mut wiring = Wiring::default();
     let end = sections(component, |payload| wiring.read(component, types, payload))?;
     (end == component.len()).then_some(())?;
-    wiring.conclude()
+    let mut found = wiring.conclude()?;
+    found.reset = reset::find(found.module_in(component)?);
+    Some(found)
 }
 
 /// A function that the host offers.
@@ -433,7 +440,7 @@ impl<'a> Wiring<'a> {
         let (memory, realloc) = (self.memory?.to_owned(), self.realloc?.to_owned());
         let main = self.main?;
         let module = main.start as u64..main.end as u64;
-        let unwrapped = Unwrapped { module, memory, realloc, map, reshape, shim_elements };
+        let unwrapped = Unwrapped { module, memory, realloc, map, reshape, shim_elements, reset: None };
         (unwrapped.names_bytes() <= NAMES_BYTES_MAX).then_some(unwrapped)
     }
 
@@ -452,6 +459,25 @@ impl<'a> Wiring<'a> {
 }
 
 impl Unwrapped {
+    /// The module that the engine compiles; `None` where `component` is another one.
+    pub(super) fn code<'a>(&self, component: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let module = self.module_in(component)?;
+        match &self.reset {
+            Some(reset) => reset.exposed(module).map(Cow::Owned),
+            None => Some(Cow::Borrowed(module)),
+        }
+    }
+
+    /// What is added to a place in that module to get the place in the component, modulo 2⁶⁴.
+    pub(crate) fn offset(&self) -> u64 {
+        let shift = self.reset.as_ref().map_or(0, |reset| reset.shift);
+        self.module.start.wrapping_add_signed(-shift)
+    }
+
+    fn module_in<'a>(&self, component: &'a [u8]) -> Option<&'a [u8]> {
+        component.get(usize::try_from(self.module.start).ok()?..usize::try_from(self.module.end).ok()?)
+    }
+
     fn names_bytes(&self) -> usize {
         let entries = [&self.map, &self.reshape].into_iter().flatten();
         let functions = entries.flat_map(|entry| [Some(&entry.function), entry.post_return.as_ref()]).flatten();

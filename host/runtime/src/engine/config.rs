@@ -44,6 +44,10 @@ pub struct RuntimeConfig {
     /// a call depends on it, and tests hold that against it.
     #[doc(hidden)]
     pub keep_wrapped: bool,
+    /// Makes an instance for each call, also where one is at hand that was put back to how it began. Default: false. Nothing but the
+    /// time of a call depends on it, and tests hold that against it.
+    #[doc(hidden)]
+    pub always_anew: bool,
 }
 
 impl Default for RuntimeConfig {
@@ -60,6 +64,7 @@ impl Default for RuntimeConfig {
             cache: None,
             profiling: false,
             keep_wrapped: false,
+            always_anew: false,
         }
     }
 }

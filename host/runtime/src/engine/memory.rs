@@ -31,14 +31,14 @@ mod tests;
 use std::ffi::c_void;
 use std::fs::File;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+use super::shelves::Shelves;
 
 /// Bytes of a memory up to which it is cleared as a whole. Clearing runs at the speed of the processor's cache, 64 KiB in some 0.4 µs,
 /// and a system call that asks about pages takes more than 1 µs.
@@ -52,9 +52,6 @@ const KEPT_BYTES_MAX: usize = 2 << 20;
 
 /// Runs of touched pages that are cleared in place; what lies behind them is given back.
 const RUNS_MAX: usize = 64;
-
-/// Shelves of slots: one a processor, and no more than this.
-const SHELVES_MAX: usize = 16;
 
 /// Slots that are looked through for one of the right size.
 const LOOKED_AT_MAX: usize = 16;
@@ -78,17 +75,13 @@ pub(crate) struct Memories {
 }
 
 struct Pool {
-    shelves: Box<[Shelf]>,
+    /// Slots that are not in use, the one that was used last at the end.
+    shelves: Shelves<Vec<Slot>>,
     /// Slots that are kept on a shelf.
     free_max: usize,
     /// Tells which pages were touched, where the system can.
     pages: Option<File>,
 }
-
-/// Slots that are not in use, of the threads that take from here first: so a slot stays with a processor, whose cache has it.
-#[derive(Default)]
-#[repr(align(128))]
-struct Shelf(Mutex<Vec<Slot>>);
 
 /// Address space for one memory. Nobody else knows its addresses.
 struct Slot {
@@ -124,12 +117,12 @@ impl Memories {
     /// Keeps at most about `free_max` slots that are not in use.
     pub(crate) fn new(free_max: u32, bounds: Bounds) -> Memories {
         let pages = if cfg!(target_os = "linux") { File::open("/proc/self/pagemap").ok() } else { None };
-        let shelves = thread::available_parallelism().map_or(1, usize::from).min(SHELVES_MAX);
-        Memories::with(shelves, usize::try_from(free_max).unwrap_or(usize::MAX).div_ceil(shelves), pages, bounds)
+        let shelves = Shelves::new();
+        let free_max = usize::try_from(free_max).unwrap_or(usize::MAX).div_ceil(shelves.len());
+        Memories::with(shelves, free_max, pages, bounds)
     }
 
-    fn with(shelves: usize, free_max: usize, pages: Option<File>, bounds: Bounds) -> Memories {
-        let shelves = std::iter::repeat_with(Shelf::default).take(shelves).collect();
+    fn with(shelves: Shelves<Vec<Slot>>, free_max: usize, pages: Option<File>, bounds: Bounds) -> Memories {
         Memories { pool: Arc::new(Pool { shelves, free_max, pages }), bounds }
     }
 }
@@ -224,32 +217,20 @@ impl Drop for Memory {
 impl Pool {
     /// A slot from the thread's own shelf, else from another.
     fn take(&self, mapped: usize, minimum: usize) -> Option<Slot> {
-        let own = self.own_shelf();
-        let mut shelves = (0..self.shelves.len()).map(|number| &self.shelves[(own + number) % self.shelves.len()]);
-        shelves.find_map(|shelf| shelf.take(mapped, minimum))
+        self.shelves.all().find_map(|mut slots| Slot::best(&mut slots, mapped, minimum))
     }
 
     fn give_back(&self, slot: Slot) {
-        let mut free = self.shelves[self.own_shelf()].slots();
+        let mut free = self.shelves.own();
         if free.len() < self.free_max {
             free.push(slot);
         }
     }
-
-    fn own_shelf(&self) -> usize {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
-        }
-        // A memory may be dropped when its thread is ending.
-        NUMBER.try_with(|number| *number).unwrap_or(0) % self.shelves.len()
-    }
 }
 
-impl Shelf {
+impl Slot {
     /// The slot that was used last, rather one whose memory had this size too.
-    fn take(&self, mapped: usize, minimum: usize) -> Option<Slot> {
-        let mut slots = self.slots();
+    fn best(slots: &mut Vec<Slot>, mapped: usize, minimum: usize) -> Option<Slot> {
         let fits = |slot: &Slot| slot.mapped >= mapped;
         let best = slots.iter().rev().take(LOOKED_AT_MAX).position(|slot| slot.minimum == minimum && fits(slot));
         let place = slots.len().checked_sub(best.unwrap_or(0) + 1)?;
@@ -257,12 +238,6 @@ impl Shelf {
         fits(&slot).then_some(slot)
     }
 
-    fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Slot {
     /// Takes address space of which nothing is accessible yet.
     fn map(mapped: usize) -> Result<Slot, Errno> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;

@@ -2,7 +2,8 @@
 //!
 //! Each guest looks at everything that it has before it spoils it: all of its memory beyond its data, a second memory, memory that
 //! it asks for, globals, tables, and segments that can be dropped. Guests of several sizes take turns on the same few slots, since
-//! a slot is cleared in place where it is small and given back to the system where it is large.
+//! a slot is cleared in place where it is small and given back to the system where it is large. Beside them are modest ones, which have nothing
+//! but a memory and globals: their instances are put back and used again.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,6 +77,40 @@ fn with_everything(pages: u32) -> String {
     )
 }
 
+/// A guest that has no more than the host can put back, looks at it, leaves the mark everywhere, and ends in some way.
+fn modest(pages: u32, mark: u8, end: End) -> Vec<u8> {
+    let module = format!(
+        r#"(memory (export "memory") {pages}) (data (i32.const 4096) "pristine") (table 2 funcref) (elem (i32.const 0) func $any)
+           (global $count (mut i32) (i32.const 0)) (global $wide (mut i64) (i64.const -5))
+           (global $float (mut f64) (f64.const 1.5)) (func $any)
+           (func $check (param $clean i32) (if (i32.eqz (local.get $clean)) (then unreachable)))
+           (func $zero (param $at i32) (param $end i32)
+              (loop $l
+                 (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
+                 (local.set $at (i32.add (local.get $at) (i32.const 8)))
+                 (br_if $l (i32.lt_u (local.get $at) (local.get $end)))))"#
+    );
+    let end_of_memory = pages << 16;
+    let end = match end {
+        End::Well => "(call $unchanged)",
+        End::Trap | End::Fuel => "unreachable",
+    };
+    let body = format!(
+        "(call $check (i32.eq (memory.size) (i32.const {pages})))
+        (call $zero (i32.const 0) (i32.const 4096))
+        (call $check (i64.eq (i64.load (i32.const 4096)) (i64.const 0x656e697473697270)))
+        (call $zero (i32.const 4104) (i32.const 8192))
+        (call $zero (i32.const 12288) (i32.const {end_of_memory}))
+        (call $check (i32.eqz (global.get $count)))
+        (call $check (i64.eq (global.get $wide) (i64.const -5)))
+        (call $check (f64.eq (global.get $float) (f64.const 1.5)))
+        (memory.fill (i32.const 0) (i32.const {mark}) (i32.const {end_of_memory}))
+        (global.set $count (i32.const {mark})) (global.set $wide (i64.const {mark})) (global.set $float (f64.const {mark}))
+        {end}"
+    );
+    reshaper(&module, &body)
+}
+
 /// Code that traps unless everything is as it was made.
 fn looks(pages: u32) -> String {
     // The arguments lie between 8,192 and 12,288.
@@ -135,7 +170,19 @@ fn guests(runtime: &Runtime) -> Vec<(Plugin, End)> {
         let weight = if matches!(end, End::Fuel) { 1 } else { (40 / pages).clamp(1, 8) };
         (0..weight).map(move |_| (plugin.clone(), end))
     });
-    weighted.flatten().collect()
+    // As many as are kept beside each other, and one that isn't, since it fails.
+    let modest =
+        [(1, 200, End::Well), (2, 201, End::Well), (1, 202, End::Trap)].into_iter().flat_map(|(pages, mark, end)| {
+            let plugin = runtime.compile(&modest(pages, mark, end)).unwrap();
+            (0..12).map(move |_| (plugin.clone(), end))
+        });
+    weighted.flatten().chain(modest).collect()
+}
+
+/// That the modest guests ran in instances that were put back: otherwise these tests would say nothing of those.
+fn assert_kept(runtime: &Runtime) {
+    let (kept, is_wrapped) = (runtime.calls_in_kept_instances(), env!("CARGO_CRATE_NAME") == "wrapped");
+    assert!(is_wrapped || kept > CALLS as u64 / 20, "{kept}");
 }
 
 /// Fuel that suffices for a guest of the largest size that ends well.
@@ -242,6 +289,7 @@ fn row_14_ten_thousand_calls_on_the_same_few_slots_are_all_pristine() {
         // As the gateway sets it up: a slot for each worker.
         let few = runtime(RuntimeConfig { instances_max: 3, ..RuntimeConfig::default() });
         take_turns(&guests(&few), 3);
+        assert_kept(&few);
     });
 }
 
@@ -263,6 +311,7 @@ fn row_14_ten_thousand_calls_under_memory_pressure_are_all_pristine() {
             done.store(true, Ordering::Relaxed);
             ended.unwrap();
         });
+        assert_kept(&few);
     });
 }
 
@@ -285,5 +334,6 @@ fn row_14_ten_thousand_calls_of_several_tenants_through_the_executor_are_all_pri
                 assert_pristine(&ticket.wait().outcome, end, round);
             }
         }
+        assert_kept(&runtime);
     });
 }

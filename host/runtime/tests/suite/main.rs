@@ -11,6 +11,7 @@ mod differential;
 mod executor;
 mod golden;
 mod guest;
+mod kept;
 mod limits;
 mod logs;
 mod observer;

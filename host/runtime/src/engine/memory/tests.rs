@@ -29,7 +29,11 @@ fn bytes(memory: &mut dyn LinearMemory) -> &mut [u8] {
 #[test]
 fn a_slot_reads_as_zero_whatever_was_written_and_wherever() {
     let code = Bounds::Code { bytes_max: 256 << 20 };
-    let all = [Memories::new(4, Bounds::Pages), Memories::new(4, code), Memories::with(1, 4, None, Bounds::Pages)];
+    let all = [
+        Memories::new(4, Bounds::Pages),
+        Memories::new(4, code),
+        Memories::with(Shelves::with(1), 4, None, Bounds::Pages),
+    ];
     for memories in &all {
         for pages in [1, 4, 5, 17, 200] {
             for stride in [1 << 20, 64 << 10, 8 << 10, 4 << 10, 4097, 61] {
@@ -52,7 +56,7 @@ fn a_slot_reads_as_zero_whatever_was_written_and_wherever() {
 
 #[test]
 fn a_memory_grows_up_to_its_maximum_and_never_shrinks() {
-    let memories = Memories::with(1, 1, None, Bounds::Pages);
+    let memories = Memories::with(Shelves::with(1), 1, None, Bounds::Pages);
     let mut one = memory(&memories, 1);
     assert!(one.grow_to(1 << 32).is_ok(), "address space is reserved for all of it");
     assert!(one.grow_to(PAGE).is_err());
@@ -61,21 +65,21 @@ fn a_memory_grows_up_to_its_maximum_and_never_shrinks() {
 
 #[test]
 fn code_that_relies_on_pages_gets_no_memory_whose_bounds_the_code_has_to_check() {
-    let code = Memories::with(1, 1, None, Bounds::Code { bytes_max: 64 * PAGE });
+    let code = Memories::with(Shelves::with(1), 1, None, Bounds::Code { bytes_max: 64 * PAGE });
     for (reserved, guard) in [(None, 0), (Some(64 * PAGE), 0), (Some(1 << 32), 32 << 20), (Some(0), PAGE)] {
         assert!(ask(&code, 1, reserved, guard).is_err(), "{reserved:?}, {guard}");
     }
     assert!(ask(&code, 65, Some(0), 0).is_err(), "more than any may have");
-    let pages = Memories::with(1, 1, None, Bounds::Pages);
+    let pages = Memories::with(Shelves::with(1), 1, None, Bounds::Pages);
     assert!(ask(&pages, 1, None, 0).is_err());
     assert!(ask(&pages, 2, Some(PAGE), 0).is_err(), "more than its reservation");
 }
 
 #[test]
 fn a_memory_that_the_code_bounds_has_its_own_size_and_what_is_behind_it_stays_accessible() {
-    let memories = Memories::with(1, 1, None, Bounds::Code { bytes_max: 64 * PAGE });
+    let memories = Memories::with(Shelves::with(1), 1, None, Bounds::Code { bytes_max: 64 * PAGE });
     let new = || memory(&memories, 17);
-    let accessible = || memories.pool.shelves[0].slots()[0].accessible;
+    let accessible = || memories.pool.shelves.own()[0].accessible;
     let mut first = new();
     assert_eq!((first.byte_size(), first.byte_capacity()), (17 * PAGE, 64 * PAGE));
     first.grow_to(20 * PAGE).unwrap();
@@ -93,10 +97,10 @@ fn a_memory_that_the_code_bounds_has_its_own_size_and_what_is_behind_it_stays_ac
 
 #[test]
 fn pages_far_behind_a_memory_are_given_back() {
-    let memories = Memories::with(1, 1, None, Bounds::Code { bytes_max: 1 << 30 });
+    let memories = Memories::with(Shelves::with(1), 1, None, Bounds::Code { bytes_max: 1 << 30 });
     drop(memory(&memories, 1000));
     let slot = || {
-        let slot = &memories.pool.shelves[0].slots()[0];
+        let slot = &memories.pool.shelves.own()[0];
         (slot.reached, slot.accessible)
     };
     assert_eq!(slot(), (1000 * PAGE, 1000 * PAGE));
@@ -111,13 +115,13 @@ fn pages_far_behind_a_memory_are_given_back() {
 
 #[test]
 fn a_memory_prefers_the_slot_of_its_own_size_and_few_are_kept() {
-    let memories = Memories::with(1, 2, None, Bounds::Pages);
+    let memories = Memories::with(Shelves::with(1), 2, None, Bounds::Pages);
     let (small, large, third) = (memory(&memories, 1), memory(&memories, 17), memory(&memories, 2));
     let places = (small.as_ptr(), large.as_ptr());
     drop(small);
     drop(large);
     drop(third);
-    assert_eq!(memories.pool.shelves[0].slots().len(), 2, "the third was unmapped");
+    assert_eq!(memories.pool.shelves.own().len(), 2, "the third was unmapped");
     let (small, large) = (memory(&memories, 1), memory(&memories, 17));
     assert_eq!((small.as_ptr(), large.as_ptr()), places);
 }
