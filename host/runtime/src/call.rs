@@ -150,7 +150,7 @@ fn effective_limits(plugin: &Prepared, limits: &Limits) -> Limits {
     }
 }
 
-/// What a call runs in: a store for it alone, and the instance, where it is a core module's and exists.
+/// What a call runs in: a store in which nothing else runs, and the instance, where it is a core module's and exists.
 pub(crate) struct Sandbox {
     store: Store<CallState>,
     running: Option<Running>,
@@ -207,6 +207,10 @@ fn renew(
     limits: &Limits,
     start: Instant,
 ) -> bool {
+    // Who has no time ends while its instance is being made.
+    if limits.deadline.is_zero() {
+        return false;
+    }
     let mut state = new_state(plugin, request, limits, start);
     let (memory, table) = beginning.metered;
     let fuel = limits.fuel.checked_sub(beginning.fuel).filter(|left| *left > 0);

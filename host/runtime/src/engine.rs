@@ -234,7 +234,7 @@ impl Runtime {
         }
     }
 
-    /// Calls so far that ran in an instance which was put back to how it began. For tests and measurements.
+    /// Calls so far for which an instance was at hand that had been put back to how it began. For tests and measurements.
     #[doc(hidden)]
     pub fn calls_in_kept_instances(&self) -> u64 {
         self.shared.kept.count(|shelf| shelf.taken)

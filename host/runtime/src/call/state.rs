@@ -1,6 +1,6 @@
 //! What the host keeps about one call while it runs: the meters that stop it, its log, its settings.
 //!
-//! Lives in the call's store and dies with it. The host functions that a plugin imports end here.
+//! Lives in the call's store until the call ends. The host functions that a plugin imports end here.
 
 use std::fmt;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub(crate) struct Unwrapped {
 struct Reset {
     /// What can change of an instance besides its memory.
     globals: Box<[ModuleExport]>,
-    /// Bytes of its memory at the beginning.
+    /// Bytes that one takes, most of them its memory.
     bytes: usize,
     /// Known from the first instance on that is worth keeping.
     beginning: OnceLock<Beginning>,
@@ -88,7 +88,7 @@ impl Unwrapped {
         self.reshape.is_some()
     }
 
-    /// Bytes of memory that an instance has which can be kept; `None` where none can.
+    /// Bytes that an instance takes which can be kept; `None` where none can.
     pub(crate) fn kept_bytes(&self) -> Option<usize> {
         self.reset.as_ref().map(|reset| reset.bytes)
     }
@@ -155,7 +155,8 @@ impl Reset {
     /// Finds what has to be put back in the compiled module; `None` where something is missing.
     fn find(module: &Module, found: &compile::Reset, memory: &str) -> Option<Reset> {
         let Some(ExternType::Memory(ty)) = module.get_export(memory) else { return None };
-        let bytes = usize::try_from(ty.minimum().checked_mul(WASM_PAGE_BYTES)?).ok()?;
+        let bytes = ty.minimum().checked_mul(WASM_PAGE_BYTES)?.checked_add(found.more_bytes)?;
+        let bytes = usize::try_from(bytes).ok()?;
         let globals = found.exports().map(|name| module.get_export_index(&name)).collect::<Option<_>>()?;
         Some(Reset { globals, bytes, beginning: OnceLock::new() })
     }

@@ -19,7 +19,8 @@ pub struct RuntimeConfig {
     /// Calls that can run at once, of small programs, of large ones and of interpreters each. Default 64. Beyond it a call ends as
     /// [`crate::FailureCode::Busy`].
     ///
-    /// Each reserves some 20 GiB of address space (not memory), so 1,000 need 20 TiB of the 128 TiB that there are.
+    /// Each reserves some 20 GiB of address space (not memory), so 1,000 need 20 TiB of the 128 TiB that there are. Instances of small
+    /// programs that wait for the next call of their plugin reserve 4 GiB each besides: at most four a processor.
     pub instances_max: u32,
     /// The most that any call may be given: its memory and table figures are what the pool is built for, and no call gets more of
     /// these, whatever its own limits say. Default: 256 MiB and 100,000 elements.

@@ -116,8 +116,15 @@ fn memory_is_forgotten_whatever_of_it_was_written() {
         forgets(&teller(&constants, "(i64.load (i32.const 30000))", change), true);
         forgets(&teller(ONE, "(i64.const 0)", change), true);
     }
-    let edges = format!(r#"{ONE} (data (i32.const 0) "a") (data (i32.const 65535) "z") (data "passive")"#);
-    forgets(&teller(&edges, "(i64.const 0)", "(memory.fill (i32.const 0) (i32.const 255) (i32.const 65536))"), true);
+    let all = "(memory.fill (i32.const 0) (i32.const 255) (i32.const 65536))";
+    for constants in [r#"(data (i32.const 0) "a")"#, r#"(data (i32.const 65535) "z")"#] {
+        forgets(&teller(&format!("{ONE} {constants}"), "(i64.const 0)", all), true);
+    }
+    let whole = format!(r#"{ONE} (data (i32.const 0) "{}")"#, "whole...".repeat(8192));
+    forgets(&teller(&whole, "(i64.const 0)", all), true);
+    // What lies between would be kept with the plugin.
+    let apart = format!(r#"{ONE} (data (i32.const 0) "a") (data (i32.const 65535) "z")"#);
+    forgets(&teller(&apart, "(i64.const 0)", all), false);
     let four = r#"(memory (export "memory") 4) (data (i32.const 200000) "far")"#;
     forgets(&teller(four, "(i64.const 0)", "(memory.fill (i32.const 0) (i32.const 255) (i32.const 262144))"), true);
 }
@@ -168,37 +175,41 @@ fn globals_of_every_kind_are_forgotten() {
 
 #[test]
 fn who_can_change_tables_segments_or_references_gets_an_instance_for_each_call() {
-    let module = format!(
-        r#"{ONE} (table $t 4 9 funcref) (elem $e func $one $two) (elem declare func $two) (data $d "data")
-        (global $r (mut funcref) (ref.null func))
-        (type $f (func (result i64)))
-        (func $one (type $f) (i64.const 1)) (func $two (type $f) (i64.const 2))
-        (elem (table $t) (i32.const 0) func $one)"#
-    );
-    let without_reference = module.replace("(global $r (mut funcref) (ref.null func))", "");
+    let with = |more: &str| {
+        format!(
+            r#"{ONE} (table $t 4 9 funcref) {more} (type $f (func (result i64)))
+            (func $one (type $f) (i64.const 1)) (func $two (type $f) (i64.const 2))
+            (elem $e (table $t) (i32.const 0) func $one) (elem $declared declare func $two) (data $d (i32.const 0) "data")"#
+        )
+    };
     let seen = "(i64.add (i64.shl (i64.extend_i32_u (table.size $t)) (i64.const 8))
         (i64.add (call_indirect $t (type $f) (i32.const 0)) (i64.extend_i32_u (ref.is_null (table.get $t (i32.const 1))))))";
-    forgets(&teller(&without_reference, seen, ""), true);
+    forgets(&teller(&with(""), seen, ""), true);
     let changes = [
         "(table.set $t (i32.const 0) (ref.func $two))",
         "(drop (table.grow $t (ref.func $two) (i32.const 1)))",
         "(table.fill $t (i32.const 0) (ref.func $two) (i32.const 2))",
         "(table.copy $t $t (i32.const 1) (i32.const 0) (i32.const 1))",
-        "(table.init $t $e (i32.const 0) (i32.const 1) (i32.const 1))",
+        "(table.init $t $declared (i32.const 0) (i32.const 0) (i32.const 0))",
         "(elem.drop $e)",
-        "(memory.init $d (i32.const 9000) (i32.const 0) (i32.const 4))",
+        "(memory.init $d (i32.const 0) (i32.const 0) (i32.const 0))",
         "(data.drop $d)",
     ];
     for change in changes {
-        forgets(&teller(&without_reference, seen, change), false);
+        forgets(&teller(&with(""), seen, change), false);
     }
-    // A segment that was dropped can be told from one that was not by using it.
-    let dropped = "(memory.init $d (i32.const 9000) (i32.const 0) (i32.const 4)) (data.drop $d)";
-    forgets(&teller(&without_reference, seen, dropped), false);
-    forgets(
-        &teller(&module, "(i64.extend_i32_u (ref.is_null (global.get $r)))", "(global.set $r (ref.func $two))"),
-        false,
-    );
+    // Segments that are there for later: whether one was dropped is told by using it.
+    let later = with(r#"(elem $later func $one $two) (data $data "later")"#);
+    forgets(&teller(&later, seen, ""), false);
+    for change in [
+        "(table.init $t $later (i32.const 0) (i32.const 1) (i32.const 1)) (elem.drop $later)",
+        "(memory.init $data (i32.const 9000) (i32.const 0) (i32.const 4)) (data.drop $data)",
+    ] {
+        forgets(&teller(&later, seen, change), false);
+    }
+    let reference = with("(global $r (mut funcref) (ref.null func))");
+    let seen = "(i64.extend_i32_u (ref.is_null (global.get $r)))";
+    forgets(&teller(&reference, seen, "(global.set $r (ref.func $two))"), false);
 }
 
 #[test]
@@ -269,9 +280,10 @@ fn meters_begin_anew_and_limits_are_those_of_the_call() {
 
 #[test]
 fn a_deadline_counts_from_the_call_that_it_is_for() {
-    let (keeps, _) = runtimes();
+    let (keeps, anew) = runtimes();
     let endless = "(if (i32.eq (local.get $how) (i32.const 108)) (then (loop $l (br $l))))";
-    let plugin = keeps.compile(&teller(ONE, "(i64.const 0)", endless)).unwrap();
+    let guest = teller(&format!(r#"{ONE} (data (i32.const 9) "constants")"#), "(i64.const 0)", endless);
+    let plugin = keeps.compile(&guest).unwrap();
     let within =
         |deadline, request| Request { limits: Limits { deadline, fuel: u64::MAX >> 1, ..patient() }, ..request };
     for deadline in [Duration::ZERO, Duration::from_millis(20)] {
@@ -279,11 +291,17 @@ fn a_deadline_counts_from_the_call_that_it_is_for() {
             let report = plugin.call(&within(Duration::from_secs(20), saying("{}")));
             assert!(matches!(report.outcome, Outcome::Replaced(_)), "{report:?}");
         }
+        let before = keeps.calls_in_kept_instances();
         let report = plugin.call(&within(deadline, saying("l")));
+        assert_eq!(keeps.calls_in_kept_instances(), before + 1);
         assert_eq!(failure(&report).code, FailureCode::Deadline);
         assert!(report.duration < Duration::from_secs(15), "{report:?}");
+        // Who has no time ends at the same place, with the same fuel.
+        if deadline.is_zero() {
+            let fresh = anew.compile(&guest).unwrap().call(&within(deadline, saying("l")));
+            assert_eq!((report.fuel_used, &failure(&report).frames), (fresh.fuel_used, &failure(&fresh).frames));
+        }
     }
-    assert!(keeps.calls_in_kept_instances() >= 3);
 }
 
 #[test]

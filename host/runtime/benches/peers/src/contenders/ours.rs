@@ -1,4 +1,4 @@
-//! Our runtime: a fresh instance for each call, all limits as shipped.
+//! Our runtime: an instance in which nothing has happened yet for each call, all limits as shipped.
 
 use anyhow::{Result, bail};
 use hookloom_runtime::{Input, Limits, Message, Origin, Outcome, Request, Runtime, RuntimeConfig};
