@@ -190,7 +190,7 @@ impl Sandbox {
         let Sandbox { mut store, running, keeps } = self;
         if let (Form::Module(form), true, Some(running)) = (&plugin.form, keeps, running)
             && let (Some(bytes), Some(beginning)) = (form.kept_bytes(), form.beginning())
-            && beginning.restore(&mut store, &running).is_some()
+            && beginning.restore(&mut store, running.guest.memory, &running.globals).is_some()
         {
             plugin.shared.kept.keep(Idle::new(plugin.id, bytes, store, running));
         }

@@ -161,6 +161,11 @@ impl Runtime {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn engine_of(&self, class: Class) -> &Engine {
+        &self.shared.host(class).engine
+    }
+
     /// Checks a component (size, structure, imports, exports, contract), compiles it and makes it ready to be called.
     ///
     /// Takes some 10 ms for a small Rust guest and several seconds for a JavaScript or Python one, on all cores.

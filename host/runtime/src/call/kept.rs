@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use wasmtime::{Global, Result, Store, Val};
+use wasmtime::{Global, Memory, Store, Val};
 
 use super::CallState;
 use super::unwrapped::Running;
@@ -145,18 +145,18 @@ pub(crate) struct Beginning {
 
 impl Beginning {
     /// Of an instance that was made just now.
-    pub(crate) fn of(store: &mut Store<CallState>, running: &Running, fuel: u64) -> Beginning {
+    pub(crate) fn of(store: &mut Store<CallState>, memory: Memory, globals: &[Global], fuel: u64) -> Beginning {
         let metered = store.data().meter.used();
-        let globals = running.globals.iter().map(|global| global.get(&mut *store)).collect();
-        let memory = running.guest.memory.data(&*store);
+        let globals = globals.iter().map(|global| global.get(&mut *store)).collect();
+        let memory = memory.data(&*store);
         let start = memory.iter().position(|byte| *byte != 0).unwrap_or(0);
         let end = memory.iter().rposition(|byte| *byte != 0).map_or(start, |last| last + 1);
         Beginning { memory_bytes: memory.len(), constants: (start, memory[start..end].into()), globals, fuel, metered }
     }
 
     /// Puts an instance back in which a call has ended well. `None`: it can't be, and must not be used again.
-    pub(crate) fn restore(&self, store: &mut Store<CallState>, running: &Running) -> Option<()> {
-        let memory = running.guest.memory.data_mut(&mut *store);
+    pub(crate) fn restore(&self, store: &mut Store<CallState>, memory: Memory, globals: &[Global]) -> Option<()> {
+        let memory = memory.data_mut(&mut *store);
         // What has grown can't shrink.
         (memory.len() == self.memory_bytes).then_some(())?;
         let (start, constants) = &self.constants;
@@ -165,42 +165,9 @@ impl Beginning {
         before.fill(0);
         middle.copy_from_slice(constants);
         after.fill(0);
-        self.put_globals_back(store, &running.globals).ok()
-    }
-
-    fn put_globals_back(&self, store: &mut Store<CallState>, globals: &[Global]) -> Result<()> {
-        globals.iter().zip(&self.globals).try_for_each(|(global, value)| global.set(&mut *store, *value))
+        globals.iter().zip(&self.globals).try_for_each(|(global, value)| global.set(&mut *store, *value)).ok()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whether an instance is worth keeping, for each call of the last round.
-    fn last_round(plugins: &[(u64, usize)]) -> Vec<bool> {
-        let mut shelf = Shelf::default();
-        (0..3)
-            .map(|_| plugins.iter().map(|(plugin, kib)| shelf.is_called(PluginId(*plugin), kib << 10)).collect())
-            .last()
-            .unwrap()
-    }
-
-    #[test]
-    fn instances_are_kept_of_plugins_that_are_called_again_soon() {
-        let mut shelf = Shelf::default();
-        assert!(!shelf.is_called(PluginId(1), 64 << 10), "the first call is no reason");
-        assert!(shelf.is_called(PluginId(1), 64 << 10));
-        assert_eq!(last_round(&[(1, 320)]), [true]);
-        assert_eq!(last_round(&[(1, 321)]), [false]);
-        assert_eq!(last_round(&[(1, 160), (2, 160)]), [true; 2]);
-        assert_eq!(last_round(&[(1, 80), (2, 80), (3, 80), (4, 80)]), [true; 4]);
-        assert_eq!(
-            last_round(&[(1, 64), (2, 64), (3, 64), (4, 64), (5, 64)]),
-            [false; 5],
-            "of so many nobody is remembered"
-        );
-        assert_eq!(last_round(&[(1, 128), (2, 128), (3, 128)]), [false; 3]);
-        assert_eq!(last_round(&[(1, 128), (2, 256), (2, 256)]), [false, false, true]);
-    }
-}
+mod tests;

@@ -170,7 +170,7 @@ impl Reset {
         running.globals = globals.collect::<Result<_>>()?;
         if self.beginning.get().is_none() {
             let fuel = limits.fuel.saturating_sub(store.get_fuel()?);
-            let beginning = Beginning::of(store, running, fuel);
+            let beginning = Beginning::of(store, running.guest.memory, &running.globals, fuel);
             // Another thread may have been first: it has noted the same.
             let _ = self.beginning.set(beginning);
         }

@@ -71,7 +71,7 @@ pub(super) fn find(component: &[u8], types: &Types) -> Option<Unwrapped> {
     let end = sections(component, |payload| wiring.read(component, types, payload))?;
     (end == component.len()).then_some(())?;
     let mut found = wiring.conclude()?;
-    found.reset = reset::find(found.module_in(component)?);
+    found.reset = Reset::find(found.module_in(component)?);
     Some(found)
 }
 

@@ -1,7 +1,7 @@
 //! Which core modules have instances that the host can put back to how they began, so that a call needs none of its own.
 //!
 //! What a call can change of an instance is what the WebAssembly specification (core, "Runtime Structure") gives it besides its code:
-//! memories, globals, tables, and whether its segments have been dropped. [`find`] accepts a module only where the host can write all of
+//! memories, globals, tables, and whether its segments have been dropped. [`Reset::find`] accepts a module only where the host can write all of
 //! it, or nobody can:
 //!
 //! - There is one memory, its own, small, and exported: the host sees what size it has, and writes all of it.
@@ -52,6 +52,20 @@ pub(crate) struct Reset {
 }
 
 impl Reset {
+    /// What is to be put back of instances of `module`, if it is of that kind.
+    pub(crate) fn find(module: &[u8]) -> Option<Reset> {
+        let mut seen = Seen::default();
+        sections(module, |payload| seen.read(payload))?;
+        (seen.memories == 1 && seen.constants.lie_together()).then_some(())?;
+        let exposed = exposed(module, &seen.changing)?;
+        // The engine has bounds on modules that an export more may pass.
+        is_plain(&exposed).then_some(())?;
+        let shift = position_of_code(&exposed)? - position_of_code(module)?;
+        let functions = seen.functions.saturating_mul(FUNCTION_BYTES);
+        let more_bytes = functions.saturating_add(seen.elements.saturating_mul(ELEMENT_BYTES));
+        Some(Reset { globals: seen.changing, shift, more_bytes })
+    }
+
     /// The names under which the globals are exported.
     pub(crate) fn exports(&self) -> impl Iterator<Item = String> {
         self.globals.iter().copied().map(export)
@@ -65,20 +79,6 @@ impl Reset {
 
 fn export(global: u32) -> String {
     format!("{PREFIX}{global}")
-}
-
-/// What is to be put back of instances of `module`, if it is of that kind.
-pub(super) fn find(module: &[u8]) -> Option<Reset> {
-    let mut seen = Seen::default();
-    sections(module, |payload| seen.read(payload))?;
-    (seen.memories == 1 && seen.constants.lie_together()).then_some(())?;
-    let exposed = exposed(module, &seen.changing)?;
-    // The engine has bounds on modules that an export more may pass.
-    is_plain(&exposed).then_some(())?;
-    let shift = position_of_code(&exposed)? - position_of_code(module)?;
-    let more_bytes =
-        seen.functions.saturating_mul(FUNCTION_BYTES).saturating_add(seen.elements.saturating_mul(ELEMENT_BYTES));
-    Some(Reset { globals: seen.changing, shift, more_bytes })
 }
 
 /// What has gone by of a module.
@@ -308,7 +308,7 @@ mod tests {
                 with_long_length(&with_long_length(&module, SectionId::Type), SectionId::Memory),
                 module,
             ] {
-                let found = find(&module).unwrap();
+                let found = Reset::find(&module).unwrap();
                 let exposed = found.exposed(&module).unwrap();
                 assert!(is_plain(&exposed));
                 assert_eq!(others(&exposed), others(&module));
@@ -323,7 +323,7 @@ mod tests {
             }
         }
         let fixed = wasm(&format!("(global i32 (i32.const 4)) {FUNCTION}"));
-        let found = find(&fixed).unwrap();
+        let found = Reset::find(&fixed).unwrap();
         assert_eq!((found.exposed(&fixed).unwrap(), found.shift), (fixed, 0));
     }
 
@@ -338,13 +338,14 @@ mod tests {
         };
         let functions = (990..1010).rev().find(|functions| is_plain(&with(*functions, 0))).unwrap();
         let globals = (0..1000).rev().find(|globals| is_plain(&with(functions, *globals))).unwrap();
-        assert!(find(&with(functions, globals)).is_none());
-        assert!(find(&with(functions, globals - 1)).is_some());
+        assert!(Reset::find(&with(functions, globals)).is_none());
+        assert!(Reset::find(&with(functions, globals - 1)).is_some());
     }
 
     #[test]
     fn what_rests_with_an_instance_is_bounded() {
-        let accepted = |fields: &str| find(&wasm(&format!("(global i32 (i32.const 4)) {FUNCTION} {fields}"))).is_some();
+        let accepted =
+            |fields: &str| Reset::find(&wasm(&format!("(global i32 (i32.const 4)) {FUNCTION} {fields}"))).is_some();
         let far = |start: u64, bytes: usize| {
             accepted(&format!(r#"(data (i32.const 0) "a") (data (i32.const {start}) "{}")"#, "z".repeat(bytes)))
         };
@@ -355,7 +356,7 @@ mod tests {
             !accepted(r#"(data "for later")"#) && !accepted("(elem func $f)") && accepted("(elem declare func $f)")
         );
         assert!(!accepted(r#"(data (i32.add (i32.const 1) (i32.const 2)) "a")"#), "an address that is not told");
-        let found = find(&wasm("(table 100 funcref) (func) (func)")).unwrap();
+        let found = Reset::find(&wasm("(table 100 funcref) (func) (func)")).unwrap();
         assert_eq!(found.more_bytes, 2 * FUNCTION_BYTES + 100 * ELEMENT_BYTES);
     }
 
