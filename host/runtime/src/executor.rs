@@ -12,22 +12,23 @@
 //!
 //! The flow: `submit` → the tenant's line → a worker takes it when its tenant's turn comes → `Plugin::call` → the ticket.
 
+mod meter;
 mod queue;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use self::meter::Meter;
 use self::queue::{FairQueue, Pace, Refusal, Started};
 use crate::{Failure, FailureCode, Plugin, Report, Request};
 
@@ -74,9 +75,8 @@ pub struct Executor {
 /// A call that was taken: a future of its report, or [`Ticket::wait`] for threads.
 ///
 /// Dropping it abandons the report, not the call.
-#[derive(Debug)]
 pub struct Ticket {
-    receiver: oneshot::Receiver<Report>,
+    receiver: oneshot::Receiver<Done>,
 }
 
 /// A call was not taken; trying again later helps.
@@ -142,12 +142,18 @@ struct Idle {
     called: usize,
 }
 
-/// A call, for a worker of either pace.
-type Call = Box<dyn FnOnce(Pace) -> Report + Send>;
+/// A call, for a worker of either pace, which makes it once.
+type Call = Box<dyn FnMut(Pace) -> Report + Send>;
 
 struct Job {
     call: Call,
-    sender: oneshot::Sender<Report>,
+    sender: oneshot::Sender<Done>,
+}
+
+/// A call that was made. What it needed goes back to whoever asked for it: memory is freed faster by the thread that took it.
+struct Done {
+    report: Report,
+    _call: Call,
 }
 
 impl Executor {
@@ -177,10 +183,10 @@ impl Executor {
     /// [`Busy`] when the queue or the tenant's share of it is full, or after [`Executor::shutdown`].
     pub fn submit(&self, tenant: &str, plugin: &Plugin, request: Request) -> Result<Ticket, Busy> {
         let watch = plugin.observer().watch(tenant, plugin.digest());
-        let (watched, plugin) = (watch.clone(), plugin.clone());
+        let (mut watched, plugin, mut request) = (watch.clone(), plugin.clone(), request);
         let call = move |pace| {
-            let request = at_pace(request, pace);
-            match watched {
+            to_pace(&mut request, pace);
+            match watched.take() {
                 Some(watch) => watch.run(|| plugin.call(&request)),
                 None => plugin.call(&request),
             }
@@ -227,13 +233,19 @@ impl Executor {
     }
 }
 
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").finish_non_exhaustive()
+    }
+}
+
 impl Ticket {
     /// Waits for the report, on a thread that is no worker of an async runtime.
     ///
     /// # Panics
     /// Inside an async runtime of tokio: there, await the ticket.
     pub fn wait(self) -> Report {
-        self.receiver.blocking_recv().unwrap_or_else(|_| lost())
+        self.receiver.blocking_recv().map_or_else(|_| lost(), |done| done.report)
     }
 }
 
@@ -241,7 +253,7 @@ impl Future for Ticket {
     type Output = Report;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Report> {
-        Pin::new(&mut self.receiver).poll(context).map(|result| result.unwrap_or_else(|_| lost()))
+        Pin::new(&mut self.receiver).poll(context).map(|done| done.map_or_else(|_| lost(), |done| done.report))
     }
 }
 
@@ -322,7 +334,7 @@ fn work(shared: &Shared, pace: Pace) {
     if pace == Pace::Slow {
         stand_back();
     }
-    let mut used = processor_time();
+    let mut meter = Meter::new();
     let mut state = shared.lock();
     loop {
         let Some(started) = state.next(pace) else {
@@ -334,7 +346,6 @@ fn work(shared: &Shared, pace: Pace) {
             state = shared.signal(pace).wait(state).unwrap_or_else(PoisonError::into_inner);
             let idle = state.idle(pace);
             (idle.waiting, idle.called) = (idle.waiting - 1, idle.called.saturating_sub(1));
-            used = processor_time();
             continue;
         };
         // What was held back for its tenant's sake may have become free for more than one.
@@ -342,10 +353,8 @@ fn work(shared: &Shared, pace: Pace) {
         drop(state);
         shared.wake_one(called);
         let (job, tenant, paid) = started.into_parts();
-        run(job, pace);
-        // From one call's end to the next one's: the little in between costs less than another look at the clock.
-        let before = std::mem::replace(&mut used, processor_time());
-        let cost = i64::try_from((used - before).as_micros()).unwrap_or(i64::MAX);
+        let cost = meter.of(|| run(job, pace));
+        let cost = i64::try_from(cost.as_micros()).unwrap_or(i64::MAX);
         state = shared.lock();
         // What waits of this tenant may have become another's.
         let called = state.queue.finish(&tenant, paid, cost).and_then(|now| state.call_idle_worker(now));
@@ -362,19 +371,11 @@ fn work(shared: &Shared, pace: Pace) {
     }
 }
 
-/// What this thread has used of a processor. Not the time by the clock: that is longer where the thread had to wait for one, above all on
-/// the worker that stands back, whose tenants would never come away from it.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// A request as a worker of this pace runs it.
-fn at_pace(mut request: Request, pace: Pace) -> Request {
+/// Makes a request what a worker of this pace runs.
+fn to_pace(request: &mut Request, pace: Pace) {
     if pace == Pace::Slow {
         request.limits.deadline = request.limits.deadline.saturating_mul(SLOW_PATIENCE);
     }
-    request
 }
 
 /// Makes this thread stand back behind all others, for good: only a privileged one could come forward again.
@@ -385,10 +386,10 @@ fn stand_back() {
 }
 
 /// Runs one job and answers its ticket, whatever happens. A ticket that nobody holds any more is not answered.
-fn run(Job { call, sender }: Job, pace: Pace) {
+fn run(Job { mut call, sender }: Job, pace: Pace) {
     let report = catch_unwind(AssertUnwindSafe(|| call(pace)))
         .unwrap_or_else(|_| Report::not_run(Failure::new(FailureCode::Internal, "the worker panicked")));
-    let _ = sender.send(report);
+    let _ = sender.send(Done { report, _call: call });
 }
 
 /// The report of a ticket whose worker is gone.

@@ -17,8 +17,8 @@ use super::CallState;
 use super::unwrapped::Running;
 use crate::engine::Shelves;
 
-/// Bytes of the instances that a processor's threads keep: two of most Rust plugins with dynamic JSON, which stay in the cache that a core has
-/// for itself, beside code.
+/// Bytes of the instances that are kept for a thread: two of most Rust plugins with dynamic JSON, which stay in the cache that a core has for
+/// itself, beside code.
 const KEPT_BYTES_MAX: usize = 320 << 10;
 
 /// Plugins that are remembered as called lately: as many of the smallest as can be kept.

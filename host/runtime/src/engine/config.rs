@@ -20,7 +20,7 @@ pub struct RuntimeConfig {
     /// [`crate::FailureCode::Busy`].
     ///
     /// Each reserves some 20 GiB of address space (not memory), so 1,000 need 20 TiB of the 128 TiB that there are. Instances of small
-    /// programs that wait for the next call of their plugin reserve 4 GiB each besides: at most four a processor.
+    /// programs that wait for the next call of their plugin reserve 4 GiB each besides: at most four for each thread that calls, and 256.
     pub instances_max: u32,
     /// The most that any call may be given: its memory and table figures are what the pool is built for, and no call gets more of
     /// these, whatever its own limits say. Default: 256 MiB and 100,000 elements.

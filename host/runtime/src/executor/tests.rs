@@ -1,5 +1,7 @@
 use std::sync::mpsc;
+use std::time::Duration;
 
+use super::meter::processor_time;
 use super::*;
 use crate::Outcome;
 
@@ -79,7 +81,11 @@ fn when_it_stops_all_workers_do_what_slow_tenants_have_left() {
 
 #[test]
 fn a_call_on_the_worker_that_stands_back_has_longer_by_the_clock() {
-    let deadline = |pace| at_pace(request(), pace).limits.deadline;
+    let deadline = |pace| {
+        let mut request = request();
+        to_pace(&mut request, pace);
+        request.limits.deadline
+    };
     assert_eq!(deadline(Pace::Slow), 4 * deadline(Pace::Ordinary));
     assert_eq!(deadline(Pace::Ordinary), crate::Limits::default().deadline);
 }

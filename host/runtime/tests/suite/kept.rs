@@ -378,9 +378,8 @@ fn plugins_that_take_turns_see_nothing_of_each_other() {
             });
         }
     });
-    // As many as lie in a processor's cache, however many took turns.
-    let processors = std::thread::available_parallelism().unwrap().get() as u64;
-    assert!((1..=4 * processors).contains(&keeps.kept_instances()), "{}", keeps.kept_instances());
+    // As many as are kept for each thread, however many plugins took turns: 8 threads and this one.
+    assert!((1..=4 * 9).contains(&keeps.kept_instances()), "{}", keeps.kept_instances());
     // A plugin that is gone takes its instances along.
     drop(plugins);
     assert_eq!(keeps.kept_instances(), 0);
