@@ -2,7 +2,7 @@
 //!
 //! Threads are numbered, and each has the shelf of its number. Numbers of threads that have ended are given again, the lowest first, and there
 //! are more shelves than processors: so those that call plugins, which are hardly more than there are processors, seldom share one. Where two
-//! do, they wait for each other, and what one leaves lies in the cache of the other's processor: a small call takes 3 µs more.
+//! do, they wait for each other, and what one leaves may lie in the cache of the other's processor.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

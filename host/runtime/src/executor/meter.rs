@@ -83,5 +83,7 @@ mod tests {
         let long = meter.of(|| thread::sleep(LONG));
         assert!(short >= Duration::from_millis(100), "{short:?}");
         assert!(long < LONG / 2, "{long:?}");
+        let worked = meter.of(|| works(LONG));
+        assert!(worked >= LONG, "{worked:?}: what the first long call made up for is not taken off the second");
     }
 }
