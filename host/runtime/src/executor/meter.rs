@@ -64,8 +64,9 @@ mod tests {
     fn a_call_costs_what_it_used_of_a_processor_and_not_what_it_waited_for() {
         let mut meter = Meter::new();
         assert!(meter.of(|| {}) <= MOMENT);
+        // The call before may have waited for a moment, which is taken off.
         let worked = meter.of(|| works(LONG));
-        assert!(worked >= LONG, "{worked:?}");
+        assert!(worked >= LONG - MOMENT, "{worked:?}");
         // What it takes to go to sleep and to wake up is not nothing.
         let waited = meter.of(|| thread::sleep(LONG));
         assert!(waited < LONG / 2, "{waited:?}");
