@@ -7,11 +7,13 @@
 //! `-- --loop GUEST SECONDS` only calls the component in that file, for a profiler.
 //!
 //! In reading order: `guests` (what is called), `reshape` (the work, shared with the guests), `sample` (rounds), `hand` (the
-//! same by hand on wasmtime), `load` (threads and the executor), `trace` (system calls and instructions), `ablation` (what each
-//! setting brings), `table`.
+//! same by hand on wasmtime), `load` (threads and the executor), `trace` (system calls and instructions), `alone` (what they look at),
+//! `ablation` (what each setting brings), `table`.
 
 #[path = "runtime/ablation.rs"]
 mod ablation;
+#[path = "runtime/alone.rs"]
+mod alone;
 #[path = "runtime/cache.rs"]
 mod cache;
 #[path = "runtime/guests.rs"]
@@ -35,11 +37,11 @@ mod trace;
 use std::env;
 use std::ffi::OsStr;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hookloom_runtime::{Executor, ExecutorConfig, Limits, Outcome, Plugin, Request, Runtime, RuntimeConfig};
+use hookloom_runtime::{Executor, ExecutorConfig, Outcome, Plugin, Request, Runtime, RuntimeConfig};
 use serde_json::{Value, json};
 
 use self::guests::Guests;
@@ -56,12 +58,12 @@ fn main() -> Result<()> {
     if let [flag, guest, calls] = arguments.as_slice()
         && flag == "--traced"
     {
-        return traced(guest, calls.parse()?);
+        return alone::traced(guest, calls.parse()?);
     }
     if let [flag, guest, seconds] = arguments.as_slice()
         && flag == "--loop"
     {
-        return endless(guest, Duration::from_secs(seconds.parse()?));
+        return alone::endless(guest, Duration::from_secs(seconds.parse()?));
     }
     let target = guests::here().join("../../target");
     let out = target.join("bench");
@@ -437,51 +439,6 @@ impl Bench {
         }
         Ok(())
     }
-}
-
-/// What a profiler looks at: `--loop GUEST SECONDS` calls the component in that file again and again.
-fn endless(guest: &str, time: Duration) -> Result<()> {
-    let runtime = Runtime::new(RuntimeConfig::default())?;
-    let plugin = runtime.compile(&std::fs::read(guest)?)?;
-    let (request, start, mut calls) = (guests::event(), std::time::Instant::now(), 0_u64);
-    while start.elapsed() < time {
-        drop(black_box(plugin.call(&request)));
-        calls += 1;
-    }
-    let us = start.elapsed().as_secs_f64() * 1e6 / calls as f64;
-    println!("{us:.2} µs a call, {} bytes of machine code and what belongs to it", plugin.artefact_bytes());
-    Ok(())
-}
-
-/// The program that is traced: 1,000 calls to warm up, then the calls that are counted.
-#[cfg(target_os = "linux")]
-fn traced(guest: &str, calls: u32) -> Result<()> {
-    trace::begin()?;
-    let count = |call: &mut dyn FnMut()| {
-        (0..1000).for_each(|_| call());
-        trace::mark();
-        trace::mark();
-        (0..calls).for_each(|_| call());
-        trace::mark();
-    };
-    match guest {
-        "native-dynamic" => count(&mut || drop(black_box(native_dynamic()))),
-        "native-typed" => count(&mut || drop(black_box(native_typed()))),
-        guest => {
-            let runtime = Runtime::new(RuntimeConfig::default())?;
-            let plugin = runtime.compile(&std::fs::read(PathBuf::from(guest))?)?;
-            // A call takes seconds where each instruction is looked at.
-            let limits = Limits { deadline: Duration::from_secs(600), ..Limits::default() };
-            let request = Request { limits, ..guests::event() };
-            count(&mut || drop(black_box(plugin.call(&request))));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn traced(_: &str, _: u32) -> Result<()> {
-    anyhow::bail!("tracing works on Linux only")
 }
 
 fn native_dynamic() -> String {

@@ -128,24 +128,17 @@ impl Unwrapped {
                 running.insert(made)
             }
         };
-        let Running { instance, guest, .. } = *running;
-        let missing = || Error::msg("the export is missing");
+        let Running { instance, guest, map, reshape, .. } = running;
         match input {
             Input::Map(input) => {
-                let entered = match (running.map, &self.map) {
-                    (Some(entered), _) => entered,
-                    (None, entry) => *running.map.insert(entry.as_ref().ok_or_else(missing)?.of(&instance, store)?),
-                };
+                let entered = Entry::entered(self.map.as_ref(), map, instance, store)?;
                 let lower = |lower: &mut Lower<'_>| v1_0::lower_map(lower, input);
-                entered.call(store, guest, lower, v1_0::lift_map).map(Returned::Map)
+                entered.call(store, *guest, lower, v1_0::lift_map).map(Returned::Map)
             }
             Input::Reshape(message) => {
-                let entered = match (running.reshape, &self.reshape) {
-                    (Some(entered), _) => entered,
-                    (None, entry) => *running.reshape.insert(entry.as_ref().ok_or_else(missing)?.of(&instance, store)?),
-                };
+                let entered = Entry::entered(self.reshape.as_ref(), reshape, instance, store)?;
                 let lower = |lower: &mut Lower<'_>| v1_0::lower_reshape(lower, message);
-                entered.call(store, guest, lower, v1_0::lift_reshape).map(Returned::Reshape)
+                entered.call(store, *guest, lower, v1_0::lift_reshape).map(Returned::Reshape)
             }
         }
     }
@@ -187,14 +180,20 @@ impl<const N: usize> Entry<N> {
         Some(Entry { function: PlainExport::find(module, &found.function)?, post_return })
     }
 
-    /// The functions in an instance of that module.
-    fn of(&self, instance: &Instance, store: &mut Store<CallState>) -> Result<Entered<N>> {
-        let function = self.function.of(instance, store)?;
-        let post_return = match &self.post_return {
-            Some(post_return) => Some(post_return.of(instance, store)?),
-            None => None,
-        };
-        Ok(Entered { function, post_return })
+    /// The functions in an instance of that module: those that are known from a call before, else they are found now.
+    fn entered(
+        entry: Option<&Entry<N>>,
+        known: &mut Option<Entered<N>>,
+        instance: &Instance,
+        store: &mut Store<CallState>,
+    ) -> Result<Entered<N>> {
+        if let Some(known) = known {
+            return Ok(*known);
+        }
+        let entry = entry.ok_or_else(|| Error::msg("the export is missing"))?;
+        let function = entry.function.of(instance, store)?;
+        let post_return = entry.post_return.as_ref().map(|post_return| post_return.of(instance, store)).transpose()?;
+        Ok(*known.insert(Entered { function, post_return }))
     }
 }
 

@@ -284,18 +284,18 @@ fn a_deadline_counts_from_the_call_that_it_is_for() {
     let endless = "(if (i32.eq (local.get $how) (i32.const 108)) (then (loop $l (br $l))))";
     let guest = teller(&format!(r#"{ONE} (data (i32.const 9) "constants")"#), "(i64.const 0)", endless);
     let plugin = keeps.compile(&guest).unwrap();
+    // Fuel for some seconds: whoever is not stopped in time ends by that.
     let within =
-        |deadline, request| Request { limits: Limits { deadline, fuel: u64::MAX >> 1, ..patient() }, ..request };
+        |deadline, request| Request { limits: Limits { deadline, fuel: 1_000_000_000, ..patient() }, ..request };
     for deadline in [Duration::ZERO, Duration::from_millis(20)] {
         for _ in 0..3 {
-            let report = plugin.call(&within(Duration::from_secs(20), saying("{}")));
+            let report = plugin.call(&within(patient().deadline, saying("{}")));
             assert!(matches!(report.outcome, Outcome::Replaced(_)), "{report:?}");
         }
         let before = keeps.calls_in_kept_instances();
         let report = plugin.call(&within(deadline, saying("l")));
         assert_eq!(keeps.calls_in_kept_instances(), before + 1);
         assert_eq!(failure(&report).code, FailureCode::Deadline);
-        assert!(report.duration < Duration::from_secs(15), "{report:?}");
         // Who has no time ends at the same place, with the same fuel.
         if deadline.is_zero() {
             let fresh = anew.compile(&guest).unwrap().call(&within(deadline, saying("l")));
@@ -405,14 +405,9 @@ fn no_mixture_of_changes_is_remembered() {
         (elem declare func $one) (func $one) (data (i32.const 5000) "constants")"#
     );
     let seen = "(i64.xor (i64.reinterpret_f64 (global.get $b)) (i64.extend_i32_s (global.get $a)))";
-    let (mut kept, mut random) = (0, 1_u64);
+    let (mut kept, mut random) = (0, fastrand::Rng::with_seed(1));
     for _ in 0..60 {
-        let mut chosen = String::new();
-        for _ in 0..4 {
-            // Knuth's numbers for a linear congruential generator.
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            chosen.push_str(changes[usize::try_from(random >> 33).unwrap() % changes.len()]);
-        }
+        let chosen: String = (0..4).filter_map(|_| random.choice(changes)).collect();
         let (reports, in_kept) = compare(&teller(&module, seen, &chosen), &vec![saying("{}"); 4]);
         for report in &reports {
             assert_eq!(report, &reports[0], "{chosen}");

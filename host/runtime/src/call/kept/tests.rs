@@ -39,24 +39,9 @@ fn instances_are_kept_of_plugins_that_are_called_again_soon() {
 /// Modules that are made of random bytes, of which a fifth can be put back; `HOOKLOOM_RANDOM_MODULES` in the environment asks for more.
 const MODULES: u64 = 3000;
 
-/// Random numbers, the same in each run.
-///
-/// Source: Sebastiano Vigna's `splitmix64.c`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 fn random_module(seed: u64) -> Option<Vec<u8>> {
-    let mut random = Random(seed);
-    let bytes: Vec<u8> = (0..400).flat_map(|_| random.next().to_le_bytes()).collect();
+    let mut bytes = [0; 3200];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
     // Every proposal that the engine has on, the two that can change tables and drop segments in some modules only; few things of each kind,
     // and hardly a trap, so that many a module can be put back and many a call ends well.
     let config = wasm_smith::Config {
